@@ -1,0 +1,9 @@
+//! One file per command: its arguments, and `run`, which returns the exit code.
+
+pub mod build_info;
+pub mod demo;
+pub mod feature_sanity;
+pub mod model;
+pub mod predict;
+pub mod quality_gate;
+pub mod run;

@@ -1,0 +1,1 @@
+//! LightGBM text, versions 3 and 4.

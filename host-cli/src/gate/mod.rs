@@ -1,0 +1,1 @@
+//! Gates: `observe(event)` … `finish(&Rules) -> Verdict`, no I/O.

@@ -1,0 +1,1 @@
+//! What this binary was built from.

@@ -1,0 +1,25 @@
+//! The host side of QSC: what turns trained files into model images, events into intents, and telemetry
+//! into verdicts. The kernel decides; this crate reads, writes and refuses.
+//!
+//! | room | does |
+//! | --- | --- |
+//! | [`args`], [`exit`] | the command line and the exit codes of the contract |
+//! | [`identity`] | what this binary was built from |
+//! | [`commands`] | one file per command: arguments in, exit code out |
+//! | [`compile`] | trained files ─▶ intermediate model ─▶ image |
+//! | [`rows`] | `.npy`, CSV and JSONL rows |
+//! | [`stream`] | events from files and Redis, intents to files |
+//! | [`engine`] | features by name ─▶ kernel ─▶ intents |
+//! | [`gate`] | telemetry ─▶ verdict, without I/O |
+//! | [`report`] | one verdict as text, JSON and Markdown |
+
+pub mod args;
+pub mod commands;
+pub mod compile;
+pub mod engine;
+pub mod exit;
+pub mod gate;
+pub mod identity;
+pub mod report;
+pub mod rows;
+pub mod stream;

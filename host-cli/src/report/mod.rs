@@ -1,0 +1,1 @@
+//! One verdict rendered as text, JSON and Markdown.

@@ -1,0 +1,1 @@
+//! Rows of numbers from and to `.npy`, CSV and JSONL.

@@ -1,0 +1,1 @@
+//! Events: where they come from and where they go.

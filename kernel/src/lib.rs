@@ -1,0 +1,2 @@
+//! QSC kernel.
+#![no_std]

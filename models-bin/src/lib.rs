@@ -1,0 +1,1 @@
+//! Compiled model images with their provenance.
