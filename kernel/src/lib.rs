@@ -1,2 +1,62 @@
-//! QSC kernel.
+//! Inference and voting for small trading ensembles, down to bare metal: no allocation, no panic, no guess.
+//!
+//! ```text
+//! image bytes ──Model::check──▶ Model ─┐
+//!                                      ▼
+//! row ─▶ guard::input ─▶ quantize ─▶ walk ─▶ guard::degeneracy ─▶ ensemble vote ─▶ Round
+//! ```
+//!
+//! | room | holds |
+//! | --- | --- |
+//! | [`image`] | the `.qsm` format: records, sections, the one check of foreign bytes |
+//! | [`model`] | a checked image that predicts, and its golden vectors |
+//! | [`trees`] | quantizer, plain walk, sums and links of tree models |
+//! | [`guard`] | input validation, degeneracy window, feature fingerprint |
+//! | [`ensemble`] | members, reasons for inactivity, the vote |
+//! | [`simd`] | backend tokens and the caller's float environment |
+//!
+//! # Promises
+//! - **Checked once.** [`Model::check`] treats its bytes as hostile; afterwards predictions stay in bounds.
+//! - **No default answer.** A model yields a [`Prediction`] or a named [`Inactive`] reason; the vote yields a
+//!   decision over active models or [`NoActiveModel`].
+//! - **Same bits everywhere.** Integer walks and sums; f32 and f64 only for correctly rounded operations in a
+//!   fixed order, under round-to-nearest without flush-to-zero whatever the caller has set.
+//! - Cargo features change no behaviour: `serde` and `defmt` add derives.
+//!
+//! All tensors are C order. Errors are small enums, one per operation; nothing here panics.
+
 #![no_std]
+#![deny(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::float_cmp
+    )
+)]
+
+#[cfg(target_endian = "big")]
+compile_error!("model images are little-endian and borrowed in place; big-endian targets are not supported");
+#[cfg(target_pointer_width = "16")]
+compile_error!("model images use 32-bit offsets; 16-bit targets are not supported");
+
+pub mod ensemble;
+pub mod error;
+pub mod guard;
+pub mod image;
+mod math;
+pub mod model;
+mod num;
+pub mod scratch;
+pub mod simd;
+pub mod trees;
+
+pub use ensemble::{Action, Inactive, NoActiveModel, Prediction};
+pub use error::{GoldenError, ImageError, PredictError};
+pub use model::{Model, Output};
+pub use scratch::{Scratch, ScratchBuffer};
+pub use simd::Backend;

@@ -1,0 +1,164 @@
+//! From a model's output to an action with a confidence.
+
+use crate::ensemble::Inactive;
+use crate::model::{DecisionRule, Model, Output};
+
+/// What a model or the ensemble says. There is no default action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "UPPERCASE"))]
+pub enum Action {
+    /// Buy.
+    Buy,
+    /// Sell.
+    Sell,
+    /// Hold.
+    Hold,
+}
+
+impl Action {
+    /// Every action, by code.
+    pub const ALL: [Self; 3] = [Self::Buy, Self::Sell, Self::Hold];
+
+    /// The action's number in an image: 0 BUY, 1 SELL, 2 HOLD.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Buy => 0,
+            Self::Sell => 1,
+            Self::Hold => 2,
+        }
+    }
+
+    /// The action of a number.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Buy),
+            1 => Some(Self::Sell),
+            2 => Some(Self::Hold),
+            _ => None,
+        }
+    }
+
+    /// The name on the wire: `BUY`, `SELL`, `HOLD`.
+    #[must_use]
+    pub const fn wire_name(self) -> &'static str {
+        match self {
+            Self::Buy => "BUY",
+            Self::Sell => "SELL",
+            Self::Hold => "HOLD",
+        }
+    }
+}
+
+/// An action with a confidence in [0, 1]: by construction never NaN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Prediction {
+    action: Action,
+    confidence: f32,
+}
+
+/// The number is no confidence: NaN or outside [0, 1].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAConfidence;
+
+impl Prediction {
+    /// An action with its confidence.
+    ///
+    /// # Errors
+    /// A confidence that is NaN or outside [0, 1].
+    pub fn new(action: Action, confidence: f32) -> Result<Self, NotAConfidence> {
+        if (0.0..=1.0).contains(&confidence) { Ok(Self { action, confidence }) } else { Err(NotAConfidence) }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub const fn action(self) -> Action {
+        self.action
+    }
+
+    /// How sure, in [0, 1].
+    #[must_use]
+    pub const fn confidence(self) -> f32 {
+        self.confidence
+    }
+}
+
+/// How probabilities become a confidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum ConfidenceRule {
+    /// The largest probability.
+    Max,
+    /// `0.50 + min(p1 − p2, 1) · 0.45` of the two largest probabilities.
+    Margin,
+}
+
+impl Model<'_> {
+    /// Turns an output of this model into a prediction.
+    ///
+    /// # Errors
+    /// [`Inactive::NonFiniteOutput`] for NaN, infinity or a confidence outside [0, 1]; [`Inactive::DeadZone`];
+    /// [`Inactive::ExceptionInPredict`] for a model whose outputs are no votes.
+    pub fn decide(&self, output: &Output<'_>, confidence: ConfidenceRule) -> Result<Prediction, Inactive> {
+        if !output.values.iter().all(|value| value.is_finite()) {
+            return Err(Inactive::NonFiniteOutput);
+        }
+        let (action, first, second) = match self.decision() {
+            DecisionRule::None => return Err(Inactive::ExceptionInPredict),
+            DecisionRule::Classes => {
+                let (at, first, second) = two_largest(output.values).ok_or(Inactive::NonFiniteOutput)?;
+                (self.class(at).ok_or(Inactive::ExceptionInPredict)?, first, second)
+            }
+            DecisionRule::DeadZone { low, high } => match *output.values {
+                [p] if p > high => (Action::Buy, p, 1.0 - p),
+                [p] if p < low => (Action::Sell, 1.0 - p, p),
+                [_] => return Err(Inactive::DeadZone),
+                _ => return Err(Inactive::ExceptionInPredict),
+            },
+        };
+        let confidence = match confidence {
+            ConfidenceRule::Max => first,
+            ConfidenceRule::Margin => 0.50 + (first - second).clamp(0.0, 1.0) * 0.45,
+        };
+        Prediction::new(action, confidence).map_err(|NotAConfidence| Inactive::NonFiniteOutput)
+    }
+}
+
+/// Index of the largest value, first of equals, with it and the runner-up (0 for a single value).
+fn two_largest(values: &[f32]) -> Option<(usize, f32, f32)> {
+    let (mut at, mut first) = (0, *values.first()?);
+    let mut second = 0.0;
+    for (i, &value) in values.iter().enumerate().skip(1) {
+        if value > first {
+            (at, second, first) = (i, first, value);
+        } else if value > second {
+            second = value;
+        }
+    }
+    Some((at, first, second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equals_wins() {
+        assert_eq!(two_largest(&[0.4, 0.4, 0.2]), Some((0, 0.4, 0.4)));
+        assert_eq!(two_largest(&[0.1, 0.2, 0.7]), Some((2, 0.7, 0.2)));
+        assert_eq!(two_largest(&[0.7, 0.1, 0.2]), Some((0, 0.7, 0.2)));
+        assert_eq!(two_largest(&[1.0]), Some((0, 1.0, 0.0)));
+        assert_eq!(two_largest(&[]), None);
+    }
+
+    #[test]
+    fn a_confidence_is_a_probability() {
+        for bad in [f32::NAN, -0.1, 1.000_1, f32::INFINITY] {
+            assert_eq!(Prediction::new(Action::Buy, bad), Err(NotAConfidence));
+        }
+        assert!(Prediction::new(Action::Buy, 1.0).is_ok());
+    }
+}

@@ -1,0 +1,199 @@
+//! One model of the ensemble: its model, its weight, its guards.
+
+use super::{ConfidenceRule, Inactive, Ppm, Prediction};
+use crate::error::PredictError;
+use crate::guard::DegeneracyWindow;
+use crate::guard::input::{Missing, validate};
+use crate::model::Model;
+use crate::scratch::Scratch;
+
+/// What predicts a row. [`Model`] does; a host wraps it to turn panics into errors.
+pub trait Predict {
+    /// Values of a row: `seq_len · n_features`.
+    fn row_len(&self) -> usize;
+
+    /// Predicts a validated row, `[row_len] f32`.
+    ///
+    /// # Errors
+    /// The reason there is no prediction.
+    fn predict(
+        &self,
+        row: &[f32],
+        rule: ConfidenceRule,
+        scratch: Scratch<'_>,
+    ) -> Result<Prediction, Inactive>;
+}
+
+impl Predict for Model<'_> {
+    fn row_len(&self) -> usize {
+        Model::row_len(self)
+    }
+
+    fn predict(
+        &self,
+        row: &[f32],
+        rule: ConfidenceRule,
+        scratch: Scratch<'_>,
+    ) -> Result<Prediction, Inactive> {
+        let output = Model::predict(self, row, scratch)?;
+        self.decide(&output, rule)
+    }
+}
+
+impl From<PredictError> for Inactive {
+    fn from(error: PredictError) -> Self {
+        match error {
+            PredictError::RowLength { .. } => Self::FeatureDimMismatch,
+            PredictError::NonFiniteInput => Self::NanInput,
+            PredictError::ScratchTooSmall | PredictError::Corrupt => Self::ExceptionInPredict,
+        }
+    }
+}
+
+/// What a member gets to see of an event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Input<'a> {
+    /// Its row, `[row_len] f32`.
+    Row(&'a [f32]),
+    /// No row could be made, for this reason.
+    Unavailable(Inactive),
+}
+
+/// Whether a member votes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Mode {
+    /// It votes.
+    Vote,
+    /// It is asked and reported, but never votes.
+    Shadow,
+}
+
+/// What the degeneracy window does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Degeneracy {
+    /// A degenerate model is inactive.
+    Enforce,
+    /// A degenerate model is reported and votes.
+    Observe,
+    /// Nothing is watched.
+    Off,
+}
+
+/// What a member came to for one event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Outcome {
+    /// It votes with this prediction.
+    Active {
+        /// Its prediction.
+        prediction: Prediction,
+        /// The degeneracy window would have thrown it out (only when observing).
+        degenerate: bool,
+    },
+    /// It has no vote.
+    Inactive {
+        /// Why.
+        reason: Inactive,
+        /// What it predicted, if it did.
+        prediction: Option<Prediction>,
+    },
+}
+
+impl Outcome {
+    /// True for a member that votes.
+    #[must_use]
+    pub const fn is_active(&self) -> bool {
+        matches!(self, Self::Active { .. })
+    }
+}
+
+/// A model in the ensemble.
+#[derive(Clone, Debug)]
+pub struct Member<P> {
+    predictor: Option<P>,
+    weight: Ppm,
+    mode: Mode,
+    missing: Missing,
+    confidence: ConfidenceRule,
+    window: DegeneracyWindow,
+}
+
+impl<P: Predict> Member<P> {
+    /// A voting member that rejects NaN and is as confident as its largest probability.
+    ///
+    /// `None` is a model that could not be loaded: always [`Inactive::ModelNotLoaded`].
+    #[must_use]
+    pub const fn new(predictor: Option<P>, weight: Ppm) -> Self {
+        Self {
+            predictor,
+            weight,
+            mode: Mode::Vote,
+            missing: Missing::Reject,
+            confidence: ConfidenceRule::Max,
+            window: DegeneracyWindow::new(),
+        }
+    }
+
+    /// The same member in this mode.
+    #[must_use]
+    pub fn with_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// The same member with this rule for NaN.
+    #[must_use]
+    pub fn with_missing(self, missing: Missing) -> Self {
+        Self { missing, ..self }
+    }
+
+    /// The same member with this rule for confidence.
+    #[must_use]
+    pub fn with_confidence(self, confidence: ConfidenceRule) -> Self {
+        Self { confidence, ..self }
+    }
+
+    /// What predicts, if it was loaded.
+    #[must_use]
+    pub const fn predictor(&self) -> Option<&P> {
+        self.predictor.as_ref()
+    }
+
+    /// The configured weight.
+    #[must_use]
+    pub const fn weight(&self) -> Ppm {
+        self.weight
+    }
+
+    pub(super) const fn set_weight(&mut self, weight: Ppm) {
+        self.weight = weight;
+    }
+
+    /// Validates, predicts, guards. A sickness is named before the shadow: it is the more telling reason.
+    pub(super) fn ask(&mut self, input: Input<'_>, degeneracy: Degeneracy, scratch: Scratch<'_>) -> Outcome {
+        let prediction = match self.predict(input, scratch) {
+            Ok(prediction) => prediction,
+            Err(reason) => return Outcome::Inactive { reason, prediction: None },
+        };
+        let degenerate = degeneracy != Degeneracy::Off && self.window.observe(prediction);
+        let reason = if degenerate && degeneracy == Degeneracy::Enforce {
+            Inactive::DegenerateOutput
+        } else if self.mode == Mode::Shadow {
+            Inactive::ShadowMode
+        } else {
+            return Outcome::Active { prediction, degenerate };
+        };
+        Outcome::Inactive { reason, prediction: Some(prediction) }
+    }
+
+    fn predict(&self, input: Input<'_>, scratch: Scratch<'_>) -> Result<Prediction, Inactive> {
+        let predictor = self.predictor.as_ref().ok_or(Inactive::ModelNotLoaded)?;
+        let row = match input {
+            Input::Row(row) => row,
+            Input::Unavailable(reason) => return Err(reason),
+        };
+        validate(row, predictor.row_len(), self.missing)?;
+        predictor.predict(row, self.confidence, scratch)
+    }
+}

@@ -1,0 +1,265 @@
+//! The fixed-size records of an image, exactly as they lie in memory.
+//!
+//! Every record is plain old data without padding; integers and floats are little-endian. Field meanings that
+//! are not obvious from a name stand in `models-bin/FORMAT.md`.
+#![allow(unsafe_code, reason = "the Pod derives implement unsafe marker traits after checking the layout")]
+
+use bytemuck::{Pod, Zeroable};
+
+/// First bytes of every image. The non-text bytes make damage by text-mode transfers visible at once.
+pub const MAGIC: [u8; 8] = *b"\x89QSM\r\n\x1a\n";
+/// Images of another major version are refused.
+pub const VERSION_MAJOR: u16 = 1;
+/// Images of a newer minor version are refused: they may hold sections this kernel does not know.
+pub const VERSION_MINOR: u16 = 0;
+
+/// The first 64 bytes.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Header {
+    /// [`MAGIC`].
+    pub magic: [u8; 8],
+    /// [`VERSION_MAJOR`].
+    pub version_major: u16,
+    /// At most [`VERSION_MINOR`].
+    pub version_minor: u16,
+    /// Kind of model, see [`kind`].
+    pub kind: u32,
+    /// Bytes of the whole image.
+    pub total_len: u64,
+    /// Entries of the section table that follows the header.
+    pub section_count: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// SHA-256 of all bytes of the image except these 32.
+    pub sha256: [u8; 32],
+}
+
+/// Values of [`Header::kind`].
+pub mod kind {
+    /// A tree ensemble.
+    pub const TREES: u32 = 1;
+}
+
+/// One entry of the section table.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct SectionRecord {
+    /// A [`crate::image::SectionKind`] by number.
+    pub kind: u32,
+    /// First byte, from the start of the image; a multiple of 64.
+    pub offset: u32,
+    /// Bytes, without the padding that follows.
+    pub len: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A UTF-8 text in the strings section.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct StringRef {
+    /// First byte, from the start of the section.
+    pub offset: u32,
+    /// Bytes.
+    pub len: u32,
+}
+
+/// What every kind of model says of itself.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct ModelRecord {
+    /// Features per step.
+    pub n_features: u32,
+    /// Steps of a row: 1 for tabular models.
+    pub seq_len: u32,
+    /// Raw outputs (margins, logits).
+    pub n_raw: u32,
+    /// Outputs after the link.
+    pub n_outputs: u32,
+    /// Golden vectors.
+    pub golden_rows: u32,
+    /// Scratch memory one prediction needs, in bytes.
+    pub scratch_bytes: u32,
+    /// How outputs become an action, see [`decision`].
+    pub decision: u32,
+    /// One-probability models: an output below this is SELL …
+    pub dead_zone_low: f32,
+    /// … above this BUY, and between them no answer.
+    pub dead_zone_high: f32,
+    /// Zero.
+    pub reserved: u32,
+    /// Proven bound of |raw output as f32 − exact sum of the trained leaves|; NaN where no bound is proven.
+    pub max_abs_error: f64,
+    /// The model's name.
+    pub name: StringRef,
+    /// File the image was compiled from.
+    pub source_file: StringRef,
+    /// Library that trained it.
+    pub library: StringRef,
+    /// That library's version.
+    pub library_version: StringRef,
+    /// The objective or architecture, in the library's words.
+    pub objective: StringRef,
+    /// SHA-256 of the source file.
+    pub source_sha256: [u8; 32],
+}
+
+/// Values of [`ModelRecord::decision`].
+pub mod decision {
+    /// The outputs are no votes.
+    pub const NONE: u32 = 0;
+    /// The most probable output, first of equals, mapped by the classes section.
+    pub const CLASSES: u32 = 1;
+    /// One probability against the dead zone.
+    pub const DEAD_ZONE: u32 = 2;
+}
+
+/// What a tree ensemble says of itself.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct TreesRecord {
+    /// Bits of a rank: 8 or 16.
+    pub rank_bits: u32,
+    /// How leaves are stored and summed, see [`sum`].
+    pub sum: u32,
+    /// Fixed-point leaves are multiples of 2^−scale_log2.
+    pub scale_log2: i32,
+    /// From margins to outputs, see [`link`].
+    pub link: u32,
+    /// Margins are multiplied by this before the link.
+    pub link_scale: f64,
+    /// Comparison rule of thresholds, see [`compare`].
+    pub compare: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Values of [`TreesRecord::sum`].
+pub mod sum {
+    /// i32 fixed point, summed in any order.
+    pub const FIXED_I32: u32 = 0;
+    /// i64 fixed point, summed in any order.
+    pub const FIXED_I64: u32 = 1;
+    /// f32, summed in tree order from the base (XGBoost's own bits).
+    pub const EXACT_F32: u32 = 2;
+    /// f64, summed in tree order from the base (LightGBM's own bits).
+    pub const EXACT_F64: u32 = 3;
+}
+
+/// Values of [`TreesRecord::link`].
+pub mod link {
+    /// The margin itself.
+    pub const IDENTITY: u32 = 0;
+    /// 1 / (1 + e^−m).
+    pub const SIGMOID: u32 = 1;
+    /// e^mᵢ / Σ e^mⱼ.
+    pub const SOFTMAX: u32 = 2;
+    /// e^m.
+    pub const EXP: u32 = 3;
+    /// sign(m) · m².
+    pub const SIGNED_SQUARE: u32 = 4;
+    /// ln(1 + e^m).
+    pub const LOG1P_EXP: u32 = 5;
+    /// 1 where m > 0, else 0.
+    pub const STEP: u32 = 6;
+}
+
+/// Values of [`TreesRecord::compare`].
+pub mod compare {
+    /// `x < t` goes left (XGBoost).
+    pub const LESS: u32 = 0;
+    /// `x <= t` goes left, and |x| ≤ 1e-35 counts as 0 (LightGBM).
+    pub const LESS_EQUAL: u32 = 1;
+}
+
+/// The thresholds of one input feature: a run of the thresholds section, ascending, without repeats.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct FeatureRecord {
+    /// Index of the first threshold.
+    pub first: u32,
+    /// Number of thresholds.
+    pub count: u32,
+}
+
+/// One value of the quantized row.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct SlotRecord {
+    /// Input feature.
+    pub feature: u32,
+    /// How the feature's value becomes this slot's rank, see [`slot`].
+    pub rule: u32,
+    /// Category slots: first word of the set in the categories section.
+    pub first: u32,
+    /// Category slots: words of the set, 32 categories each, lowest bit first.
+    pub count: u32,
+}
+
+/// Values of [`SlotRecord::rule`]. A rank is the number of thresholds that send the value right.
+pub mod slot {
+    /// Rank; NaN is 0 (always left).
+    pub const NAN_LEFT: u32 = 0;
+    /// Rank; NaN is the largest rank (always right).
+    pub const NAN_RIGHT: u32 = 1;
+    /// Rank; NaN counts as 0.0.
+    pub const NAN_IS_ZERO: u32 = 2;
+    /// Rank; NaN and zero are 0 (always left).
+    pub const ZERO_LEFT: u32 = 3;
+    /// Rank; NaN and zero are the largest rank (always right).
+    pub const ZERO_RIGHT: u32 = 4;
+    /// 0 for NaN, 1 for a number.
+    pub const IS_NUMBER: u32 = 5;
+    /// 1 for a truncated value in the set, else 0; NaN is 0 (XGBoost, default left).
+    pub const IN_SET_NAN_0: u32 = 6;
+    /// 1 for a truncated value in the set, else 0; NaN is 1 (XGBoost, default right).
+    pub const IN_SET_NAN_1: u32 = 7;
+    /// 0 for a truncated value in the set, else 1; NaN is 1 (LightGBM).
+    pub const NOT_IN_SET: u32 = 8;
+}
+
+/// One output group: its trees are consecutive.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct GroupRecord {
+    /// Where the sum starts: an i64 for fixed point, the bits of an f64 otherwise (exact f32: the f32 widened).
+    pub base: u64,
+    /// First tree.
+    pub first_tree: u32,
+    /// Number of trees.
+    pub count: u32,
+}
+
+/// One tree of the plain layout: its nodes are consecutive, the root first.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct TreeRecord {
+    /// Index of the root in the nodes section.
+    pub first_node: u32,
+    /// Number of nodes.
+    pub count: u32,
+}
+
+/// One node of the plain layout.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct NodeRecord {
+    /// Slot of the quantized row to compare, or [`LEAF`].
+    pub slot: u16,
+    /// A slot rank above this goes right.
+    pub rank: u16,
+    /// Split: index of the left child from the tree's root; the right child follows it. Leaf: index in the leaves section.
+    pub child: u32,
+}
+
+/// [`NodeRecord::slot`] of a leaf.
+pub const LEAF: u16 = u16::MAX;
+
+const _: () = {
+    assert!(size_of::<Header>() == 64);
+    assert!(size_of::<SectionRecord>() == 16);
+    assert!(size_of::<ModelRecord>() == 120);
+    assert!(size_of::<TreesRecord>() == 32);
+    assert!(size_of::<NodeRecord>() == 8);
+};

@@ -1,0 +1,341 @@
+//! A checked model: what it is, what it predicts, and the golden vectors that prove a machine runs it right.
+
+use crate::ensemble::Action;
+use crate::error::{GoldenError, ImageError, PredictError};
+use crate::image::records::{ModelRecord, StringRef, decision, kind};
+use crate::image::{SectionKind, Sections};
+use crate::num::index;
+use crate::scratch::Scratch;
+use crate::simd::{Backend, with_default_float_environment};
+use crate::trees::Trees;
+
+/// A model image that passed its check. Cheap to copy around by reference; borrows the image.
+#[derive(Clone, Debug)]
+pub struct Model<'image> {
+    record: &'image ModelRecord,
+    sha256: &'image [u8; 32],
+    version: (u16, u16),
+    bytes: usize,
+    strings: &'image str,
+    feature_names: &'image [StringRef],
+    classes: &'image [u8],
+    decision: DecisionRule,
+    golden: Golden<'image>,
+    body: Body<'image>,
+    backend: Backend,
+}
+
+/// What a model computes with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Body<'image> {
+    /// A tree ensemble.
+    Trees(Trees<'image>),
+}
+
+/// How a model's outputs become an action.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DecisionRule {
+    /// They do not: the model cannot vote.
+    None,
+    /// The most probable class, first of equals.
+    Classes,
+    /// One probability: above `high` BUY, below `low` SELL, between no answer.
+    DeadZone {
+        /// Below: SELL.
+        low: f32,
+        /// Above: BUY.
+        high: f32,
+    },
+}
+
+/// One prediction, in the caller's scratch memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Output<'s> {
+    /// Margins or logits, `[n_raw] f64`.
+    pub raw: &'s [f64],
+    /// Probabilities, values or forecasts, `[n_outputs] f32`.
+    pub values: &'s [f32],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Golden<'image> {
+    rows: &'image [f32],
+    raw: &'image [u64],
+    outputs: &'image [u32],
+}
+
+impl<'image> Model<'image> {
+    /// Checks an image and borrows it. `bytes` must start on a 64-byte boundary.
+    ///
+    /// The image is treated as hostile: every index, offset, size and the digest are checked here, so that
+    /// predictions cannot leave its bounds. Golden vectors are checked by [`Model::check_golden`].
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn check(bytes: &'image [u8]) -> Result<Self, ImageError> {
+        let sections = Sections::check(bytes)?;
+        let header = sections.header();
+        let record: &ModelRecord = sections.record(SectionKind::Model)?;
+        let body = match header.kind {
+            kind::TREES => Body::Trees(Trees::check(&sections, record)?),
+            other => return Err(ImageError::Kind(other)),
+        };
+        let strings = core::str::from_utf8(sections.slice(SectionKind::Strings)?)
+            .map_err(|_| ImageError::Invalid(SectionKind::Strings))?;
+        let model = Self {
+            record,
+            sha256: &header.sha256,
+            version: (header.version_major, header.version_minor),
+            bytes: bytes.len(),
+            strings,
+            feature_names: sections.exactly(SectionKind::FeatureNames, index(record.n_features))?,
+            classes: sections.slice(SectionKind::Classes)?,
+            decision: decision_rule(record).ok_or(ImageError::Invalid(SectionKind::Model))?,
+            golden: golden(&sections, record)?,
+            body,
+            backend: Backend::detect(),
+        };
+        model.texts_hold()?;
+        model.classes_hold()?;
+        Ok(model)
+    }
+
+    /// The same model on another backend: same bits, other speed.
+    #[must_use]
+    pub fn with_backend(self, backend: Backend) -> Self {
+        Self { backend, ..self }
+    }
+
+    /// Predicts one row, `[seq_len, n_features] f32` in C order.
+    ///
+    /// To a tree model NaN is a missing value and infinities are ordinary values.
+    ///
+    /// # Errors
+    /// A row of another length, or scratch memory smaller than [`Model::scratch_bytes`].
+    pub fn predict<'s>(&self, row: &[f32], scratch: Scratch<'s>) -> Result<Output<'s>, PredictError> {
+        let expected = self.row_len();
+        if row.len() != expected {
+            return Err(PredictError::RowLength { expected, actual: row.len() });
+        }
+        with_default_float_environment(|| match &self.body {
+            Body::Trees(trees) => trees.predict(row, scratch),
+        })
+    }
+
+    /// Predicts every golden row and compares all bits with those the compiler recorded.
+    ///
+    /// # Errors
+    /// The first row that differs or cannot be predicted.
+    pub fn check_golden(&self, mut scratch: Scratch<'_>) -> Result<(), GoldenError> {
+        let raw_bits = self.golden.raw.chunks_exact(self.n_raw().max(1));
+        let output_bits = self.golden.outputs.chunks_exact(self.n_outputs().max(1));
+        let rows = self.golden.rows.chunks_exact(self.row_len().max(1));
+        for (row, (values, (raw, outputs))) in rows.zip(raw_bits.zip(output_bits)).enumerate() {
+            let got = self.predict(values, scratch.reborrow()).map_err(GoldenError::Predict)?;
+            let same = got.raw.iter().map(|v| v.to_bits()).eq(raw.iter().copied())
+                && got.values.iter().map(|v| v.to_bits()).eq(outputs.iter().copied());
+            if !same {
+                return Err(GoldenError::Mismatch { row });
+            }
+        }
+        Ok(())
+    }
+
+    /// The model's name, e.g. `xgb`.
+    #[must_use]
+    pub fn name(&self) -> &'image str {
+        self.text(self.record.name)
+    }
+
+    /// File the image was compiled from.
+    #[must_use]
+    pub fn source_file(&self) -> &'image str {
+        self.text(self.record.source_file)
+    }
+
+    /// Library that trained the model.
+    #[must_use]
+    pub fn library(&self) -> &'image str {
+        self.text(self.record.library)
+    }
+
+    /// Version of that library.
+    #[must_use]
+    pub fn library_version(&self) -> &'image str {
+        self.text(self.record.library_version)
+    }
+
+    /// Objective or architecture, in the library's words.
+    #[must_use]
+    pub fn objective(&self) -> &'image str {
+        self.text(self.record.objective)
+    }
+
+    /// SHA-256 of the source file.
+    #[must_use]
+    pub const fn source_sha256(&self) -> &'image [u8; 32] {
+        &self.record.source_sha256
+    }
+
+    /// SHA-256 of the image.
+    #[must_use]
+    pub const fn sha256(&self) -> &'image [u8; 32] {
+        self.sha256
+    }
+
+    /// Format version, major and minor.
+    #[must_use]
+    pub const fn format_version(&self) -> (u16, u16) {
+        self.version
+    }
+
+    /// Size of the image in bytes.
+    #[must_use]
+    pub const fn image_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Scratch memory one prediction needs, in bytes.
+    #[must_use]
+    pub const fn scratch_bytes(&self) -> usize {
+        index(self.record.scratch_bytes)
+    }
+
+    /// Features per step.
+    #[must_use]
+    pub const fn n_features(&self) -> usize {
+        index(self.record.n_features)
+    }
+
+    /// Steps of a row; 1 for tabular models.
+    #[must_use]
+    pub const fn seq_len(&self) -> usize {
+        index(self.record.seq_len)
+    }
+
+    /// Values of a row: `seq_len · n_features`.
+    #[must_use]
+    pub const fn row_len(&self) -> usize {
+        self.seq_len().saturating_mul(self.n_features())
+    }
+
+    /// Margins or logits per row.
+    #[must_use]
+    pub const fn n_raw(&self) -> usize {
+        index(self.record.n_raw)
+    }
+
+    /// Outputs per row.
+    #[must_use]
+    pub const fn n_outputs(&self) -> usize {
+        index(self.record.n_outputs)
+    }
+
+    /// Names of the features, in row order.
+    pub fn feature_names(&self) -> impl ExactSizeIterator<Item = &'image str> + use<'image> {
+        let strings = self.strings;
+        self.feature_names.iter().map(move |&at| text(strings, at).unwrap_or_default())
+    }
+
+    /// Actions of the classes, in output order; empty for models without classes.
+    pub fn classes(&self) -> impl ExactSizeIterator<Item = Action> + use<'image> {
+        // Every code was parsed by `classes_hold`.
+        self.classes.iter().map(|&code| Action::from_code(code).unwrap_or(Action::Hold))
+    }
+
+    /// The action of output `at`.
+    pub(crate) fn class(&self, at: usize) -> Option<Action> {
+        self.classes.get(at).and_then(|&code| Action::from_code(code))
+    }
+
+    /// How outputs become an action.
+    #[must_use]
+    pub const fn decision(&self) -> DecisionRule {
+        self.decision
+    }
+
+    /// Proven bound of |raw output as f32 − exact sum of the trained leaves|; NaN where no bound is proven.
+    #[must_use]
+    pub const fn max_abs_error(&self) -> f64 {
+        self.record.max_abs_error
+    }
+
+    /// Golden vectors in the image.
+    #[must_use]
+    pub const fn golden_rows(&self) -> usize {
+        index(self.record.golden_rows)
+    }
+
+    /// What the model computes with.
+    #[must_use]
+    pub const fn body(&self) -> &Body<'image> {
+        &self.body
+    }
+
+    /// The backend predictions run on.
+    #[must_use]
+    pub const fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    fn text(&self, at: StringRef) -> &'image str {
+        text(self.strings, at).unwrap_or_default()
+    }
+
+    /// Every reference into the strings holds, so that the accessors cannot fail.
+    fn texts_hold(&self) -> Result<(), ImageError> {
+        let record = self.record;
+        let own = [record.name, record.source_file, record.library, record.library_version, record.objective];
+        let mut all = own.iter().chain(self.feature_names);
+        if all.all(|&at| text(self.strings, at).is_some()) {
+            Ok(())
+        } else {
+            Err(ImageError::Invalid(SectionKind::Strings))
+        }
+    }
+
+    /// Classes are there exactly where the decision needs them, one action per output.
+    fn classes_hold(&self) -> Result<(), ImageError> {
+        let expected = if self.decision == DecisionRule::Classes { self.n_outputs() } else { 0 };
+        let known = self.classes.iter().all(|&code| Action::from_code(code).is_some());
+        let one_probability =
+            !matches!(self.decision, DecisionRule::DeadZone { .. }) || self.n_outputs() == 1;
+        if self.classes.len() == expected && known && one_probability {
+            Ok(())
+        } else {
+            Err(ImageError::Invalid(SectionKind::Classes))
+        }
+    }
+}
+
+fn text(strings: &str, at: StringRef) -> Option<&str> {
+    strings.get(index(at.offset)..)?.get(..index(at.len))
+}
+
+fn decision_rule(record: &ModelRecord) -> Option<DecisionRule> {
+    let (low, high) = (record.dead_zone_low, record.dead_zone_high);
+    match record.decision {
+        decision::NONE => Some(DecisionRule::None),
+        decision::CLASSES => Some(DecisionRule::Classes),
+        decision::DEAD_ZONE if 0.0 <= low && low <= high && high <= 1.0 => {
+            Some(DecisionRule::DeadZone { low, high })
+        }
+        _ => None,
+    }
+    .filter(|_| record.reserved == 0 && record.n_features > 0 && record.n_outputs > 0 && record.seq_len > 0)
+}
+
+fn golden<'image>(sections: &Sections<'image>, record: &ModelRecord) -> Result<Golden<'image>, ImageError> {
+    let count = |per_row: u32| index(record.golden_rows).checked_mul(index(per_row));
+    let of = |kind| move |count: Option<usize>| count.ok_or(ImageError::Invalid(kind));
+    let row_len = record.seq_len.checked_mul(record.n_features).and_then(count);
+    let rows = of(SectionKind::GoldenRows)(row_len)?;
+    let raw = of(SectionKind::GoldenRaw)(count(record.n_raw))?;
+    let outputs = of(SectionKind::GoldenOutputs)(count(record.n_outputs))?;
+    Ok(Golden {
+        rows: sections.exactly(SectionKind::GoldenRows, rows)?,
+        raw: sections.exactly(SectionKind::GoldenRaw, raw)?,
+        outputs: sections.exactly(SectionKind::GoldenOutputs, outputs)?,
+    })
+}

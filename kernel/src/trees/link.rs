@@ -1,0 +1,65 @@
+//! Margins to outputs.
+
+use crate::image::records::{TreesRecord, link};
+use crate::math::{exp, log1p_exp, sigmoid, softmax};
+use crate::num::single;
+
+/// The link of a tree model: `n` margins in f64 give `n` outputs in f32.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Link {
+    function: Function,
+    scale: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Function {
+    Identity,
+    Sigmoid,
+    Softmax,
+    Exp,
+    SignedSquare,
+    Log1pExp,
+    Step,
+}
+
+impl Link {
+    /// The link a record names; `None` for an unknown number or a scale that is no positive finite number.
+    pub(crate) fn parse(record: &TreesRecord) -> Option<Self> {
+        let function = match record.link {
+            link::IDENTITY => Function::Identity,
+            link::SIGMOID => Function::Sigmoid,
+            link::SOFTMAX => Function::Softmax,
+            link::EXP => Function::Exp,
+            link::SIGNED_SQUARE => Function::SignedSquare,
+            link::LOG1P_EXP => Function::Log1pExp,
+            link::STEP => Function::Step,
+            _ => return None,
+        };
+        let scale = record.link_scale;
+        (scale.is_finite() && scale > 0.0).then_some(Self { function, scale })
+    }
+
+    /// Fills `outputs` from `margins`, both `[groups]`.
+    pub(crate) fn apply(self, margins: &[f64], outputs: &mut [f32]) {
+        for (&margin, output) in margins.iter().zip(outputs.iter_mut()) {
+            let m = margin * self.scale;
+            *output = match self.function {
+                Function::Identity | Function::Softmax => single(m),
+                Function::Sigmoid => sigmoid(single(m)),
+                Function::Exp => exp(single(m)),
+                Function::SignedSquare => single(if m < 0.0 { -(m * m) } else { m * m }),
+                Function::Log1pExp => log1p_exp(single(m)),
+                Function::Step => {
+                    if m > 0.0 {
+                        1.0
+                    } else {
+                        0.0
+                    }
+                }
+            };
+        }
+        if self.function == Function::Softmax {
+            softmax(outputs);
+        }
+    }
+}

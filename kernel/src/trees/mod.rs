@@ -1,0 +1,196 @@
+//! Tree ensembles: a row becomes ranks, trees are walked on ranks, leaves are summed per group.
+//!
+//! Ranks are lossless: a threshold comparison on the original value and the comparison of its rank always
+//! agree, so a walk needs integers only, and missing values and category sets are settled before it starts.
+
+mod check;
+mod link;
+mod quantize;
+mod walk;
+
+use crate::error::PredictError;
+use crate::image::records::{FeatureRecord, GroupRecord, NodeRecord, SlotRecord, TreeRecord};
+use crate::model::Output;
+use crate::num::{float, single};
+use crate::scratch::Scratch;
+
+pub(crate) use link::Link;
+pub(crate) use quantize::Rank;
+
+/// A checked tree ensemble, borrowed from its image.
+#[derive(Clone, Debug)]
+pub struct Trees<'image> {
+    features: &'image [FeatureRecord],
+    thresholds: &'image [f32],
+    slots: &'image [SlotRecord],
+    categories: &'image [u32],
+    groups: &'image [GroupRecord],
+    trees: &'image [TreeRecord],
+    nodes: &'image [NodeRecord],
+    leaves: Leaves<'image>,
+    rank: RankWidth,
+    compare: Compare,
+    link: Link,
+}
+
+/// Width of a rank in the quantized row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RankWidth {
+    /// Up to 255 thresholds per feature.
+    U8,
+    /// Up to 65 535 thresholds per feature.
+    U16,
+}
+
+/// Which values a threshold sends left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compare {
+    /// `x < t` (XGBoost).
+    Less,
+    /// `x <= t`, with |x| ≤ 1e-35 read as 0 (LightGBM).
+    LessEqual,
+}
+
+/// Leaf values and how they are summed.
+#[derive(Clone, Copy, Debug)]
+enum Leaves<'image> {
+    /// Multiples of `step`; any order of summation gives the same bits.
+    FixedI32 { leaves: &'image [i32], step: f64 },
+    /// As above, where 32 bits would cost accuracy.
+    FixedI64 { leaves: &'image [i64], step: f64 },
+    /// f32 sums in tree order.
+    ExactF32 { leaves: &'image [f32] },
+    /// f64 sums in tree order.
+    ExactF64 { leaves: &'image [f64] },
+}
+
+impl Trees<'_> {
+    /// Trees in all groups.
+    #[must_use]
+    pub const fn n_trees(&self) -> usize {
+        self.trees.len()
+    }
+
+    /// Values of the quantized row.
+    #[must_use]
+    pub const fn n_slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Leaves of all trees.
+    #[must_use]
+    pub const fn n_leaves(&self) -> usize {
+        match self.leaves {
+            Leaves::FixedI32 { leaves, .. } => leaves.len(),
+            Leaves::FixedI64 { leaves, .. } => leaves.len(),
+            Leaves::ExactF32 { leaves } => leaves.len(),
+            Leaves::ExactF64 { leaves } => leaves.len(),
+        }
+    }
+
+    /// How ranks, sums and links are encoded, in a few words: `u8 ranks, i32 leaves of 2^-24`.
+    #[must_use]
+    pub const fn quantization(&self) -> Quantization {
+        let rank_bits = match self.rank {
+            RankWidth::U8 => 8,
+            RankWidth::U16 => 16,
+        };
+        let (leaf, step) = match self.leaves {
+            Leaves::FixedI32 { step, .. } => (LeafType::FixedI32, Some(step)),
+            Leaves::FixedI64 { step, .. } => (LeafType::FixedI64, Some(step)),
+            Leaves::ExactF32 { .. } => (LeafType::ExactF32, None),
+            Leaves::ExactF64 { .. } => (LeafType::ExactF64, None),
+        };
+        Quantization { rank_bits, leaf, step }
+    }
+
+    /// Predicts one row `[n_features] f32`; NaN is a missing value, infinities are ordinary values.
+    pub(crate) fn predict<'s>(&self, row: &[f32], scratch: Scratch<'s>) -> Result<Output<'s>, PredictError> {
+        let (raw, scratch) = scratch.take::<f64>(self.groups.len())?;
+        let (values, scratch) = scratch.take::<f32>(self.groups.len())?;
+        match self.rank {
+            RankWidth::U8 => self.margins::<u8>(row, scratch, raw)?,
+            RankWidth::U16 => self.margins::<u16>(row, scratch, raw)?,
+        }
+        self.link.apply(raw, values);
+        Ok(Output { raw, values })
+    }
+
+    fn margins<R: Rank>(
+        &self,
+        row: &[f32],
+        scratch: Scratch<'_>,
+        raw: &mut [f64],
+    ) -> Result<(), PredictError> {
+        let (ranks, _) = scratch.take::<R>(self.slots.len())?;
+        self.quantize(row, ranks)?;
+        for (group, margin) in self.groups.iter().zip(raw.iter_mut()) {
+            *margin = self.sum(group, ranks)?;
+        }
+        Ok(())
+    }
+
+    /// The margin of one group: its base and one leaf per tree.
+    fn sum<R: Rank>(&self, group: &GroupRecord, ranks: &[R]) -> Result<f64, PredictError> {
+        let trees = self.group_trees(group).ok_or(PredictError::Corrupt)?;
+        match self.leaves {
+            Leaves::FixedI32 { leaves, step } => {
+                let mut sum = group.base.cast_signed();
+                self.walk(trees, ranks, leaves, |leaf| sum = sum.wrapping_add(i64::from(leaf)))?;
+                Ok(float(sum) * step)
+            }
+            Leaves::FixedI64 { leaves, step } => {
+                let mut sum = group.base.cast_signed();
+                self.walk(trees, ranks, leaves, |leaf| sum = sum.wrapping_add(leaf))?;
+                Ok(float(sum) * step)
+            }
+            Leaves::ExactF32 { leaves } => {
+                let mut sum = single(f64::from_bits(group.base));
+                self.walk(trees, ranks, leaves, |leaf| sum += leaf)?;
+                Ok(f64::from(sum))
+            }
+            Leaves::ExactF64 { leaves } => {
+                let mut sum = f64::from_bits(group.base);
+                self.walk(trees, ranks, leaves, |leaf| sum += leaf)?;
+                Ok(sum)
+            }
+        }
+    }
+}
+
+/// How a tree model is encoded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quantization {
+    /// Bits of a rank: 8 or 16.
+    pub rank_bits: u32,
+    /// Type of a leaf.
+    pub leaf: LeafType,
+    /// Fixed point: the value of one unit.
+    pub step: Option<f64>,
+}
+
+/// Type of a leaf and of the sum over leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeafType {
+    /// i32 fixed point.
+    FixedI32,
+    /// i64 fixed point.
+    FixedI64,
+    /// f32 in tree order.
+    ExactF32,
+    /// f64 in tree order.
+    ExactF64,
+}
+
+impl LeafType {
+    /// The name shown by `qsc model inspect`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FixedI32 => "i32",
+            Self::FixedI64 => "i64",
+            Self::ExactF32 => "f32-exact",
+            Self::ExactF64 => "f64-exact",
+        }
+    }
+}
