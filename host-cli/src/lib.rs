@@ -7,6 +7,7 @@
 //! | [`identity`] | what this binary was built from |
 //! | [`commands`] | one file per command: arguments in, exit code out |
 //! | [`compile`] | trained files ─▶ intermediate model ─▶ image |
+//! | [`atomic_file`] | files that exist whole or not at all |
 //! | [`rows`] | `.npy`, CSV and JSONL rows |
 //! | [`stream`] | events from files and Redis, intents to files |
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
@@ -14,6 +15,7 @@
 //! | [`report`] | one verdict as text, JSON and Markdown |
 
 pub mod args;
+pub mod atomic_file;
 pub mod commands;
 pub mod compile;
 pub mod engine;
