@@ -7,12 +7,14 @@
 //! | [`identity`] | what this binary was built from |
 //! | [`commands`] | one file per command: arguments in, exit code out |
 //! | [`compile`] | trained files ─▶ intermediate model ─▶ image |
-//! | [`atomic_file`] | files that exist whole or not at all |
+//! | [`image`] | model images in memory the host owns |
 //! | [`rows`] | `.npy`, CSV and JSONL rows |
 //! | [`stream`] | events from files and Redis, intents to files |
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
 //! | [`gate`] | telemetry ─▶ verdict, without I/O |
 //! | [`report`] | one verdict as text, JSON and Markdown |
+
+#![deny(unsafe_code)]
 
 pub mod args;
 pub mod atomic_file;
@@ -21,7 +23,9 @@ pub mod compile;
 pub mod engine;
 pub mod exit;
 pub mod gate;
+pub mod hex;
 pub mod identity;
+pub mod image;
 pub mod report;
 pub mod rows;
 pub mod stream;

@@ -1,5 +1,9 @@
 //! `qsc model compile|inspect|verify`.
 
+mod compile;
+mod inspect;
+mod verify;
+
 use clap::Subcommand;
 
 use crate::args::Format;
@@ -9,13 +13,21 @@ use crate::exit::Exit;
 #[derive(Debug, Subcommand)]
 pub enum ModelCommand {
     /// Compile a trained model file into an image
-    Compile {},
+    Compile(compile::CompileArgs),
+    /// Show what an image holds
+    Inspect(inspect::InspectArgs),
+    /// Check an image's golden vectors, and its predictions against expected ones
+    Verify(verify::VerifyArgs),
 }
 
 /// Runs the command.
 ///
 /// # Errors
 /// What the command could not do.
-pub fn run(_command: &ModelCommand, _format: Format) -> anyhow::Result<Exit> {
-    anyhow::bail!("not built yet")
+pub fn run(command: &ModelCommand, format: Format) -> anyhow::Result<Exit> {
+    match command {
+        ModelCommand::Compile(args) => compile::run(args, format),
+        ModelCommand::Inspect(args) => inspect::run(args, format),
+        ModelCommand::Verify(args) => verify::run(args, format),
+    }
 }

@@ -1,18 +1,126 @@
 //! `qsc predict`.
 
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
 use clap::Args;
+use indicatif::ProgressBar;
+use qsc_kernel::model::DecisionRule;
+use qsc_kernel::{Action, Backend, Model, Scratch};
+use serde_json::json;
 
 use crate::args::Format;
 use crate::exit::Exit;
+use crate::image::ImageBytes;
+use crate::rows::{self, RowShape, Rows};
+
+/// Rows between two looks at the progress bar.
+const PROGRESS_STEP: usize = 4096;
 
 /// Arguments of `qsc predict`.
 #[derive(Debug, Args)]
-pub struct PredictArgs {}
+#[command(after_help = "Example:\n  qsc predict xgb.qsm --input rows.npy --output probabilities.npy")]
+pub struct PredictArgs {
+    /// The image
+    image: PathBuf,
+    /// Rows, [n_rows, n_features] (.npy, .csv or .jsonl); NaN is a missing value
+    #[arg(long)]
+    input: PathBuf,
+    /// Where to write the outputs (.npy, .csv or .jsonl) [default: CSV on stdout]
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Write margins instead of outputs
+    #[arg(long)]
+    raw: bool,
+    /// Backend to run on; all of them give the same bits
+    #[arg(long, default_value = "auto", env = "QSC_BACKEND")]
+    backend: String,
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// What the command could not do.
-pub fn run(_args: &PredictArgs, _format: Format) -> anyhow::Result<Exit> {
-    anyhow::bail!("not built yet")
+/// An image or rows that cannot be used, a backend this machine lacks, or an output that cannot be written.
+pub fn run(args: &PredictArgs, format: Format) -> anyhow::Result<Exit> {
+    let bytes = ImageBytes::read(&args.image)?;
+    let model =
+        Model::check(bytes.as_bytes()).with_context(|| format!("cannot use {}", args.image.display()))?;
+    let model = model.with_backend(backend(&args.backend)?);
+    let names: Vec<&str> = model.feature_names().collect();
+    let rows = rows::read(&args.input)?.bind(&names).with_context(|| args.input.display().to_string())?;
+    let values = predict_rows(&model, &rows, args.raw)?;
+    let columns = column_names(&model, args.raw);
+    let outputs = Rows::new(
+        RowShape::flat(columns.len()),
+        values.iter().map(|&value| value as f32).collect(),
+        Some(columns.clone()),
+    )?;
+    let mut out = io::stdout().lock();
+    match (&args.output, format) {
+        (Some(path), _) => {
+            rows::write(path, &outputs)?;
+            if format == Format::Json {
+                let (rows, output) = (outputs.n_rows(), path.display().to_string());
+                let document = json!({"contract": 1, "command": "predict", "rows": rows, "columns": columns, "output": output});
+                writeln!(out, "{document}")?;
+            }
+        }
+        (None, Format::Text) => rows::write_csv(&mut out, &outputs)?,
+        (None, Format::Json) => {
+            let values: Vec<&[f32]> = outputs.iter().collect();
+            let document = json!({"contract": 1, "command": "predict", "rows": outputs.n_rows(), "columns": columns, "outputs": values});
+            writeln!(out, "{document}")?;
+        }
+    }
+    Ok(Exit::Pass)
+}
+
+/// The backend with this name, or the best one for `auto`.
+fn backend(name: &str) -> anyhow::Result<Backend> {
+    if name == "auto" {
+        return Ok(Backend::detect());
+    }
+    let available = Backend::available();
+    if let Some(backend) = available.iter().find(|backend| backend.name() == name) {
+        return Ok(*backend);
+    }
+    let names: Vec<&str> = available.iter().map(|backend| backend.name()).collect();
+    bail!("this machine cannot run backend {name:?}; it has auto, {}", names.join(", "))
+}
+
+/// Predicts all rows: `[n_rows, n_outputs]`, or `[n_rows, n_raw]` margins.
+pub(crate) fn predict_rows(model: &Model<'_>, rows: &Rows, raw: bool) -> anyhow::Result<Vec<f64>> {
+    let mut scratch = vec![0; model.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
+    let mut values = Vec::with_capacity(rows.n_rows() * if raw { model.n_raw() } else { model.n_outputs() });
+    // Draws nothing where stderr is no terminal.
+    let progress = ProgressBar::new(rows.n_rows() as u64);
+    for (at, row) in rows.iter().enumerate() {
+        let output = model.predict(row, Scratch::new(&mut scratch)).with_context(|| format!("row {at}"))?;
+        if raw {
+            values.extend_from_slice(output.raw);
+        } else {
+            values.extend(output.values.iter().map(|&value| f64::from(value)));
+        }
+        if at % PROGRESS_STEP == 0 {
+            progress.set_position(at as u64);
+        }
+    }
+    progress.finish_and_clear();
+    Ok(values)
+}
+
+/// Names of the output columns: actions where classes are distinct, else numbers.
+fn column_names(model: &Model<'_>, raw: bool) -> Vec<String> {
+    let prefix = if raw { "raw" } else { "p" };
+    let count = if raw { model.n_raw() } else { model.n_outputs() };
+    let classes: Vec<Action> = model.classes().collect();
+    let distinct = classes.iter().enumerate().all(|(at, class)| !classes[..at].contains(class));
+    match model.decision() {
+        DecisionRule::Classes if distinct && classes.len() == count => {
+            classes.iter().map(|class| format!("{prefix}_{}", class.wire_name())).collect()
+        }
+        DecisionRule::DeadZone { .. } => vec![prefix.to_owned()],
+        _ => (0..count).map(|at| format!("{}_{at}", if raw { "raw" } else { "output" })).collect(),
+    }
 }

@@ -1,1 +1,208 @@
-//! The engine: binds features by name, owns kernel state, turns events into intents.
+//! The engine: binds features by name, owns kernel state, turns feature events into intents.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | [`config`] | `MODELS.toml`, parsed and checked |
+//! | [`load`] | images: read, checked, golden vectors held on this machine |
+//! | [`bind`] | an event's features by name ─▶ each model's row |
+//! | [`panic_guard`] | a model that panics becomes an error of that model |
+//! | [`replay`] | events through the engine: an intent or a reject for each |
+//! | [`intent`] | a round of the ensemble ─▶ a `trade.intent` event |
+
+pub mod bind;
+pub mod config;
+pub mod intent;
+pub mod load;
+pub mod panic_guard;
+pub mod replay;
+
+use std::fmt;
+
+use anyhow::ensure;
+use qsc_kernel::ensemble::{Ensemble, Input, Member, Ppm, Predict, Round};
+use qsc_kernel::guard::{Fingerprint, FingerprintRing};
+use qsc_kernel::{Inactive, Scratch};
+
+use crate::stream::{Event, Json, parse_timestamp};
+use bind::{Binding, Schema};
+use config::{ModelConfig, ModelsConfig};
+
+/// Models one ensemble may have.
+pub const MAX_MODELS: usize = 16;
+
+/// Why an event yields no intent at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// The payload is no JSON.
+    NoJson(String),
+    /// The payload has no `features` object.
+    NoFeatures,
+    /// The payload has no `symbol` text.
+    NoSymbol,
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoJson(error) => write!(formatter, "the payload is no JSON: {error}"),
+            Self::NoFeatures => formatter.write_str("the payload has no features object"),
+            Self::NoSymbol => formatter.write_str("the payload has no symbol"),
+        }
+    }
+}
+
+/// A model as the engine takes it: how it is configured, which features it needs, and what predicts.
+pub struct Candidate<P> {
+    /// Its entry in `MODELS.toml`.
+    pub config: ModelConfig,
+    /// Names of its features in row order; empty for a model that was not loaded.
+    pub feature_names: Vec<String>,
+    /// Scratch memory it needs, in bytes.
+    pub scratch_bytes: usize,
+    /// What predicts; `None` is a model that could not be loaded.
+    pub predictor: Option<P>,
+}
+
+/// One decision with everything its intent tells.
+#[derive(Clone, Debug)]
+pub struct Decided<'engine> {
+    /// What is traded.
+    pub symbol: String,
+    /// The event's time as it was written.
+    pub timestamp: Option<Json>,
+    /// Names and values of the features that were there, as they reached the models.
+    pub features: Vec<(&'engine str, f32)>,
+    /// Fingerprint of these features.
+    pub fingerprint: Fingerprint,
+    /// The outcomes and the vote.
+    pub round: Round<MAX_MODELS>,
+}
+
+/// Kernel state for a stream of feature events.
+pub struct Engine<P> {
+    ensemble: Ensemble<P, MAX_MODELS>,
+    configs: Vec<ModelConfig>,
+    schema: Schema,
+    bindings: Vec<Binding>,
+    max_age_ms: Option<u64>,
+    scratch: Vec<u8>,
+    fingerprints: FingerprintRing,
+}
+
+impl<P: Predict> Engine<P> {
+    /// An engine of these models, in this order.
+    ///
+    /// # Errors
+    /// No model, or more than [`MAX_MODELS`].
+    pub fn new(config: &ModelsConfig, candidates: Vec<Candidate<P>>) -> anyhow::Result<Self> {
+        ensure!(!candidates.is_empty(), "the ensemble has no model; add a [[model]] to MODELS.toml");
+        ensure!(
+            candidates.len() <= MAX_MODELS,
+            "the ensemble has {} models; at most {MAX_MODELS} are supported",
+            candidates.len()
+        );
+        let mut schema = Schema::default();
+        let mut engine = Self {
+            ensemble: Ensemble::new(config.vote_rules(), config.degeneracy()),
+            configs: Vec::new(),
+            schema: Schema::default(),
+            bindings: Vec::new(),
+            max_age_ms: config.max_age_ms(),
+            scratch: Vec::new(),
+            fingerprints: FingerprintRing::new(),
+        };
+        let mut scratch_bytes = 0;
+        for candidate in candidates {
+            engine.bindings.push(schema.bind(&candidate.feature_names));
+            scratch_bytes = scratch_bytes.max(candidate.scratch_bytes);
+            let entry = candidate.config;
+            let member = Member::new(candidate.predictor, entry.weight)
+                .with_mode(entry.mode())
+                .with_missing(entry.missing())
+                .with_confidence(entry.confidence());
+            engine.ensemble.push(member)?;
+            engine.configs.push(entry);
+        }
+        engine.schema = schema;
+        engine.scratch.resize(scratch_bytes + qsc_kernel::scratch::ALIGNMENT, 0);
+        Ok(engine)
+    }
+
+    /// The models' configurations, in member order.
+    #[must_use]
+    pub fn models(&self) -> &[ModelConfig] {
+        &self.configs
+    }
+
+    /// The members, in the same order.
+    #[must_use]
+    pub fn members(&self) -> &[Member<P>] {
+        self.ensemble.members()
+    }
+
+    /// Fingerprints of the last vectors.
+    #[must_use]
+    pub const fn fingerprints(&self) -> &FingerprintRing {
+        &self.fingerprints
+    }
+
+    /// Gives a model another weight; false if there is no such model.
+    pub fn set_weight(&mut self, model: usize, weight: Ppm) -> bool {
+        self.ensemble.set_weight(model, weight)
+    }
+
+    /// Decides one feature event. `now_ms` is the wall clock, which only `max_age` looks at.
+    ///
+    /// # Errors
+    /// Why no decision is possible at all; sick models are outcomes, not errors.
+    pub fn decide(&mut self, event: &Event, now_ms: u64) -> Result<Decided<'_>, Reject> {
+        let payload = Json::parse(&event.payload).map_err(Reject::NoJson)?;
+        let symbol = payload.get("symbol").and_then(Json::as_str).filter(|symbol| !symbol.is_empty());
+        let symbol = symbol.ok_or(Reject::NoSymbol)?.to_owned();
+        let features = payload.get("features").and_then(Json::as_object).ok_or(Reject::NoFeatures)?;
+        let timestamp = payload.get("timestamp").cloned();
+        let stale = self.max_age_ms.is_some_and(|max_age| is_stale(timestamp.as_ref(), now_ms, max_age));
+
+        self.schema.read(features);
+        for binding in &mut self.bindings {
+            binding.gather(&self.schema);
+        }
+        let inputs: Vec<Input<'_>> = self
+            .bindings
+            .iter()
+            .map(|binding| if stale { Input::Unavailable(Inactive::StaleInput) } else { binding.input() })
+            .collect();
+        let round = self.ensemble.decide(&inputs, Scratch::new(&mut self.scratch));
+        let features = self.schema.present();
+        let fingerprint = Fingerprint::of(features.iter().copied());
+        self.fingerprints.observe(fingerprint);
+        Ok(Decided { symbol, timestamp, features, fingerprint, round })
+    }
+}
+
+/// Older than allowed, as far in the future, or without a readable time: all of them are stale.
+fn is_stale(timestamp: Option<&Json>, now_ms: u64, max_age_ms: u64) -> bool {
+    let at = match timestamp {
+        Some(Json::Text(text)) => parse_timestamp(text).ok(),
+        // Unix ms below 2^53 are exact; anything else is no time.
+        Some(Json::Number(ms)) if *ms >= 0.0 && *ms < 9.0e15 => Some(*ms as u64),
+        _ => None,
+    };
+    at.is_none_or(|at| now_ms.abs_diff(at) > max_age_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn age_is_judged_in_both_directions() {
+        let at = Json::Number(1_000_000.0);
+        assert!(!is_stale(Some(&at), 1_000_500, 500));
+        assert!(is_stale(Some(&at), 1_000_501, 500));
+        assert!(is_stale(Some(&at), 999_499, 500));
+        assert!(is_stale(None, 1_000_000, 500));
+        assert!(is_stale(Some(&Json::Text("yesterday".into())), 1_000_000, 500));
+        assert!(!is_stale(Some(&Json::Text("1970-01-01T00:16:40Z".into())), 1_000_000, 0));
+    }
+}

@@ -1,0 +1,148 @@
+//! `qsc model compile`: a trained file becomes an image.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+use clap::{Args, ValueEnum};
+use qsc_kernel::{Action, Model};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::inspect;
+use crate::args::Format;
+use crate::compile::ir::TreeModel;
+use crate::compile::pack::{PackOptions, pack};
+use crate::compile::{ImportOptions, Iterations, Source, import_bytes, read_bounded};
+use crate::exit::Exit;
+use crate::stream::AtomicFile;
+
+/// Arguments of `qsc model compile`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  qsc model compile xgb.json --output xgb.qsm --name xgb --classes HOLD,BUY,SELL"
+)]
+pub struct CompileArgs {
+    /// XGBoost .json or .ubj, or LightGBM .txt
+    input: PathBuf,
+    /// Where to write the image
+    #[arg(long, short)]
+    output: PathBuf,
+    /// Kind of the input; auto looks at its contents
+    #[arg(long, value_enum, default_value = "auto")]
+    from: From,
+    /// Name of the model [default: the input's file name without ending]
+    #[arg(long)]
+    name: Option<String>,
+    /// Action of each class, in the model's order; three classes default to HOLD,BUY,SELL
+    #[arg(long, value_delimiter = ',', value_enum)]
+    classes: Option<Vec<Class>>,
+    /// JSON file that adds `feature_names` or `classes`
+    #[arg(long, value_name = "MODEL.json")]
+    config: Option<PathBuf>,
+    /// Keep the library's own leaves and summation order: its margins bit for bit
+    #[arg(long)]
+    exact: bool,
+    /// Which boosting rounds to take: all, best, or a number; needed where the file knows a best iteration
+    #[arg(long, value_name = "all|best|N", value_parser = parse_iterations)]
+    iterations: Option<Iterations>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum From {
+    Auto,
+    Xgboost,
+    Lightgbm,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[value(rename_all = "UPPER")]
+enum Class {
+    Buy,
+    Sell,
+    Hold,
+}
+
+impl Class {
+    const fn action(self) -> Action {
+        match self {
+            Self::Buy => Action::Buy,
+            Self::Sell => Action::Sell,
+            Self::Hold => Action::Hold,
+        }
+    }
+}
+
+/// What `--config` may add to a tree model.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    feature_names: Option<Vec<String>>,
+    classes: Option<Vec<Class>>,
+}
+
+fn parse_iterations(text: &str) -> Result<Iterations, String> {
+    match text {
+        "all" => Ok(Iterations::All),
+        "best" => Ok(Iterations::Best),
+        number => match number.parse() {
+            Ok(count) if count > 0 => Ok(Iterations::First(count)),
+            _ => Err("expected all, best, or a number of boosting rounds from 1".to_owned()),
+        },
+    }
+}
+
+pub(super) fn run(args: &CompileArgs, format: Format) -> anyhow::Result<Exit> {
+    let config = read_config(args)?;
+    let options = ImportOptions {
+        from: match args.from {
+            From::Auto => Source::Auto,
+            From::Xgboost => Source::XgBoost,
+            From::Lightgbm => Source::LightGbm,
+        },
+        iterations: args.iterations,
+    };
+    let source =
+        read_bounded(&args.input).with_context(|| format!("cannot read {}", args.input.display()))?;
+    let mut model =
+        import_bytes(&source, &options).with_context(|| format!("cannot import {}", args.input.display()))?;
+    if let Some(names) = config.feature_names {
+        rename_features(&mut model, names)?;
+    }
+    let classes = args.classes.as_ref().or(config.classes.as_ref());
+    let file_name = args.input.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = || args.input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = args.name.clone().unwrap_or_else(stem);
+    ensure!(!name.is_empty(), "the model needs a name; give one with --name");
+    let options = PackOptions {
+        name,
+        classes: classes.map(|classes| classes.iter().map(|class| class.action()).collect()),
+        exact: args.exact,
+        source_file: file_name,
+        source_sha256: Sha256::digest(&source).into(),
+    };
+    let image = pack(&model, &options).with_context(|| format!("cannot compile {}", args.input.display()))?;
+    let mut file = AtomicFile::create(&args.output)?;
+    file.write_all(image.as_bytes()).with_context(|| format!("cannot write {}", args.output.display()))?;
+    file.replace()?;
+    let checked = Model::check(image.as_bytes())?;
+    inspect::print(&checked, format)
+}
+
+fn read_config(args: &CompileArgs) -> anyhow::Result<Config> {
+    let Some(path) = &args.config else { return Ok(Config::default()) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no config of a tree model", path.display()))
+}
+
+fn rename_features(model: &mut TreeModel, names: Vec<String>) -> anyhow::Result<()> {
+    ensure!(
+        names.len() == model.feature_names.len(),
+        "--config names {} features, but the model has {}",
+        names.len(),
+        model.feature_names.len()
+    );
+    model.feature_names = names;
+    Ok(())
+}

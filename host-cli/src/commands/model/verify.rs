@@ -1,0 +1,140 @@
+//! `qsc model verify`: does this image predict what it should, on this machine?
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use qsc_kernel::{Model, Scratch};
+use serde_json::json;
+
+use crate::args::Format;
+use crate::commands::predict::predict_rows;
+use crate::exit::Exit;
+use crate::image::ImageBytes;
+use crate::rows;
+
+/// Arguments of `qsc model verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  qsc model verify xgb.qsm --input rows.npy --expected margins.npy --raw")]
+pub struct VerifyArgs {
+    /// The image
+    image: PathBuf,
+    /// Rows to predict (.npy, .csv or .jsonl)
+    #[arg(long, requires = "expected")]
+    input: Option<PathBuf>,
+    /// What they should give, [n_rows, n_outputs] (.npy)
+    #[arg(long, requires = "input")]
+    expected: Option<PathBuf>,
+    /// Compare margins instead of outputs
+    #[arg(long)]
+    raw: bool,
+    /// Largest allowed |got − expected| / (1 + |expected|)
+    #[arg(long, default_value_t = 1e-5)]
+    tolerance: f64,
+}
+
+/// Predictions against expected values.
+struct Comparison {
+    values: usize,
+    outside: usize,
+    largest: f64,
+    first: Option<(usize, usize, f64, f64)>,
+}
+
+pub(super) fn run(args: &VerifyArgs, format: Format) -> anyhow::Result<Exit> {
+    ensure!(args.tolerance >= 0.0, "--tolerance must be zero or more");
+    let bytes = ImageBytes::read(&args.image)?;
+    let model =
+        Model::check(bytes.as_bytes()).with_context(|| format!("cannot use {}", args.image.display()))?;
+    let mut scratch = vec![0; model.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
+    let golden = model.check_golden(Scratch::new(&mut scratch));
+    let comparison = match (&args.input, &args.expected) {
+        (Some(input), Some(expected)) => Some(compare(&model, args, input, expected)?),
+        _ => None,
+    };
+    let passed = golden.is_ok() && comparison.as_ref().is_none_or(|comparison| comparison.outside == 0);
+    let exit = if passed { Exit::Pass } else { Exit::Fail };
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Json => {
+            let document = json!({
+                "contract": 1,
+                "command": "model verify",
+                "verdict": if passed { "pass" } else { "fail" },
+                "exit_code": exit.code(),
+                "name": model.name(),
+                "backend": model.backend().name(),
+                "golden": {"rows": model.golden_rows(), "error": golden.err().map(|error| error.to_string())},
+                "compared": comparison.map(|c| json!({
+                    "values": c.values,
+                    "outside": c.outside,
+                    "tolerance": args.tolerance,
+                    "largest_difference": c.largest,
+                    "first": c.first.map(|(row, output, got, expected)| json!({
+                        "row": row, "output": output, "got": got, "expected": expected,
+                    })),
+                })),
+            });
+            writeln!(out, "{document:#}")?;
+        }
+        Format::Text => {
+            match golden {
+                Ok(()) => writeln!(
+                    out,
+                    "golden vectors: {} rows, all bits equal on {}",
+                    model.golden_rows(),
+                    model.backend().name()
+                )?,
+                Err(error) => writeln!(out, "golden vectors: {error}")?,
+            }
+            if let Some(c) = comparison {
+                let (largest, tolerance) = (c.largest, args.tolerance);
+                writeln!(
+                    out,
+                    "expected values: {} compared, {} outside {tolerance:e}, largest difference {largest:.3e}",
+                    c.values, c.outside
+                )?;
+                if let Some((row, output, got, expected)) = c.first {
+                    writeln!(
+                        out,
+                        "first difference: row {row}, output {output}: got {got}, expected {expected}"
+                    )?;
+                }
+            }
+            writeln!(out, "{}", if passed { "PASS" } else { "FAIL" })?;
+        }
+    }
+    Ok(exit)
+}
+
+fn compare(
+    model: &Model<'_>,
+    args: &VerifyArgs,
+    input: &std::path::Path,
+    expected: &std::path::Path,
+) -> anyhow::Result<Comparison> {
+    let names: Vec<&str> = model.feature_names().collect();
+    let rows = rows::read(input)?.bind(&names).with_context(|| input.display().to_string())?;
+    let got = predict_rows(model, &rows, args.raw)?;
+    let expected_values = rows::read_f64(expected)?;
+    let width = if args.raw { model.n_raw() } else { model.n_outputs() };
+    let shape = expected_values.shape();
+    ensure!(
+        shape == [rows.n_rows(), width] || (width == 1 && shape == [rows.n_rows()]),
+        "{} has shape {shape:?}; the rows give [{}, {width}]",
+        expected.display(),
+        rows.n_rows()
+    );
+    let mut comparison = Comparison { values: 0, outside: 0, largest: 0.0, first: None };
+    for (at, (&got, &expected)) in got.iter().zip(expected_values.data()).enumerate() {
+        let difference = (got - expected).abs() / (1.0 + expected.abs());
+        comparison.values += 1;
+        if difference.is_nan() || difference > args.tolerance {
+            comparison.outside += 1;
+            comparison.first.get_or_insert((at / width, at % width, got, expected));
+        }
+        comparison.largest = if difference.is_nan() { f64::NAN } else { comparison.largest.max(difference) };
+    }
+    Ok(comparison)
+}

@@ -1,0 +1,98 @@
+//! Golden vectors: rows that visit thresholds from both sides, and the bits the kernel gives for them.
+
+use anyhow::ensure;
+use qsc_kernel::Model;
+
+use super::predict;
+use super::ranks::Quantizer;
+use crate::compile::ir::TreeModel;
+
+/// Golden rows stored in an image.
+const STORED: usize = 16;
+/// Rows the finished image is compared on with the interpreter, the stored ones first.
+const PROBES: usize = 256;
+
+/// Golden vectors as an image stores them.
+#[derive(Default)]
+pub(super) struct Vectors {
+    pub(super) rows: u32,
+    pub(super) inputs: Vec<f32>,
+    pub(super) raw: Vec<u64>,
+    pub(super) outputs: Vec<u32>,
+}
+
+/// Rows whose values lie on, just below, just above and between thresholds, or are missing; the same for the
+/// same model.
+pub(super) fn rows(quantizer: &Quantizer, n_features: usize) -> Vec<Vec<f32>> {
+    let mut random = SplitMix(0x5153_4D31);
+    let value = |feature: usize, random: &mut SplitMix| {
+        let thresholds = quantizer.thresholds_of(feature);
+        let Some(&threshold) = thresholds.get(random.below(thresholds.len().max(1))) else {
+            // Only category sets, or no split at all, ask for this feature.
+            return [0.0, 1.0, 2.0, 5.0, 31.0, 32.0, -1.0, f32::NAN][random.below(8)];
+        };
+        match random.below(16) {
+            0..=3 => threshold,
+            4..=6 => threshold.next_down(),
+            7..=9 => threshold.next_up(),
+            10 => 0.0,
+            11 => f32::NAN,
+            _ => threshold * 1.01 + 0.01,
+        }
+    };
+    (0..PROBES).map(|_| (0..n_features).map(|feature| value(feature, &mut random)).collect()).collect()
+}
+
+/// The kernel's own answers on the first rows.
+pub(super) fn record(model: &Model<'_>, rows: &[Vec<f32>]) -> anyhow::Result<Vectors> {
+    let mut vectors = Vectors::default();
+    let mut scratch = Vec::new();
+    for row in rows.iter().take(STORED) {
+        let (raw, outputs) = predict(model, row, &mut scratch)?;
+        vectors.rows += 1;
+        vectors.inputs.extend(row);
+        vectors.raw.extend(raw.iter().map(|value| value.to_bits()));
+        vectors.outputs.extend(outputs.iter().map(|value| value.to_bits()));
+    }
+    Ok(vectors)
+}
+
+/// Refuses an image that does not mean what the model means.
+pub(super) fn prove(
+    image: &Model<'_>,
+    model: &TreeModel,
+    rows: &[Vec<f32>],
+    exact: bool,
+) -> anyhow::Result<()> {
+    let mut scratch = Vec::new();
+    for row in rows {
+        let (raw, _) = predict(image, row, &mut scratch)?;
+        let sums = model.margins_f64(row);
+        let within = raw
+            .iter()
+            .zip(&sums)
+            .all(|(got, sum)| (f64::from(*got as f32) - sum).abs() <= image.max_abs_error() * (1.0 + 1e-9));
+        let same_bits = !exact || {
+            let library = model.margins_library(row);
+            raw.iter().zip(&library).all(|(got, bits)| got.to_bits() == bits.to_bits())
+        };
+        ensure!(
+            within && same_bits && raw.len() == sums.len(),
+            "the packed image gives {raw:?} where the model gives {sums:?}; nothing was written, please report this model"
+        );
+    }
+    Ok(())
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) % limit as u64) as usize
+    }
+}

@@ -1,0 +1,154 @@
+//! Leaf values to what is summed: fixed point with a proven bound, or the library's own floats.
+
+use anyhow::{Context as _, ensure};
+use bytemuck::cast_slice;
+use qsc_kernel::image::records::sum;
+
+use crate::compile::ir::{LibraryRules, TreeModel};
+
+/// Half an f32 unit in the last place, relative: what rounding the raw output to f32 may cost.
+const F32_ROUNDING: f64 = 1.0 / 16_777_216.0;
+/// Half an f64 unit in the last place, relative.
+const F64_ROUNDING: f64 = 1.0 / 9_007_199_254_740_992.0;
+/// i32 leaves must keep the proven bound below this share of the largest possible margin …
+const RELATIVE_LIMIT: f64 = 1e-6;
+/// … and below this in absolute terms; typical errors are two orders smaller than the bound.
+const ABSOLUTE_LIMIT: f64 = 5e-5;
+
+/// Leaf values in image order, by tree and group.
+#[derive(Default)]
+pub(super) struct LeafValues {
+    values: Vec<f64>,
+    tree_ends: Vec<usize>,
+    group_ends: Vec<usize>,
+}
+
+impl LeafValues {
+    /// Adds a leaf of the current tree; gives its number.
+    pub(super) fn push(&mut self, value: f64) -> anyhow::Result<u32> {
+        let number = u32::try_from(self.values.len()).context("more than 2^32 leaves")?;
+        self.values.push(value);
+        Ok(number)
+    }
+
+    pub(super) fn end_tree(&mut self) {
+        self.tree_ends.push(self.values.len());
+    }
+
+    pub(super) fn end_group(&mut self) {
+        self.group_ends.push(self.tree_ends.len());
+    }
+
+    /// For each group, the sum over its trees of the largest `of(leaf)`.
+    fn sum_of_largest(&self, of: impl Fn(f64) -> f64) -> Vec<f64> {
+        let starts = std::iter::once(0).chain(self.tree_ends.iter().copied());
+        let largest: Vec<f64> = starts
+            .zip(&self.tree_ends)
+            .map(|(start, &end)| self.values[start..end].iter().map(|&value| of(value)).fold(0.0, f64::max))
+            .collect();
+        let starts = std::iter::once(0).chain(self.group_ends.iter().copied());
+        starts.zip(&self.group_ends).map(|(start, &end)| largest[start..end].iter().sum()).collect()
+    }
+}
+
+/// Leaves as the image stores them.
+pub(super) struct Leaves {
+    pub(super) sum: u32,
+    pub(super) scale_log2: i32,
+    pub(super) bytes: Vec<u8>,
+    /// Start of each group's sum, in the encoding of the sum mode.
+    pub(super) base: Vec<u64>,
+    /// Largest possible |raw output as f32 − exact sum|.
+    pub(super) max_abs_error: f64,
+}
+
+impl Leaves {
+    pub(super) fn new(model: &TreeModel, values: &LeafValues, exact: bool) -> anyhow::Result<Self> {
+        let finite = |value: &f64| value.is_finite();
+        ensure!(values.values.iter().all(finite), "a leaf of the model is NaN or infinite; train it again");
+        ensure!(
+            model.base.iter().all(finite),
+            "the base score of the model is NaN or infinite; train it again"
+        );
+        let of_leaves = values.sum_of_largest(f64::abs);
+        // Largest possible |margin| of each group.
+        let scale: Vec<f64> =
+            of_leaves.iter().zip(&model.base).map(|(leaves, base)| leaves + base.abs()).collect();
+        if exact {
+            return Ok(Self::floats(model, values, &scale));
+        }
+        let largest = scale.iter().copied().fold(0.0, f64::max);
+        let narrow = Self::fixed(model, values, &scale, f64::from(i32::MAX));
+        if narrow.max_abs_error <= ABSOLUTE_LIMIT + largest * F32_ROUNDING
+            && narrow.max_abs_error <= largest * (RELATIVE_LIMIT + F32_ROUNDING)
+        {
+            let leaves: Vec<i32> =
+                narrow.leaves.iter().map(|&leaf| i32::try_from(leaf)).collect::<Result<_, _>>()?;
+            return Ok(narrow.into_leaves(sum::FIXED_I32, cast_slice(&leaves).to_vec()));
+        }
+        // 2^61 leaves room for one unit of rounding per tree below i64::MAX.
+        let wide = Self::fixed(model, values, &scale, 2.0_f64.powi(61));
+        let bytes = cast_slice(&wide.leaves).to_vec();
+        Ok(wide.into_leaves(sum::FIXED_I64, bytes))
+    }
+
+    /// Multiples of the smallest power of two with which no sum exceeds `limit`.
+    fn fixed(model: &TreeModel, values: &LeafValues, scale: &[f64], limit: f64) -> Fixed {
+        let largest = scale.iter().copied().fold(0.0, f64::max);
+        // Rounding adds at most half a unit for each tree and the base.
+        let room = limit - (values.tree_ends.len() as f64 + 2.0);
+        let scale_log2 =
+            if largest > 0.0 { (room / largest).log2().floor().clamp(-900.0, 900.0) as i32 } else { 0 };
+        let unit = 2.0_f64.powi(-scale_log2);
+        let round = |value: f64| (value / unit).round_ties_even() as i64;
+        let error = |value: f64| (value - round(value) as f64 * unit).abs();
+        let bound = values.sum_of_largest(error);
+        let bound = bound.iter().zip(&model.base).zip(scale);
+        let max_abs_error = bound
+            .map(|((leaves, &base), &scale)| {
+                leaves + error(base) + scale * (F32_ROUNDING + 4.0 * F64_ROUNDING)
+            })
+            .fold(0.0, f64::max);
+        Fixed {
+            scale_log2,
+            leaves: values.values.iter().map(|&value| round(value)).collect(),
+            base: model.base.iter().map(|&base| round(base).cast_unsigned()).collect(),
+            max_abs_error,
+        }
+    }
+
+    /// The library's own leaves; the bound is that of a sequential sum (Higham, Accuracy and Stability, §4.2).
+    fn floats(model: &TreeModel, values: &LeafValues, scale: &[f64]) -> Self {
+        let terms = values.tree_ends.len() as f64 + 1.0;
+        let largest = scale.iter().copied().fold(0.0, f64::max);
+        let base = model.base.iter().map(|base| base.to_bits()).collect();
+        let gamma = |rounding: f64| terms * rounding / (1.0 - terms * rounding).max(f64::MIN_POSITIVE);
+        match model.rules {
+            LibraryRules::XgBoost => {
+                let leaves: Vec<f32> = values.values.iter().map(|&value| value as f32).collect();
+                let max_abs_error = largest * gamma(F32_ROUNDING);
+                let bytes = cast_slice(&leaves).to_vec();
+                Self { sum: sum::EXACT_F32, scale_log2: 0, bytes, base, max_abs_error }
+            }
+            LibraryRules::LightGbm => {
+                let max_abs_error = largest * (gamma(F64_ROUNDING) + F32_ROUNDING * 1.000_001);
+                let bytes = cast_slice(&values.values).to_vec();
+                Self { sum: sum::EXACT_F64, scale_log2: 0, bytes, base, max_abs_error }
+            }
+        }
+    }
+}
+
+/// Fixed-point leaves before their width is chosen.
+struct Fixed {
+    scale_log2: i32,
+    leaves: Vec<i64>,
+    base: Vec<u64>,
+    max_abs_error: f64,
+}
+
+impl Fixed {
+    fn into_leaves(self, sum: u32, bytes: Vec<u8>) -> Leaves {
+        Leaves { sum, scale_log2: self.scale_log2, bytes, base: self.base, max_abs_error: self.max_abs_error }
+    }
+}

@@ -1,0 +1,280 @@
+//! `MODELS.toml`: which models vote, and by which rules.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use qsc_kernel::ensemble::{ConfidenceRule, Degeneracy, Mode, Multipliers, Ppm, VoteRules};
+use qsc_kernel::guard::input::Missing;
+use serde::Deserialize;
+
+/// The whole file, checked: names are unique, weights and rules are in range, image paths are resolved.
+#[derive(Clone, Debug)]
+pub struct ModelsConfig {
+    ensemble: EnsembleTable,
+    /// The models, in file order.
+    pub models: Vec<ModelConfig>,
+}
+
+/// One model, checked.
+#[derive(Clone, Debug)]
+pub struct ModelConfig {
+    /// Its name in telemetry.
+    pub name: String,
+    /// Path of its image.
+    pub image: PathBuf,
+    /// Its weight.
+    pub weight: Ppm,
+    table: ModelTable,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    ensemble: EnsembleTable,
+    #[serde(default)]
+    model: Vec<ModelTable>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct EnsembleTable {
+    max_confidence: f32,
+    degeneracy: DegeneracyMode,
+    multipliers: MultiplierTable,
+    /// Milliseconds; absent: the age of an event is never judged.
+    max_age_ms: Option<u64>,
+}
+
+impl Default for EnsembleTable {
+    fn default() -> Self {
+        Self {
+            max_confidence: VoteRules::STANDARD.max_confidence,
+            degeneracy: DegeneracyMode::Enforce,
+            multipliers: MultiplierTable::default(),
+            max_age_ms: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DegeneracyMode {
+    Enforce,
+    Observe,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MultiplierTable {
+    unanimous: f32,
+    strong: f32,
+    split: f32,
+    weak: f32,
+}
+
+impl Default for MultiplierTable {
+    fn default() -> Self {
+        let Multipliers { unanimous, strong, split, weak } = VoteRules::STANDARD.multipliers;
+        Self { unanimous, strong, split, weak }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelTable {
+    name: String,
+    image: PathBuf,
+    weight: Option<f64>,
+    #[serde(default)]
+    mode: ModelMode,
+    #[serde(default)]
+    missing: MissingMode,
+    #[serde(default)]
+    confidence: ConfidenceMode,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ModelMode {
+    #[default]
+    Vote,
+    Shadow,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum MissingMode {
+    #[default]
+    Reject,
+    Native,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ConfidenceMode {
+    #[default]
+    Max,
+    Margin,
+}
+
+impl ModelsConfig {
+    /// Reads and checks a file; image paths are relative to it.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&text, directory).with_context(|| format!("{} is no valid MODELS.toml", path.display()))
+    }
+
+    /// Checks the text of a file that lies in `directory`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str, directory: &Path) -> anyhow::Result<Self> {
+        let File { ensemble, model } = toml::from_str(text)?;
+        ensemble.check()?;
+        ensure!(!model.is_empty(), "it names no model; add a [[model]] with name and image");
+        let share = 1.0 / model.len() as f64;
+        let mut names = BTreeSet::new();
+        let mut models = Vec::new();
+        for table in model {
+            ensure!(!table.name.is_empty(), "a model has an empty name");
+            ensure!(names.insert(table.name.clone()), "two models are named {:?}", table.name);
+            let weight = ppm(table.weight.unwrap_or(share))
+                .with_context(|| format!("the weight of {:?} must be above 0 and at most 1", table.name))?;
+            models.push(ModelConfig {
+                name: table.name.clone(),
+                image: directory.join(&table.image),
+                weight,
+                table,
+            });
+        }
+        Ok(Self { ensemble, models })
+    }
+
+    /// The rules of the vote.
+    #[must_use]
+    pub fn vote_rules(&self) -> VoteRules {
+        let MultiplierTable { unanimous, strong, split, weak } = self.ensemble.multipliers;
+        VoteRules {
+            max_confidence: self.ensemble.max_confidence,
+            multipliers: Multipliers { unanimous, strong, split, weak },
+        }
+    }
+
+    /// What the degeneracy windows do.
+    #[must_use]
+    pub const fn degeneracy(&self) -> Degeneracy {
+        match self.ensemble.degeneracy {
+            DegeneracyMode::Enforce => Degeneracy::Enforce,
+            DegeneracyMode::Observe => Degeneracy::Observe,
+            DegeneracyMode::Off => Degeneracy::Off,
+        }
+    }
+
+    /// Events further than this from now are stale; `None` if age is not judged.
+    #[must_use]
+    pub const fn max_age_ms(&self) -> Option<u64> {
+        self.ensemble.max_age_ms
+    }
+}
+
+impl EnsembleTable {
+    fn check(&self) -> anyhow::Result<()> {
+        let probability = 0.0..=1.0;
+        ensure!(probability.contains(&self.max_confidence), "max_confidence must be from 0 to 1");
+        let MultiplierTable { unanimous, strong, split, weak } = self.multipliers;
+        for (name, value) in [("unanimous", unanimous), ("strong", strong), ("split", split), ("weak", weak)]
+        {
+            ensure!(
+                value.is_finite() && value >= 0.0,
+                "the multiplier {name} must be a finite number, 0 or more"
+            );
+        }
+        Ok(())
+    }
+}
+
+impl ModelConfig {
+    /// Whether it votes.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        match self.table.mode {
+            ModelMode::Vote => Mode::Vote,
+            ModelMode::Shadow => Mode::Shadow,
+        }
+    }
+
+    /// What it does with NaN.
+    #[must_use]
+    pub const fn missing(&self) -> Missing {
+        match self.table.missing {
+            MissingMode::Reject => Missing::Reject,
+            MissingMode::Native => Missing::Native,
+        }
+    }
+
+    /// How sure it calls itself.
+    #[must_use]
+    pub const fn confidence(&self) -> ConfidenceRule {
+        match self.table.confidence {
+            ConfidenceMode::Max => ConfidenceRule::Max,
+            ConfidenceMode::Margin => ConfidenceRule::Margin,
+        }
+    }
+}
+
+/// A weight rounded to parts per million.
+fn ppm(weight: f64) -> Option<Ppm> {
+    if weight > 0.0 && weight <= 1.0 { Ppm::new((weight * 1e6).round() as u32) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> anyhow::Result<ModelsConfig> {
+        ModelsConfig::parse(text, Path::new("dir"))
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let config =
+            parse("[[model]]\nname = 'a'\nimage = 'a.qsm'\n[[model]]\nname = 'b'\nimage = 'b.qsm'").unwrap();
+        assert_eq!(config.vote_rules(), VoteRules::STANDARD);
+        assert_eq!(config.degeneracy(), Degeneracy::Enforce);
+        assert_eq!(config.max_age_ms(), None);
+        let model = &config.models[0];
+        assert_eq!(
+            (model.weight.get(), model.mode(), model.missing()),
+            (500_000, Mode::Vote, Missing::Reject)
+        );
+        assert_eq!(model.confidence(), ConfidenceRule::Max);
+        assert_eq!(model.image, Path::new("dir/a.qsm"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        let model = "\n[[model]]\nname = 'a'\nimage = 'a.qsm'\n";
+        for (text, words) in [
+            ("", "names no model"),
+            (&format!("{model}weight = 0"), "weight of \"a\""),
+            (&format!("{model}weight = 1.5"), "weight of \"a\""),
+            (&format!("{model}weight = nan"), "weight of \"a\""),
+            (&format!("{model}{model}"), "two models are named \"a\""),
+            (&format!("{model}mode = 'maybe'"), "maybe"),
+            (&format!("{model}wieght = 0.5"), "wieght"),
+            (&format!("[ensemble]\nmax_confidence = 1.5{model}"), "max_confidence"),
+            (&format!("[ensemble]\nmultipliers = {{ weak = -1.0 }}{model}"), "weak"),
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A round of the ensemble as a `trade.intent` event.
+
+use qsc_kernel::ensemble::{Decision, NoActiveModel, Outcome};
+use qsc_kernel::{Action, Prediction};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use super::Decided;
+use super::config::ModelConfig;
+use crate::identity;
+use crate::stream::{Event, Json, TRADE_INTENT};
+
+/// Payload of an intent, fields in the contract's order.
+#[derive(Serialize)]
+struct Payload<'a> {
+    symbol: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    side: Option<Action>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<&'a serde_json::Value>,
+    model: &'static str,
+    consensus: &'static str,
+    consensus_count: u32,
+    total_models: usize,
+    active_models: usize,
+    #[serde(serialize_with = "map")]
+    effective_weights: Vec<(&'a str, f64)>,
+    #[serde(serialize_with = "map")]
+    features: &'a [(&'a str, f32)],
+    feature_hash: String,
+    source_id: String,
+    build: String,
+    #[serde(serialize_with = "map")]
+    model_breakdown: Vec<(&'a str, Breakdown)>,
+}
+
+/// One model in an intent.
+#[derive(Serialize)]
+struct Breakdown {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<Action>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<f32>,
+    model: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inactive: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inactive_reason: Option<&'static str>,
+    /// Only where degeneracy is observed: the window would have thrown the model out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degenerate: Option<bool>,
+}
+
+/// Pairs as a JSON object in their order. An f32 is written with the digits it needs.
+fn map<S: Serializer, V: Serialize, P: AsRef<[(K, V)]>, K: Serialize>(
+    pairs: &P,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let pairs = pairs.as_ref();
+    let mut object = serializer.serialize_map(Some(pairs.len()))?;
+    for (name, value) in pairs {
+        object.serialize_entry(name, value)?;
+    }
+    object.end()
+}
+
+/// The intent of a decided event, under the event's own id.
+#[must_use]
+pub fn intent(event: &Event, decided: &Decided<'_>, models: &[ModelConfig]) -> Event {
+    let round = &decided.round;
+    let side = match round.vote {
+        Ok(Decision::Side(side)) => Some(side),
+        Ok(Decision::Tie { .. }) | Err(NoActiveModel) => None,
+    };
+    let names = || models.iter().map(|model| model.name.as_str());
+    let timestamp = decided.timestamp.as_ref().and_then(plain);
+    let payload = Payload {
+        symbol: &decided.symbol,
+        side: side.map(|side| side.action),
+        confidence: side.map(|side| side.confidence),
+        timestamp: timestamp.as_ref(),
+        model: "ensemble",
+        consensus: round.vote.as_ref().map_or(NoActiveModel::WIRE_NAME, Decision::consensus_name),
+        consensus_count: side.map_or(0, |side| side.chose),
+        total_models: models.len(),
+        active_models: round.outcomes.iter().filter(|outcome| outcome.is_active()).count(),
+        effective_weights: names().zip(round.effective_weights.iter().copied()).collect(),
+        features: &decided.features,
+        feature_hash: decided.fingerprint.to_string(),
+        source_id: event.id.to_string(),
+        build: identity::build(),
+        model_breakdown: models
+            .iter()
+            .zip(&round.outcomes)
+            .map(|(model, outcome)| (model.name.as_str(), breakdown(model, outcome)))
+            .collect(),
+    };
+    Event {
+        id: event.id,
+        event_type: TRADE_INTENT.to_owned(),
+        payload: serde_json::to_string(&payload).expect("names are strings and every number serializes"),
+        trace_id: event.trace_id.clone(),
+        timestamp: event.timestamp.clone(),
+        source: Some("qsc".to_owned()),
+    }
+}
+
+fn breakdown(model: &ModelConfig, outcome: &Outcome) -> Breakdown {
+    let (prediction, reason, degenerate) = match *outcome {
+        Outcome::Active { prediction, degenerate } => (Some(prediction), None, degenerate),
+        Outcome::Inactive { reason, prediction } => (prediction, Some(reason.wire_name()), false),
+    };
+    Breakdown {
+        action: prediction.map(Prediction::action),
+        confidence: prediction.map(Prediction::confidence),
+        model: format!("{}_model", model.name),
+        inactive: reason.map(|_| true),
+        inactive_reason: reason,
+        degenerate: degenerate.then_some(true),
+    }
+}
+
+/// A time as it was written: text, or a number of milliseconds.
+fn plain(timestamp: &Json) -> Option<serde_json::Value> {
+    match timestamp {
+        Json::Text(text) => Some(text.as_str().into()),
+        Json::Number(ms) if ms.fract() == 0.0 && ms.abs() < 9.0e15 => Some((*ms as i64).into()),
+        Json::Number(ms) => serde_json::Number::from_f64(*ms).map(Into::into),
+        Json::Null | Json::Bool(_) | Json::List(_) | Json::Object(_) => None,
+    }
+}

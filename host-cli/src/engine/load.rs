@@ -1,0 +1,86 @@
+//! Images: read into memory the host owns, checked, golden vectors held on this machine.
+
+use anyhow::{Context as _, ensure};
+use qsc_kernel::model::DecisionRule;
+use qsc_kernel::{Model, Scratch};
+
+use super::Candidate;
+use super::config::{ModelConfig, ModelsConfig};
+use super::panic_guard::PanicGuard;
+use crate::image::ImageBytes;
+use crate::{hex, identity};
+
+/// The images of an ensemble, in model order; `Err` says why one could not be read.
+pub struct Images(Vec<Result<ImageBytes, String>>);
+
+impl Images {
+    /// Reads the image of every model. A model whose image cannot be read stays out; the others go on.
+    #[must_use]
+    pub fn read(config: &ModelsConfig) -> Self {
+        let read = |model: &ModelConfig| ImageBytes::read(&model.image).map_err(|error| format!("{error:#}"));
+        Self(config.models.iter().map(read).collect())
+    }
+
+    /// Images that are in memory already, e.g. bundled ones.
+    #[must_use]
+    pub fn from_bytes(images: impl IntoIterator<Item = ImageBytes>) -> Self {
+        Self(images.into_iter().map(Ok).collect())
+    }
+
+    /// Checks every image and runs its golden vectors; logs what was loaded, and why what was not.
+    ///
+    /// # Errors
+    /// A model that loads but cannot vote: its outputs are no probabilities of known classes.
+    pub fn load<'images>(
+        &'images self,
+        config: &ModelsConfig,
+        log: &mut dyn FnMut(String),
+    ) -> anyhow::Result<Vec<Candidate<PanicGuard<Model<'images>>>>> {
+        log(identity::log_line());
+        let mut candidates = Vec::new();
+        for (entry, image) in config.models.iter().zip(&self.0) {
+            let tag = format!("[{}-INIT]", entry.name.to_uppercase());
+            log(format!("{tag} Model file: {}", entry.image.display()));
+            let model = image
+                .as_ref()
+                .map_err(Clone::clone)
+                .and_then(|bytes| check(bytes).map_err(|e| format!("{e:#}")));
+            let candidate = match model {
+                Ok(model) => {
+                    ensure!(
+                        model.decision() != DecisionRule::None,
+                        "model {:?} cannot vote: compile it with --classes, one action per output",
+                        entry.name
+                    );
+                    log(format!("{tag} Image sha256: {}", hex::encode(model.sha256())));
+                    log(format!("{tag} Expected feature_dim: {}", model.n_features()));
+                    Candidate {
+                        config: entry.clone(),
+                        feature_names: model.feature_names().map(str::to_owned).collect(),
+                        scratch_bytes: model.scratch_bytes(),
+                        predictor: Some(PanicGuard(model)),
+                    }
+                }
+                Err(reason) => {
+                    log(format!("{tag} model_not_loaded: {reason}"));
+                    Candidate {
+                        config: entry.clone(),
+                        feature_names: Vec::new(),
+                        scratch_bytes: 0,
+                        predictor: None,
+                    }
+                }
+            };
+            candidates.push(candidate);
+        }
+        Ok(candidates)
+    }
+}
+
+/// A model that passed its check and gives its golden bits on this machine.
+fn check(bytes: &ImageBytes) -> anyhow::Result<Model<'_>> {
+    let model = Model::check(bytes.as_bytes()).context("the image was refused")?;
+    let mut scratch = vec![0; model.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
+    model.check_golden(Scratch::new(&mut scratch)).context("the golden vectors do not hold")?;
+    Ok(model)
+}

@@ -1,0 +1,118 @@
+//! Events through an engine: every event ends as an intent or as a reject, none is lost.
+
+use std::collections::BTreeMap;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use hdrhistogram::Histogram;
+use qsc_kernel::ensemble::{Outcome, Predict};
+
+use super::Engine;
+use super::config::ModelConfig;
+use super::intent::intent;
+use crate::stream::{Event, EventId, Item};
+
+/// What became of one event.
+pub enum Outlet<'a> {
+    /// Its intent.
+    Intent(&'a Event),
+    /// No decision was possible: id or line, reason, and the event if there is one.
+    Reject {
+        /// The event's id, if that much could be read.
+        id: Option<EventId>,
+        /// Line of a capture file, from 1.
+        line: Option<u64>,
+        /// Why there is no intent.
+        reason: String,
+        /// The event, if it was one.
+        event: Option<&'a Event>,
+    },
+}
+
+/// Counts over a replay.
+pub struct Summary {
+    /// Intents written.
+    pub intents: u64,
+    /// Events that could not be decided.
+    pub rejects: u64,
+    /// Inactive outcomes by model and reason.
+    pub inactive: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// Time per decision in nanoseconds, from payload text to the finished vote.
+    pub latency: Histogram<u64>,
+}
+
+/// An engine fed event by event.
+pub struct Replay<P> {
+    /// The engine.
+    pub engine: Engine<P>,
+    models: Vec<ModelConfig>,
+    summary: Summary,
+}
+
+impl<P: Predict> Replay<P> {
+    /// A replay that has seen nothing.
+    #[must_use]
+    pub fn new(engine: Engine<P>) -> Self {
+        let models = engine.models().to_vec();
+        // Up to a minute; longer decisions are counted as one.
+        let latency =
+            Histogram::new_with_max(60_000_000_000, 3).expect("the bounds of the histogram are in range");
+        Self {
+            engine,
+            models,
+            summary: Summary { intents: 0, rejects: 0, inactive: BTreeMap::new(), latency },
+        }
+    }
+
+    /// Decides one event and hands what came of it to `outlet`.
+    ///
+    /// # Errors
+    /// The error of `outlet`.
+    pub fn feed(
+        &mut self,
+        item: &Item,
+        mut outlet: impl FnMut(Outlet<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let event = match item {
+            Ok(event) => event,
+            Err(malformed) => {
+                self.summary.rejects += 1;
+                let (id, line, reason) = (malformed.id, malformed.line, malformed.reason.clone());
+                return outlet(Outlet::Reject { id, line, reason, event: None });
+            }
+        };
+        let started = Instant::now();
+        let decided = self.engine.decide(event, now_ms());
+        let elapsed = started.elapsed();
+        match decided {
+            Ok(decided) => {
+                self.summary.latency.saturating_record(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
+                for (model, outcome) in self.models.iter().zip(&decided.round.outcomes) {
+                    if let Outcome::Inactive { reason, .. } = outcome {
+                        let of_model = self.summary.inactive.entry(model.name.clone()).or_default();
+                        *of_model.entry(reason.wire_name()).or_default() += 1;
+                    }
+                }
+                let intent = intent(event, &decided, &self.models);
+                self.summary.intents += 1;
+                outlet(Outlet::Intent(&intent))
+            }
+            Err(reject) => {
+                self.summary.rejects += 1;
+                let reason = reject.to_string();
+                outlet(Outlet::Reject { id: Some(event.id), line: None, reason, event: Some(event) })
+            }
+        }
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub const fn summary(&self) -> &Summary {
+        &self.summary
+    }
+}
+
+/// Unix milliseconds; a clock before 1970 reads as 0, where every age is too old.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
