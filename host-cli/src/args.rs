@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands;
 use crate::exit::Exit;
+use crate::signals;
 
 /// How results are written to stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -68,8 +69,20 @@ pub fn run_from(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Pass };
         }
     };
-    let format = cli.format;
-    let result = match cli.command {
+    match dispatch(cli.command, cli.format) {
+        Ok(exit) => exit,
+        Err(error) => {
+            eprintln!("QSC FAIL-CLOSED: {error:#}");
+            Exit::Error
+        }
+    }
+}
+
+fn dispatch(command: Command, format: Format) -> anyhow::Result<Exit> {
+    if !matches!(command, Command::Run(_)) {
+        signals::exit_at_once()?;
+    }
+    match command {
         Command::Model(command) => commands::model::run(&command, format),
         Command::Predict(args) => commands::predict::run(&args, format),
         Command::Run(args) => commands::run::run(&args, format),
@@ -77,12 +90,5 @@ pub fn run_from(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::QualityGate(args) => commands::quality_gate::run(&args, format),
         Command::Demo(args) => commands::demo::run(&args, format),
         Command::BuildInfo(args) => commands::build_info::run(&args, format),
-    };
-    match result {
-        Ok(exit) => exit,
-        Err(error) => {
-            eprintln!("QSC FAIL-CLOSED: {error:#}");
-            Exit::Error
-        }
     }
 }

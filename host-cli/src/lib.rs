@@ -9,6 +9,7 @@
 //! | [`compile`] | trained files ─▶ intermediate model ─▶ image |
 //! | [`image`] | model images in memory the host owns |
 //! | [`rows`] | `.npy`, CSV and JSONL rows |
+//! | [`signals`] | what SIGINT and SIGTERM do |
 //! | [`stream`] | events from files and Redis, intents to files |
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
 //! | [`gate`] | telemetry ─▶ verdict, without I/O |
@@ -28,4 +29,5 @@ pub mod identity;
 pub mod image;
 pub mod report;
 pub mod rows;
+pub mod signals;
 pub mod stream;

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use crate::engine::config::ModelsConfig;
 use crate::engine::load::Images;
 use crate::engine::replay::{Outlet, Replay, Summary};
 use crate::exit::Exit;
+use crate::signals::Stop;
 use crate::stream::{AtomicFile, MARKET_FEATURES, Sink, SinkSpec, Source, SourceSpec, Window};
 
 /// Rejects logged one by one; further ones are only counted and kept in `--rejects`.
@@ -64,7 +65,11 @@ pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
     let window = Window { after: None, newest: None, event_types: &[MARKET_FEATURES] };
     let progress = ProgressBar::new_spinner().with_message("events decided");
     let mut logged = 0;
+    let stop = Stop::watch()?;
     let reading = source.for_each(&window, |item| {
+        if stop.requested() {
+            bail!("stopped by a signal");
+        }
         progress.inc(1);
         replay.feed(&item, |outlet| match outlet {
             Outlet::Intent(intent) => sink.write(intent),
@@ -81,17 +86,26 @@ pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
                 }
             }
         })
-    })?;
+    });
     progress.finish_and_clear();
+    let other_types = match reading {
+        Ok(reading) => reading.other_types,
+        // A clean shutdown: what was decided is kept.
+        Err(_) if stop.requested() => {
+            eprintln!("stopped by a signal; the intents decided so far are kept");
+            0
+        }
+        Err(error) => return Err(error),
+    };
     sink.finish()?;
     if let Some(rejects) = rejects {
         rejects.replace()?;
     }
-    let summary = summary(replay.summary(), reading.other_types);
+    let summary = summary(replay.summary(), other_types);
     if json {
         writeln!(io::stdout().lock(), "{summary:#}")?;
     } else {
-        eprintln!("{}", text(replay.summary(), reading.other_types));
+        eprintln!("{}", text(replay.summary(), other_types));
     }
     Ok(Exit::Pass)
 }

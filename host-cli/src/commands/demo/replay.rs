@@ -1,0 +1,155 @@
+//! The demo's replays: bundled capture through bundled models, healthy and with one model frozen.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use indicatif::ProgressBar;
+use qsc_kernel::Inactive;
+use qsc_kernel::ensemble::Outcome;
+
+use super::drill::Freezable;
+use crate::engine::config::ModelsConfig;
+use crate::engine::load::Images;
+use crate::engine::replay::{Outlet, Replay};
+use crate::engine::{Candidate, Engine};
+use crate::image::ImageBytes;
+use crate::stream::{Event, MARKET_FEATURES, Sink, SinkSpec, Source, SourceSpec, Window};
+
+/// Member the drill freezes.
+const FROZEN_MEMBER: usize = 0;
+/// Event at which it freezes, and at which it thaws.
+const FREEZE_AT: usize = 1000;
+const THAW_AT: usize = 1300;
+
+/// What the healthy replay came to.
+pub(super) struct Healthy {
+    pub(super) intents: u64,
+    pub(super) rejects: u64,
+    pub(super) elapsed: Duration,
+    pub(super) p50_ns: u64,
+    pub(super) p99_ns: u64,
+    pub(super) models: Vec<String>,
+}
+
+/// What the drill came to; numbers count events from 0.
+pub(super) struct Drill {
+    pub(super) model: String,
+    pub(super) frozen_at: usize,
+    pub(super) thrown_out_at: Option<usize>,
+    pub(super) thawed_at: usize,
+    pub(super) votes_again_at: Option<usize>,
+    /// Weight of each other model while the frozen one is out.
+    pub(super) others: Vec<(String, f64)>,
+}
+
+/// The bundled ensemble: images and capture lie in `directory`, as an operator would keep them.
+pub(super) struct Bundle {
+    config: ModelsConfig,
+    images: Images,
+    events: Vec<Event>,
+}
+
+impl Bundle {
+    /// Writes the bundled files into `directory` and reads them back.
+    pub(super) fn unpack(directory: &Path) -> anyhow::Result<Self> {
+        let cannot = || format!("cannot write the demo's files into {}", directory.display());
+        fs::create_dir_all(directory).with_context(cannot)?;
+        let mut text = String::new();
+        for (name, image) in qsc_models::IMAGES {
+            fs::write(directory.join(format!("{name}.qsm")), image).with_context(cannot)?;
+            text.push_str(&format!("[[model]]\nname = \"{name}\"\nimage = \"{name}.qsm\"\n\n"));
+        }
+        fs::write(directory.join("MODELS.toml"), &text).with_context(cannot)?;
+        let capture = directory.join("features.jsonl");
+        fs::write(&capture, qsc_models::FEATURES_CAPTURE).with_context(cannot)?;
+
+        let mut events = Vec::new();
+        let window = Window { after: None, newest: None, event_types: &[MARKET_FEATURES] };
+        Source::open(&SourceSpec::File(capture), "")?.for_each(&window, |item| {
+            events.push(item.map_err(|malformed| anyhow::anyhow!("the bundled capture is damaged: {malformed}"))?);
+            Ok(())
+        })?;
+        let config = ModelsConfig::parse(&text, directory)?;
+        let images = Images::from_bytes(qsc_models::IMAGES.iter().map(|(_, image)| ImageBytes::copy_of(image)));
+        Ok(Self { config, images, events })
+    }
+
+    /// Names of the models, in order.
+    fn names(&self) -> Vec<String> {
+        self.config.models.iter().map(|model| model.name.clone()).collect()
+    }
+
+    /// Every event through the healthy ensemble; intents go to `intents`.
+    pub(super) fn replay(&self, intents: &Path) -> anyhow::Result<Healthy> {
+        let candidates = self.images.load(&self.config, &mut |_| ())?;
+        let mut replay = Replay::new(Engine::new(&self.config, candidates)?);
+        let mut sink = Sink::open(&SinkSpec::File(intents.to_owned()))?;
+        let progress = ProgressBar::new(self.events.len() as u64).with_message("replay");
+        let started = Instant::now();
+        for event in &self.events {
+            let item = Ok(event.clone());
+            replay.feed(&item, |outlet| match outlet {
+                Outlet::Intent(intent) => sink.write(intent),
+                Outlet::Reject { .. } => Ok(()),
+            })?;
+            progress.inc(1);
+        }
+        let elapsed = started.elapsed();
+        progress.finish_and_clear();
+        sink.finish()?;
+        let summary = replay.summary();
+        Ok(Healthy {
+            intents: summary.intents,
+            rejects: summary.rejects,
+            elapsed,
+            p50_ns: summary.latency.value_at_quantile(0.5),
+            p99_ns: summary.latency.value_at_quantile(0.99),
+            models: self.names(),
+        })
+    }
+
+    /// The same events, while one model is frozen for a time.
+    pub(super) fn drill(&self) -> anyhow::Result<Drill> {
+        let mut switches = Vec::new();
+        let candidates = self.images.load(&self.config, &mut |_| ())?.into_iter();
+        let candidates = candidates.map(|candidate| {
+            let Candidate { config, feature_names, scratch_bytes, predictor } = candidate;
+            let predictor = predictor.map(|predictor| {
+                let (freezable, switch) = Freezable::new(predictor);
+                switches.push(switch);
+                freezable
+            });
+            Candidate { config, feature_names, scratch_bytes, predictor }
+        });
+        let mut engine = Engine::new(&self.config, candidates.collect())?;
+        let names = self.names();
+        let mut drill = Drill {
+            model: names[FROZEN_MEMBER].clone(),
+            frozen_at: FREEZE_AT,
+            thrown_out_at: None,
+            thawed_at: THAW_AT,
+            votes_again_at: None,
+            others: Vec::new(),
+        };
+        for (at, event) in self.events.iter().enumerate() {
+            if let Some(switch) = switches.get(FROZEN_MEMBER) {
+                switch.set((FREEZE_AT..THAW_AT).contains(&at));
+            }
+            let decided = engine.decide(event, 0);
+            let round = decided.map_err(|reject| anyhow::anyhow!("event {}: {reject}", event.id))?.round;
+            let outcome = round.outcomes.get(FROZEN_MEMBER);
+            let out = matches!(outcome, Some(Outcome::Inactive { reason: Inactive::DegenerateOutput, .. }));
+            if out && drill.thrown_out_at.is_none() && at >= FREEZE_AT {
+                drill.thrown_out_at = Some(at);
+                let others = names.iter().cloned().zip(round.effective_weights.iter().copied());
+                drill.others = others.filter(|(name, _)| *name != drill.model).collect();
+            }
+            if !out && at >= THAW_AT && drill.thrown_out_at.is_some() {
+                drill.votes_again_at.get_or_insert(at);
+            }
+        }
+        Ok(drill)
+    }
+}
