@@ -1,9 +1,69 @@
 //! What this binary was built from.
-/// s
-pub fn log_line() -> String {
-    String::new()
+//!
+//! `build.rs` asks git at every build in which HEAD, the index or a tracked file may have changed, so the answer
+//! cannot go stale; `QSC_GIT_SHA` overrides it where there is no repository.
+
+use qsc_kernel::Backend;
+
+/// The version of the package.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+const BUILD: &str = env!("QSC_BUILD");
+
+/// The compiler, as it names itself.
+pub const RUSTC: &str = env!("QSC_RUSTC");
+
+/// The target triple.
+pub const TARGET: &str = env!("QSC_TARGET");
+
+const UNKNOWN: &str = "<unknown>";
+const DIRTY: &str = "-dirty";
+
+/// `<full git sha>`, `<full git sha>-dirty` if a tracked file differed from it, or `<unknown>`.
+#[must_use]
+pub const fn build() -> &'static str {
+    BUILD
 }
-/// s
-pub fn build() -> String {
-    String::new()
+
+/// The full git SHA, or `<unknown>`.
+#[must_use]
+pub fn git_sha() -> &'static str {
+    BUILD.strip_suffix(DIRTY).unwrap_or(BUILD)
+}
+
+/// Whether a tracked file differed from [`git_sha`]; `None` if that is unknown.
+#[must_use]
+pub fn is_dirty() -> Option<bool> {
+    (BUILD != UNKNOWN).then(|| BUILD.ends_with(DIRTY))
+}
+
+/// The line a deployment looks for in the journal: `AI_ENGINE_BUILD: ` and [`build`].
+#[must_use]
+pub fn log_line() -> String {
+    format!("AI_ENGINE_BUILD: {BUILD}")
+}
+
+/// Names of the kernel's backends this machine can run.
+pub fn backends() -> impl Iterator<Item = &'static str> {
+    Backend::available().iter().map(|backend| backend.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_build_is_a_full_sha_or_owns_up() {
+        let sha = git_sha();
+        let is_full = matches!(sha.len(), 40 | 64) && sha.bytes().all(|digit| digit.is_ascii_hexdigit());
+        assert!(is_full || (sha == UNKNOWN && is_dirty().is_none()), "{BUILD}");
+        assert_eq!(is_dirty() == Some(true), BUILD == format!("{sha}-dirty"));
+        assert_eq!(log_line(), format!("AI_ENGINE_BUILD: {BUILD}"));
+    }
+
+    #[test]
+    fn compiler_and_target_are_known() {
+        assert!(RUSTC.starts_with("rustc "), "{RUSTC}");
+        assert!(TARGET.contains(std::env::consts::ARCH), "{TARGET}");
+    }
 }

@@ -18,7 +18,6 @@
 #![deny(unsafe_code)]
 
 pub mod args;
-pub mod atomic_file;
 pub mod commands;
 pub mod compile;
 pub mod engine;

@@ -31,7 +31,7 @@ struct Payload<'a> {
     features: &'a [(&'a str, f32)],
     feature_hash: String,
     source_id: String,
-    build: String,
+    build: &'static str,
     #[serde(serialize_with = "map")]
     model_breakdown: Vec<(&'a str, Breakdown)>,
 }

@@ -1,192 +1,109 @@
 //! One JSON array of numbers, or one object name → number, per line.
 //!
 //! `null` is a missing value; so is the bare token `NaN`, which Python writes. Its `Infinity` and `-Infinity` are
-//! read as those values. Every object has the names of the first, in any order.
+//! read as those values. Every object has the names of the first; columns are in the order of their names.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
 use anyhow::{Context, anyhow, bail, ensure};
 
 use super::lines::Lines;
-use super::{RowShape, Rows, check_names, round_once};
+use super::{RowShape, Rows, round_once};
+use crate::stream::Json;
 
 pub(super) fn read(reader: impl BufRead) -> anyhow::Result<Rows> {
     let mut lines = Lines::new(reader);
     let mut data = Vec::new();
     let mut first: Option<First> = None;
     while let Some((number, line)) = lines.next_filled()? {
-        let row = Row::parse(line).with_context(|| format!("line {number}"))?;
+        let at = || format!("line {number}");
+        let row = Json::parse(line).map_err(|error| anyhow!("this is no JSON: {error}")).with_context(at)?;
         match &first {
-            None => {
-                first = Some(First::new(number, row, &mut data).with_context(|| format!("line {number}"))?)
-            }
-            Some(first) => first.push(row, &mut data).with_context(|| format!("line {number}"))?,
+            None => first = Some(First::new(number, row, &mut data).with_context(at)?),
+            Some(first) => first.push(row, &mut data).with_context(at)?,
         }
     }
     let first = first.context("there are no rows")?;
     Rows::new(RowShape::flat(first.n_features), data, first.names)
 }
 
-/// One line as written.
-enum Row {
-    Array(Vec<f32>),
-    Object(Vec<(String, f32)>),
-}
-
-impl Row {
-    fn parse(line: &str) -> anyhow::Result<Self> {
-        let mut cursor = Cursor { line, at: 0 };
-        let row = match cursor.take_any("[{") {
-            Some('[') => Self::Array(cursor.list(']', Cursor::value)?),
-            Some(_) => Self::Object(cursor.list('}', |cursor| {
-                let name = cursor.name()?;
-                ensure!(cursor.take_any(":").is_some(), "`:` is missing at byte {}", cursor.at);
-                Ok((name, cursor.value()?))
-            })?),
-            None => bail!("a row is a JSON array of numbers or an object name → number"),
-        };
-        cursor.skip_blanks();
-        ensure!(cursor.at == line.len(), "the row ends at byte {} but the line goes on", cursor.at);
-        Ok(row)
-    }
-}
-
-/// What the first row sets for all: whether there are names, and which.
+/// What the first row sets for all: how many values there are and which names.
 struct First {
     line: usize,
     n_features: usize,
     names: Option<Vec<String>>,
-    column: HashMap<String, usize>,
 }
 
 impl First {
-    fn new(line: usize, row: Row, data: &mut Vec<f32>) -> anyhow::Result<Self> {
+    fn new(line: usize, row: Json, data: &mut Vec<f32>) -> anyhow::Result<Self> {
         let names = match row {
-            Row::Array(values) => {
-                data.extend(values);
+            Json::List(values) => {
+                push_list(values, data)?;
                 None
             }
-            Row::Object(pairs) => {
-                let (names, values): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-                check_names(&names)?;
-                data.extend(values);
-                Some(names)
+            Json::Object(members) => {
+                push_members(&members, data)?;
+                Some(members.into_keys().collect())
             }
+            _ => bail!(NO_ROW),
         };
         ensure!(!data.is_empty(), "the row has no values");
-        let column = names.iter().flatten().cloned().zip(0..).collect();
-        Ok(Self { line, n_features: data.len(), names, column })
+        Ok(Self { line, n_features: data.len(), names })
     }
 
-    fn push(&self, row: Row, data: &mut Vec<f32>) -> anyhow::Result<()> {
-        match (row, &self.names) {
-            (Row::Array(values), None) => {
+    fn push(&self, row: Json, data: &mut Vec<f32>) -> anyhow::Result<()> {
+        let Self { line, n_features, names } = self;
+        match (row, names) {
+            (Json::List(values), None) => {
+                let found = values.len();
                 ensure!(
-                    values.len() == self.n_features,
-                    "the row has {} values where line {} has {}",
-                    values.len(),
-                    self.line,
-                    self.n_features
+                    found == *n_features,
+                    "the row has {found} values where line {line} has {n_features}"
                 );
-                data.extend(values);
+                push_list(values, data)
             }
-            (Row::Object(pairs), Some(names)) => {
-                let mut values = vec![None; self.n_features];
-                for (name, value) in pairs {
-                    let Some(&column) = self.column.get(&name) else {
-                        bail!("the name `{name}` is not in line {}: all rows have the same names", self.line);
-                    };
-                    ensure!(values[column].replace(value).is_none(), "the name `{name}` is there twice");
+            (Json::Object(members), Some(names)) => {
+                if let Some(name) = names.iter().find(|name| !members.contains_key(*name)) {
+                    bail!("the name `{name}` of line {line} is absent: write null where a value is missing");
                 }
-                for (name, value) in names.iter().zip(values) {
-                    data.push(value.ok_or_else(|| {
-                        anyhow!(
-                            "the name `{name}` of line {} is absent: write null where a value is",
-                            self.line
-                        )
-                    })?);
+                // No name of the first line is absent, so one more is one that it lacks.
+                if members.len() > names.len() {
+                    let more = members.keys().find(|name| !names.contains(name)).map_or("", String::as_str);
+                    bail!("the name `{more}` is not in line {line}: all rows have the same names");
                 }
+                push_members(&members, data)
             }
-            _ => bail!("the row is not of line {}'s kind: use arrays or objects throughout", self.line),
+            (Json::List(_) | Json::Object(_), _) => {
+                bail!("the row is not of line {line}'s kind: use arrays or objects throughout")
+            }
+            _ => bail!(NO_ROW),
         }
-        Ok(())
     }
 }
 
-/// A place in a line. serde_json knows no bare NaN, so it reads only the single names and numbers here.
-struct Cursor<'a> {
-    line: &'a str,
-    at: usize,
+const NO_ROW: &str = "a row is a JSON array of numbers or an object name → number";
+
+fn push_list(values: Vec<Json>, data: &mut Vec<f32>) -> anyhow::Result<()> {
+    for (column, value) in (1..).zip(&values) {
+        data.push(number(value).with_context(|| format!("value {column}"))?);
+    }
+    Ok(())
 }
 
-impl<'a> Cursor<'a> {
-    fn rest(&self) -> &'a str {
-        &self.line[self.at..]
+fn push_members(members: &BTreeMap<String, Json>, data: &mut Vec<f32>) -> anyhow::Result<()> {
+    for (name, value) in members {
+        data.push(number(value).with_context(|| format!("`{name}`"))?);
     }
+    Ok(())
+}
 
-    fn skip_blanks(&mut self) {
-        let rest = self.rest();
-        self.at += rest.len() - rest.trim_start_matches([' ', '\t']).len();
-    }
-
-    /// Steps over blanks and then one of `wanted` (ASCII), if it is next.
-    fn take_any(&mut self, wanted: &str) -> Option<char> {
-        self.skip_blanks();
-        let next = self.rest().chars().next().filter(|&next| wanted.contains(next))?;
-        self.at += next.len_utf8();
-        Some(next)
-    }
-
-    /// The items up to `end`, separated by commas; the opening bracket is behind.
-    fn list<T>(
-        &mut self,
-        end: char,
-        mut item: impl FnMut(&mut Self) -> anyhow::Result<T>,
-    ) -> anyhow::Result<Vec<T>> {
-        let mut items = Vec::new();
-        if self.take_any(end.encode_utf8(&mut [0; 4])).is_some() {
-            return Ok(items);
-        }
-        loop {
-            items.push(item(self)?);
-            match self.take_any(",]}") {
-                Some(',') => {}
-                Some(found) if found == end => return Ok(items),
-                _ => bail!("`,` or `{end}` is missing at byte {}", self.at),
-            }
-        }
-    }
-
-    fn value(&mut self) -> anyhow::Result<f32> {
-        self.skip_blanks();
-        let rest = self.rest();
-        let end = rest.find([',', ']', '}', ' ', '\t']).unwrap_or(rest.len());
-        let value = match &rest[..end] {
-            "null" | "NaN" => f64::NAN,
-            "Infinity" => f64::INFINITY,
-            "-Infinity" => f64::NEG_INFINITY,
-            text if text.starts_with('[') => {
-                bail!("rows within rows at byte {}: write sequences as .npy", self.at)
-            }
-            text => serde_json::from_str(text).map_err(|_| {
-                anyhow!("`{text}` at byte {} is no number (a missing value is null)", self.at)
-            })?,
-        };
-        self.at += end;
-        Ok(round_once(value))
-    }
-
-    fn name(&mut self) -> anyhow::Result<String> {
-        self.skip_blanks();
-        let mut stream = serde_json::Deserializer::from_str(self.rest()).into_iter::<String>();
-        match stream.next() {
-            Some(Ok(name)) => {
-                self.at += stream.byte_offset();
-                Ok(name)
-            }
-            _ => bail!("a name in double quotes is missing at byte {}", self.at),
-        }
+fn number(value: &Json) -> anyhow::Result<f32> {
+    match value {
+        Json::Number(number) => Ok(round_once(*number)),
+        Json::Null => Ok(f32::NAN),
+        Json::List(_) => bail!("a list within a row: write sequences as .npy"),
+        _ => bail!("this is no number (a missing value is null)"),
     }
 }
 
@@ -265,22 +182,23 @@ mod tests {
         assert!(error("[]").contains("line 1: the row has no values"));
         assert!(error("{}").contains("line 1: the row has no values"));
         assert!(error("3").contains("line 1: a row is a JSON array"));
+        assert!(error("[1]\n\n3").contains("line 3: a row is a JSON array"));
         assert!(error("[1]\n[1,2]").contains("line 2: the row has 2 values where line 1 has 1"));
         assert!(error("[1]\n{\"a\":1}").contains("line 2: the row is not of line 1's kind"));
-        assert!(error("{\"a\":1}\n{\"b\":1}").contains("line 2: the name `b` is not in line 1"));
-        assert!(error("{\"a\":1,\"b\":2}\n{\"b\":1}").contains("line 2: the name `a` of line 1 is absent"));
-        assert!(error("{\"a\":1,\"a\":2}").contains("line 1: columns 1 and 2 have the same name `a`"));
-        assert!(error("{\"a\":1}\n{\"a\":1,\"a\":2}").contains("line 2: the name `a` is there twice"));
-        assert!(error("[1,\"2\"]").contains("`\"2\"` at byte 3 is no number"));
-        assert!(error("[true]").contains("`true` at byte 1 is no number"));
-        assert!(error("[nan]").contains("`nan` at byte 1 is no number"));
-        assert!(error("[01]").contains("`01` at byte 1 is no number"));
-        assert!(error("[1e999]").contains("`1e999` at byte 1 is no number"));
-        assert!(error("[[1]]").contains("rows within rows"));
-        assert!(error("[1] [2]").contains("ends at byte 4 but the line goes on"));
-        assert!(error("{a:1}").contains("a name in double quotes is missing at byte 1"));
-        assert!(error("{\"a\" 1}").contains("`:` is missing"));
-        assert!(error("[1}").contains("`,` or `]` is missing"));
+        assert!(error("{\"a\":1}\n{\"b\":1}").contains("line 2: the name `a` of line 1 is absent"));
+        assert!(error("{\"a\":1}\n{\"a\":1,\"b\":1}").contains("line 2: the name `b` is not in line 1"));
+        assert!(error("{\"\":1}").contains("column 1 has no name"));
+        for twice in ["{\"a\":1,\"a\":2}", "{\"a\":1}\n{\"a\":1,\"a\":2}"] {
+            assert!(error(twice).contains("\"a\" appears twice"));
+        }
+        for value in ["\"2\"", "\"NaN\"", "true", "{}"] {
+            assert!(error(&format!("[1,{value}]")).contains("line 1: value 2: this is no number"), "{value}");
+        }
+        assert!(error("{\"a\":\"x\"}").contains("line 1: `a`: this is no number"));
+        assert!(error("[[1]]").contains("a list within a row"));
+        for broken in ["[nan]", "[01]", "[1e999]", "[1] [2]", "{a:1}", "{\"a\" 1}", "[1}", "[1,]"] {
+            assert!(error(broken).contains("line 1: this is no JSON"), "{broken}");
+        }
     }
 
     #[test]

@@ -18,12 +18,12 @@ mod npy;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Write};
+use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::atomic_file;
+use crate::stream::AtomicFile;
 
 pub use self::csv::write as write_csv;
 pub use self::jsonl::write as write_jsonl;
@@ -191,7 +191,6 @@ fn check_names(names: &[String]) -> anyhow::Result<()> {
 }
 
 /// The one rounding of a value on its way in.
-#[expect(clippy::cast_possible_truncation, reason = "rounding to nearest f32 is the point")]
 fn round_once(value: f64) -> f32 {
     value as f32
 }
@@ -246,14 +245,14 @@ pub fn read_f64(path: &Path) -> anyhow::Result<Array> {
 /// Why the file could not be written, or why the rows do not fit its format.
 pub fn write(path: &Path, rows: &Rows) -> anyhow::Result<()> {
     let format = RowFormat::of(path)?;
-    atomic_file::write(path, |out: &mut dyn Write| {
-        match format {
-            RowFormat::Npy => write_npy(out, rows),
-            RowFormat::Csv => write_csv(out, rows),
-            RowFormat::Jsonl => write_jsonl(out, rows),
-        }
-        .with_context(|| format!("cannot write {}", path.display()))
-    })
+    let mut file = AtomicFile::create(path)?;
+    match format {
+        RowFormat::Npy => write_npy(&mut file, rows),
+        RowFormat::Csv => write_csv(&mut file, rows),
+        RowFormat::Jsonl => write_jsonl(&mut file, rows),
+    }
+    .with_context(|| format!("cannot write {}", path.display()))?;
+    file.replace()
 }
 
 fn open(path: &Path) -> anyhow::Result<BufReader<File>> {
