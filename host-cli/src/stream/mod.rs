@@ -1,1 +1,32 @@
-//! Events: where they come from and where they go.
+//! Events: where they come from ([`Source`]) and where they go ([`Sink`]).
+//!
+//! An event is the same thing whether a Redis stream entry or a capture line brought it. What cannot be
+//! read is never dropped: it reaches the reader as [`Malformed`], with its place and its reason.
+
+mod address;
+mod atomic;
+mod capture;
+mod event;
+mod json;
+mod redis_stream;
+mod sink;
+mod source;
+mod time;
+
+pub use address::{SinkSpec, SourceSpec};
+pub use atomic::{AtomicFile, create_new};
+pub use event::{Event, EventId, Item, Malformed};
+pub use json::Json;
+pub use redis_stream::RedisAddress;
+pub use sink::Sink;
+pub use source::{Gap, Reading, Source, Window};
+pub use time::{format_rfc3339, parse_timestamp};
+
+/// The stream of intents unless `--stream` names another.
+pub const INTENT_STREAM: &str = "quantum:stream:trade.intent";
+/// The stream of features unless `--stream` names another.
+pub const FEATURE_STREAM: &str = "quantum:stream:market.features";
+/// `event_type` of an intent.
+pub const TRADE_INTENT: &str = "trade.intent";
+/// `event_type` of a feature event.
+pub const MARKET_FEATURES: &str = "market.features";

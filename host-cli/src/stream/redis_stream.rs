@@ -1,0 +1,228 @@
+//! Streams of a Redis server, read in pages and never written.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use redis::{Client, Cmd, Connection, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+
+use super::event::{EventId, Item, RawFields};
+use super::source::{Gap, Reading, Window};
+
+/// Entries per page.
+const PAGE: usize = 500;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Where a Redis server is and how to log in. `Display` and `Debug` show neither user nor password.
+#[derive(Clone)]
+pub struct RedisAddress(Client);
+
+impl RedisAddress {
+    /// Reads `redis://[user:pass@]host:port[/db]` or `redis+unix:///socket[?db=N&user=…&pass=…]`.
+    ///
+    /// # Errors
+    /// What form is expected; never quotes the URL.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        Client::open(url).map(Self).map_err(|_| {
+            "the Redis URL is not valid; expected redis://[user:pass@]host:port[/db] or \
+             redis+unix:///path/to/socket[?db=N], with special characters in the password percent-encoded"
+                .to_owned()
+        })
+    }
+}
+
+impl fmt::Display for RedisAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let info = self.0.get_connection_info();
+        write!(formatter, "{}", info.addr())?;
+        match info.redis_settings().db() {
+            0 => Ok(()),
+            db => write!(formatter, "/{db}"),
+        }
+    }
+}
+
+impl fmt::Debug for RedisAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "RedisAddress({self})")
+    }
+}
+
+/// An open connection and the key of one stream.
+pub(super) struct RedisStream {
+    connection: Connection,
+    address: RedisAddress,
+    key: String,
+}
+
+/// What XINFO STREAM tells.
+struct Info {
+    length: u64,
+    /// Since Redis 7.0.
+    entries_added: Option<u64>,
+    last_id: EventId,
+    first_id: Option<EventId>,
+}
+
+type Page = Vec<(EventId, RawFields)>;
+
+impl RedisStream {
+    pub(super) fn connect(address: &RedisAddress, key: &str) -> anyhow::Result<Self> {
+        let connect = || {
+            let connection = address.0.get_connection_with_timeout(CONNECT_TIMEOUT)?;
+            connection.set_read_timeout(Some(REPLY_TIMEOUT))?;
+            connection.set_write_timeout(Some(REPLY_TIMEOUT))?;
+            Ok(connection)
+        };
+        let connection = connect().map_err(|error| explain(&error, address, key))?;
+        Ok(Self { connection, address: address.clone(), key: key.to_owned() })
+    }
+
+    pub(super) fn for_each(
+        &mut self,
+        window: &Window<'_>,
+        on_item: &mut dyn FnMut(Item) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Reading> {
+        let Some(before) = self.info()? else {
+            return Ok(Reading::default());
+        };
+        // A live stream grows while it is read: the window ends where the stream ended at the beginning.
+        let end = before.last_id;
+        let start = match window.newest {
+            Some(newest) => self.start_of_newest(window, end, newest)?,
+            None => window.start(),
+        };
+        let mut other_types = 0;
+        let mut from = start.to_string();
+        loop {
+            let page = self.page("XRANGE", &from, &end.to_string())?;
+            let Some((last, _)) = page.last() else { break };
+            from = format!("({last}");
+            for (id, fields) in page {
+                match fields.into_item(id, None, window.event_types) {
+                    Some(item) => on_item(item)?,
+                    None => other_types += 1,
+                }
+            }
+        }
+        // Asked after the reading, so that what was trimmed meanwhile is seen too.
+        let gap = match window.after {
+            Some(after) => self.gap(after)?,
+            None => None,
+        };
+        Ok(Reading { other_types, gap })
+    }
+
+    /// The id at which the newest `newest` items of the window begin.
+    fn start_of_newest(
+        &mut self,
+        window: &Window<'_>,
+        end: EventId,
+        newest: NonZeroUsize,
+    ) -> anyhow::Result<EventId> {
+        let stop = window.start();
+        let mut found = 0;
+        let mut to = end.to_string();
+        loop {
+            let page = self.page("XREVRANGE", &to, &stop.to_string())?;
+            let Some((last, _)) = page.last() else { return Ok(stop) };
+            to = format!("({last}");
+            for (id, fields) in page {
+                found += usize::from(fields.into_item(id, None, window.event_types).is_some());
+                if found == newest.get() {
+                    return Ok(id);
+                }
+            }
+        }
+    }
+
+    fn page(&mut self, command: &'static str, from: &str, to: &str) -> anyhow::Result<Page> {
+        let mut cmd = redis::cmd(command);
+        cmd.arg(&self.key).arg(from).arg(to).arg("COUNT").arg(PAGE);
+        let entries: Vec<(String, Vec<Vec<u8>>)> = self.query(&cmd)?;
+        entries
+            .into_iter()
+            .map(|(id, flat)| {
+                let id = id.parse().map_err(|error: String| anyhow!(error))?;
+                let mut fields = RawFields::default();
+                let mut flat = flat.into_iter();
+                while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
+                    fields.insert(&name, value);
+                }
+                Ok((id, fields))
+            })
+            .collect()
+    }
+
+    /// `None` if there is no such key: a stream nobody has written to yet.
+    fn info(&mut self) -> anyhow::Result<Option<Info>> {
+        let mut cmd = redis::cmd("XINFO");
+        cmd.arg("STREAM").arg(&self.key);
+        let reply: HashMap<String, Value> = match cmd.query(&mut self.connection) {
+            Ok(reply) => reply,
+            Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(explain(&error, &self.address, &self.key)),
+        };
+        let info = || -> Option<Info> {
+            let number = |name| u64::from_redis_value_ref(reply.get(name)?).ok();
+            let id = |value: &Value| String::from_redis_value_ref(value).ok()?.parse().ok();
+            Some(Info {
+                length: number("length")?,
+                entries_added: number("entries-added"),
+                last_id: id(reply.get("last-generated-id")?)?,
+                first_id: match reply.get("first-entry")? {
+                    Value::Array(entry) => Some(id(entry.first()?)?),
+                    _ => None,
+                },
+            })
+        };
+        info().map(Some).with_context(|| {
+            format!("Redis at {} answered XINFO STREAM in a form not known here", self.address)
+        })
+    }
+
+    /// Whether entries at or after `after` may have been removed.
+    fn gap(&mut self, after: u64) -> anyhow::Result<Option<Gap>> {
+        let Some(info) = self.info()? else {
+            // The key was there when the reading began.
+            return Ok(Some(Gap { after, first_left: None, removed: None }));
+        };
+        let starts_later = info.first_id.is_none_or(|first| first > EventId { ms: after, seq: 0 });
+        let removed = info.entries_added.map(|added| added.saturating_sub(info.length));
+        let gap = Gap { after, first_left: info.first_id, removed };
+        Ok((starts_later && removed != Some(0)).then_some(gap))
+    }
+
+    fn query<T: FromRedisValue>(&mut self, cmd: &Cmd) -> anyhow::Result<T> {
+        cmd.query(&mut self.connection).map_err(|error| explain(&error, &self.address, &self.key))
+    }
+}
+
+/// One sentence on what went wrong and what to do, without secrets.
+fn explain(error: &RedisError, address: &RedisAddress, key: &str) -> anyhow::Error {
+    if error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+    {
+        return anyhow!("Redis at {address} refused the login; check user and password in the source URL");
+    }
+    if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) {
+        return anyhow!(
+            "Redis at {address} does not permit this user to read the stream {key}; allow the commands \
+             xrange, xrevrange and xinfo on that key"
+        );
+    }
+    if error.code() == Some("WRONGTYPE") {
+        return anyhow!("the key {key} of Redis at {address} is not a stream; name another with --stream");
+    }
+    if error.is_timeout() {
+        return anyhow!("Redis at {address} did not answer in time; check the server and the network");
+    }
+    if error.is_io_error() {
+        return anyhow!("cannot reach Redis at {address} ({error}); check that the server runs there");
+    }
+    anyhow!("Redis at {address} refused to read the stream {key} ({error})")
+}

@@ -1,0 +1,66 @@
+//! Points in time as arguments give them and reports show them.
+
+use jiff::Timestamp;
+
+/// Reads RFC 3339 (`2026-01-10T05:43:15Z`) or Unix milliseconds into Unix milliseconds.
+///
+/// A fraction of a millisecond rounds up: no event from before the point asked for may count.
+///
+/// # Errors
+/// Why the text is neither; also a number of ten digits, which is a time in seconds.
+pub fn parse_timestamp(text: &str) -> Result<u64, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let ms = text.parse::<u64>().map_err(|_| "the number of milliseconds is too large".to_owned())?;
+        // In milliseconds this would be early 1970: nearly every stored event would count.
+        if (1_000_000_000..=9_999_999_999).contains(&ms) {
+            return Err(format!("this looks like seconds; Unix milliseconds are expected, so {ms}000"));
+        }
+        return Ok(ms);
+    }
+    let timestamp: Timestamp = text.parse().map_err(|_| {
+        "neither RFC 3339 with an offset (2026-01-10T05:43:15Z) nor Unix milliseconds".to_owned()
+    })?;
+    let ns = timestamp.as_nanosecond();
+    let ms = ns.div_euclid(1_000_000) + i128::from(ns.rem_euclid(1_000_000) != 0);
+    u64::try_from(ms).map_err(|_| "the time is before 1970".to_owned())
+}
+
+/// Unix milliseconds as RFC 3339 in UTC (the number itself if it is beyond the year 9999).
+#[must_use]
+pub fn format_rfc3339(ms: u64) -> String {
+    i64::try_from(ms)
+        .ok()
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+        .map_or_else(|| ms.to_string(), |timestamp| timestamp.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_agree() {
+        assert_eq!(parse_timestamp("2026-01-10T05:43:15Z"), Ok(1_768_023_795_000));
+        assert_eq!(parse_timestamp("2026-01-10T06:43:15+01:00"), Ok(1_768_023_795_000));
+        assert_eq!(parse_timestamp("1768023795000"), Ok(1_768_023_795_000));
+        assert_eq!(parse_timestamp("0"), Ok(0));
+        assert_eq!(format_rfc3339(1_768_023_795_000), "2026-01-10T05:43:15Z");
+        assert_eq!(format_rfc3339(1_768_023_795_120), "2026-01-10T05:43:15.12Z");
+        assert_eq!(format_rfc3339(u64::MAX), u64::MAX.to_string());
+    }
+
+    #[test]
+    fn a_fraction_of_a_millisecond_rounds_up() {
+        assert_eq!(parse_timestamp("2026-01-10T05:43:15.0001Z"), Ok(1_768_023_795_001));
+        assert_eq!(parse_timestamp("2026-01-10T05:43:15.001Z"), Ok(1_768_023_795_001));
+    }
+
+    #[test]
+    fn unclear_times_are_refused() {
+        for text in
+            ["", "yesterday", "-5", "1768023795", "2026-01-10", "2026-01-10T05:43:15", "1960-01-01T00:00:00Z"]
+        {
+            assert!(parse_timestamp(text).is_err(), "{text}");
+        }
+    }
+}
