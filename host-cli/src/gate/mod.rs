@@ -1,1 +1,58 @@
-//! Gates: `observe(event)` … `finish(&Rules) -> Verdict`, no I/O.
+//! Gates: `observe(item)` … `finish(&Rules) -> Verdict`, no I/O.
+//!
+//! A gate reads what the engine (or any other producer) said and answers with one of four [`Outcome`]s. What it
+//! cannot read counts against it; a check that cannot be made is never taken as made.
+
+mod check;
+mod duplicates;
+mod evidence;
+mod model;
+mod quality;
+mod rules;
+mod sanity;
+mod stats;
+
+use serde::Serialize;
+
+use crate::exit::Exit;
+
+pub use check::{Check, CheckKind, beside};
+pub use duplicates::Duplicates;
+pub use evidence::Evidence;
+pub use model::{Actions, ConfidenceFigures, ModelVerdict};
+pub use quality::{EventFigures, Mode, QualityGate, QualityVerdict, Require, Terms};
+pub use rules::{Percent, Rules};
+pub use sanity::{FeatureFigures, SanityGate, SanityVerdict};
+
+/// What a gate says. Only [`Outcome::Pass`] opens a door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Everything that had to be shown was shown.
+    Pass,
+    /// Something is wrong with what was judged.
+    Fail,
+    /// There is too little to judge, or something of it is missing.
+    Inconclusive,
+    /// Enough was collected; never promotes, whatever the figures.
+    Collection,
+}
+
+impl Outcome {
+    /// The exit code of this outcome.
+    #[must_use]
+    pub const fn exit(self) -> Exit {
+        match self {
+            Self::Pass => Exit::Pass,
+            Self::Fail | Self::Inconclusive => Exit::Fail,
+            Self::Collection => Exit::Collection,
+        }
+    }
+}
+
+/// Foreign text for a message: quoted, escaped, and cut to a readable length.
+fn excerpt(text: &str) -> String {
+    const LONGEST: usize = 40;
+    let cut: String = text.chars().take(LONGEST).collect();
+    if cut.len() < text.len() { format!("{cut:?}…") } else { format!("{cut:?}") }
+}

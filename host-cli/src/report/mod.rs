@@ -1,1 +1,85 @@
-//! One verdict rendered as text, JSON and Markdown.
+//! One verdict rendered as text, JSON and Markdown: all from the same value, so they cannot disagree.
+
+mod document;
+mod files;
+mod format;
+mod markdown;
+mod text;
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::gate::{QualityVerdict, SanityVerdict};
+
+pub use files::ReportFiles;
+
+/// What a report says about its making, besides the verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// When it was made, Unix ms.
+    pub now: u64,
+    /// Where the events came from, without secrets.
+    pub source: String,
+    /// The build that judged.
+    pub build: String,
+    /// The events are simulated: every rendering says so at its head.
+    pub synthetic: bool,
+}
+
+/// A quality report that exists on disk.
+#[derive(Clone, Debug)]
+pub struct QualityReport {
+    /// For people.
+    pub text: String,
+    /// For machines; ends with a line end.
+    pub json: String,
+    /// The files.
+    pub files: ReportFiles,
+}
+
+/// Renders `verdict` and writes the Markdown report and its JSON twin into `directory`, which is created if missing.
+///
+/// No file is overwritten: if the second's name is taken, the next free one is used.
+///
+/// # Errors
+/// The directory cannot be created or written; no half report is left behind.
+pub fn write_quality(
+    verdict: &QualityVerdict,
+    header: &Header,
+    directory: &Path,
+) -> anyhow::Result<QualityReport> {
+    let markdown = markdown::quality(verdict, header);
+    let twin = |files: &ReportFiles| document::quality(verdict, header, files);
+    let files = files::publish(directory, &files::base_name(verdict, header.now), &markdown, twin)?;
+    Ok(QualityReport {
+        text: text::quality(verdict, header, &files),
+        json: document::quality(verdict, header, &files),
+        files,
+    })
+}
+
+/// The verdict of feature-sanity for people.
+#[must_use]
+pub fn sanity_text(verdict: &SanityVerdict, header: &Header) -> String {
+    text::sanity(verdict, header)
+}
+
+/// The verdict of feature-sanity for machines; ends with a line end.
+#[must_use]
+pub fn sanity_json(verdict: &SanityVerdict, header: &Header) -> String {
+    document::sanity(verdict, header)
+}
+
+/// Writes a result to stdout.
+///
+/// # Errors
+/// It could not be written, e.g. because the reader closed the pipe: then nobody has the result.
+pub fn print(result: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(result.as_bytes())
+        .and_then(|()| stdout.flush())
+        .context("cannot write the result to stdout")
+}

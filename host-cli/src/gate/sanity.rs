@@ -1,0 +1,348 @@
+//! Feature sanity: are the features alive?
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Outcome;
+use super::check::{Check, CheckKind};
+use super::duplicates::{Duplicates, RecentVectors};
+use super::evidence::{Evidence, Witness};
+use super::excerpt;
+use super::rules::Rules;
+use super::stats::Moments;
+use crate::stream::{Event, Gap, Item, Json};
+
+/// Read from the payload itself where it has no `features`.
+const FALLBACK: [&str; 6] = [
+    "atr_value",
+    "volatility_factor",
+    "exchange_divergence",
+    "funding_rate",
+    "confidence",
+    "consensus_count",
+];
+
+type Features = BTreeMap<String, Json>;
+
+/// The features of a payload: `features`, else those of its own members that are known to be features.
+pub(super) fn features_of(payload: &Json) -> Result<Cow<'_, Features>, String> {
+    let members = payload.as_object().ok_or("the payload is no object")?;
+    if let Some(features) = members.get("features") {
+        let features = features.as_object().ok_or("features is no object")?;
+        return if features.is_empty() {
+            Err("features is empty".to_owned())
+        } else {
+            Ok(Cow::Borrowed(features))
+        };
+    }
+    let found: Features = FALLBACK
+        .iter()
+        .filter_map(|name| members.get(*name).map(|value| ((*name).to_owned(), value.clone())))
+        .collect();
+    if found.is_empty() { Err("the payload has no features".to_owned()) } else { Ok(Cow::Owned(found)) }
+}
+
+/// The values in order of their names; NaN for what is no finite number.
+pub(super) fn vector_of(features: &Features) -> Vec<f64> {
+    features
+        .values()
+        .map(|value| if let Value::Finite(value) = Value::from(value) { value } else { f64::NAN })
+        .collect()
+}
+
+/// A feature value.
+enum Value {
+    Finite(f64),
+    /// ±∞, also as text.
+    Infinite,
+    /// NaN, null, or anything else that is no number.
+    NotANumber,
+}
+
+impl From<&Json> for Value {
+    fn from(value: &Json) -> Self {
+        match value {
+            Json::Number(number) if number.is_finite() => Self::Finite(*number),
+            Json::Number(number) if number.is_infinite() => Self::Infinite,
+            Json::Text(text) if text.trim().parse().is_ok_and(f64::is_infinite) => Self::Infinite,
+            _ => Self::NotANumber,
+        }
+    }
+}
+
+/// Figures of one feature.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FeatureFigures {
+    /// Mean of the finite values; `None`, like the others, without any.
+    pub mean: Option<f64>,
+    /// Population standard deviation.
+    pub std: Option<f64>,
+    /// Least value.
+    pub min: Option<f64>,
+    /// Largest value.
+    pub max: Option<f64>,
+    /// Values that are no number: NaN, null, text.
+    pub nan: u64,
+    /// Infinite values.
+    pub inf: u64,
+    /// The std is below the threshold, or cannot be told.
+    pub flat: bool,
+}
+
+/// The verdict of feature-sanity; serializes as the contract has it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SanityVerdict {
+    /// What the gate says; never [`Outcome::Collection`].
+    #[serde(rename = "verdict")]
+    pub outcome: Outcome,
+    /// The exit code that goes with it.
+    pub exit_code: u8,
+    /// Events judged; corrupt ones do not count.
+    pub events: u64,
+    /// Corrupt events.
+    pub malformed: u64,
+    /// Figures of each feature.
+    pub features: BTreeMap<String, FeatureFigures>,
+    /// Flat features, without those that may be.
+    pub flatlines: Vec<String>,
+    /// Flat features that may be.
+    pub allowed_flat: Vec<String>,
+    /// Repetition among the newest vectors: a warning, never a failure.
+    pub duplicates: Duplicates,
+    /// The checks that did not hold.
+    pub failures: Vec<Check>,
+    /// The first corrupt event in words.
+    pub first_malformed: Option<String>,
+    /// Every check there is, in order, also those that held or could not be made.
+    #[serde(skip)]
+    pub checks: Vec<Check>,
+    /// The events this was made from.
+    #[serde(skip)]
+    pub evidence: Evidence,
+    /// The rules this was made with.
+    #[serde(skip)]
+    pub rules: Rules,
+}
+
+#[derive(Debug)]
+struct Series {
+    moments: Moments,
+    nan: u64,
+    inf: u64,
+}
+
+/// Judges the features of `trade.intent` and `market.features` events, in constant memory.
+#[derive(Debug, Default)]
+pub struct SanityGate {
+    events: u64,
+    malformed: u64,
+    first_malformed: Option<String>,
+    /// The features of the first event; only these are followed.
+    series: BTreeMap<String, Series>,
+    different: u64,
+    first_different: Option<String>,
+    not_finite: u64,
+    vectors: RecentVectors,
+    witness: Witness,
+}
+
+impl SanityGate {
+    /// A gate that has seen nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next item of the stream, oldest first.
+    pub fn observe(&mut self, item: &Item) {
+        self.witness.observe(item);
+        let judged = match item {
+            Ok(event) => self.observe_event(event).map_err(|reason| format!("event {}: {reason}", event.id)),
+            Err(malformed) => Err(malformed.to_string()),
+        };
+        match judged {
+            Ok(()) => self.events += 1,
+            Err(reason) => {
+                self.malformed += 1;
+                self.first_malformed.get_or_insert(reason);
+            }
+        }
+    }
+
+    fn observe_event(&mut self, event: &Event) -> Result<(), String> {
+        let payload =
+            Json::parse(&event.payload).map_err(|error| format!("the payload is no JSON ({error})"))?;
+        let features = features_of(&payload)?;
+        if self.series.is_empty() {
+            let series = |name: &String| (name.clone(), Series { moments: Moments::EMPTY, nan: 0, inf: 0 });
+            self.series = features.keys().map(series).collect();
+        } else if !features.keys().eq(self.series.keys()) {
+            self.different += 1;
+            if self.first_different.is_none() {
+                self.first_different = Some(format!("event {}: {}", event.id, self.difference(&features)));
+            }
+        }
+        for (name, value) in features.iter() {
+            let value = Value::from(value);
+            self.not_finite += u64::from(!matches!(value, Value::Finite(_)));
+            let Some(series) = self.series.get_mut(name) else { continue };
+            match value {
+                Value::Finite(value) => series.moments.add(value),
+                Value::Infinite => series.inf += 1,
+                Value::NotANumber => series.nan += 1,
+            }
+        }
+        self.vectors.push(vector_of(&features));
+        Ok(())
+    }
+
+    fn difference(&self, features: &Features) -> String {
+        let missing = self.series.keys().find(|name| !features.contains_key(*name));
+        let added = features.keys().find(|name| !self.series.contains_key(*name));
+        match (missing, added) {
+            (Some(missing), _) => format!("{} is missing", excerpt(missing)),
+            (None, Some(added)) => format!("{} is new", excerpt(added)),
+            (None, None) => "another number of features".to_owned(),
+        }
+    }
+
+    /// The verdict on everything observed. `gap`: entries of the window were lost before they could be read.
+    #[must_use]
+    pub fn finish(self, rules: &Rules, gap: Option<&Gap>) -> SanityVerdict {
+        let features: BTreeMap<String, FeatureFigures> =
+            self.series.iter().map(|(name, series)| (name.clone(), series.figures(rules))).collect();
+        let flat = || features.iter().filter(|(_, figures)| figures.flat).map(|(name, _)| name.clone());
+        let (allowed_flat, flatlines): (Vec<_>, Vec<_>) =
+            flat().partition(|name| rules.allow_flat.contains(name));
+        let judged = features.keys().filter(|name| !rules.allow_flat.contains(*name)).count();
+
+        let checks = self.checks(rules, gap, &flatlines, judged);
+        let failures: Vec<Check> =
+            checks.iter().filter(|check| check.passed == Some(false)).cloned().collect();
+        let lack = |check: &Check| matches!(check.check, CheckKind::InsufficientEvents | CheckKind::Gap);
+        let outcome = if failures.iter().any(|check| !lack(check)) {
+            Outcome::Fail
+        } else if failures.is_empty() && checks.iter().all(|check| check.passed == Some(true)) {
+            Outcome::Pass
+        } else {
+            Outcome::Inconclusive
+        };
+        SanityVerdict {
+            outcome,
+            exit_code: outcome.exit().code(),
+            events: self.events,
+            malformed: self.malformed,
+            features,
+            flatlines,
+            allowed_flat,
+            duplicates: self.vectors.figures(rules),
+            failures,
+            first_malformed: self.first_malformed,
+            checks,
+            evidence: self.witness.finish(),
+            rules: rules.clone(),
+        }
+    }
+
+    fn checks(&self, rules: &Rules, gap: Option<&Gap>, flatlines: &[String], judged: usize) -> Vec<Check> {
+        let (events, min) = (self.events, rules.sanity_min_events);
+        let enough = Check::made(
+            CheckKind::InsufficientEvents,
+            events as f64,
+            min as f64,
+            events < min,
+            format!("{events} events, at least {min} are needed"),
+        );
+        let seen = events + self.malformed;
+        let corrupt = Check::made(
+            CheckKind::MalformedEvents,
+            self.malformed as f64 * 100.0 / seen.max(1) as f64,
+            rules.max_malformed_pct.value(),
+            rules.max_malformed_pct.is_exceeded_by(self.malformed, seen),
+            format!(
+                "{} of {seen} events are corrupt, at most {} % may be",
+                self.malformed, rules.max_malformed_pct
+            ),
+        );
+        let hole = Check::made(
+            CheckKind::Gap,
+            f64::from(u8::from(gap.is_some())),
+            0.0,
+            gap.is_some(),
+            gap.map_or_else(
+                || "no events are missing".to_owned(),
+                |gap| format!("events may be missing: {gap}"),
+            ),
+        );
+        if events == 0 {
+            let unmade = [CheckKind::NanInf, CheckKind::FeatureSet].map(|check| Check::not_made(check, 0.0));
+            let flat = Check::not_made(CheckKind::Flatline, rules.max_flatline_pct.value());
+            return [enough, corrupt, hole].into_iter().chain(unmade).chain([flat]).collect();
+        }
+        let not_finite = Check::made(
+            CheckKind::NanInf,
+            self.not_finite as f64,
+            0.0,
+            self.not_finite > 0,
+            match self.series.iter().find(|(_, series)| series.nan + series.inf > 0) {
+                Some((name, _)) => {
+                    format!(
+                        "{} values are NaN, infinite or no number, e.g. of {}",
+                        self.not_finite,
+                        excerpt(name)
+                    )
+                }
+                None => format!("{} values are NaN, infinite or no number", self.not_finite),
+            },
+        );
+        let same = Check::made(
+            CheckKind::FeatureSet,
+            self.different as f64,
+            0.0,
+            self.different > 0,
+            match &self.first_different {
+                Some(first) => {
+                    format!("{} events have other features than the first; {first}", self.different)
+                }
+                None => "every event has the same features".to_owned(),
+            },
+        );
+        let flat_share = flatlines.len() as f64 * 100.0 / judged.max(1) as f64;
+        let most = rules.max_flatline_pct;
+        let flat = Check::made(
+            CheckKind::Flatline,
+            flat_share,
+            most.value(),
+            most.is_exceeded_by(flatlines.len() as u64, judged as u64),
+            match flatlines.first() {
+                Some(first) => {
+                    format!(
+                        "{} of {judged} features are flat, e.g. {}; at most {most} % may be",
+                        flatlines.len(),
+                        excerpt(first)
+                    )
+                }
+                None => "no feature is flat that may not be".to_owned(),
+            },
+        );
+        vec![enough, corrupt, hole, not_finite, same, flat]
+    }
+}
+
+impl Series {
+    fn figures(&self, rules: &Rules) -> FeatureFigures {
+        let (mean, std) = self.moments.mean_std().unzip();
+        FeatureFigures {
+            mean,
+            std,
+            min: mean.map(|_| self.moments.min),
+            max: mean.map(|_| self.moments.max),
+            nan: self.nan,
+            inf: self.inf,
+            // Negated, so that a std that is NaN or missing counts as flat.
+            flat: !std.is_some_and(|std| std >= rules.flat_std),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The JSON documents of the contract.
+
+use serde::Serialize;
+
+use super::Header;
+use super::files::ReportFiles;
+use crate::gate::{Evidence, QualityVerdict, Rules, SanityVerdict};
+use crate::stream::format_rfc3339;
+
+/// Version of the outward contract.
+const CONTRACT: u32 = 1;
+
+#[derive(Serialize)]
+struct Document<'verdict, Verdict> {
+    contract: u32,
+    command: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
+    synthetic: bool,
+    #[serde(flatten)]
+    verdict: &'verdict Verdict,
+    evidence: BoundEvidence<'verdict>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<&'verdict ReportFiles>,
+}
+
+/// What the verdict is bound to: events, rules, source and build.
+#[derive(Serialize)]
+struct BoundEvidence<'verdict> {
+    source: &'verdict str,
+    #[serde(flatten)]
+    events: &'verdict Evidence,
+    rules: &'verdict Rules,
+    build: &'verdict str,
+}
+
+pub(super) fn quality(verdict: &QualityVerdict, header: &Header, files: &ReportFiles) -> String {
+    render("quality-gate", verdict, header, &verdict.evidence, &verdict.rules, Some(files))
+}
+
+pub(super) fn sanity(verdict: &SanityVerdict, header: &Header) -> String {
+    render("feature-sanity", verdict, header, &verdict.evidence, &verdict.rules, None)
+}
+
+fn render<Verdict: Serialize>(
+    command: &'static str,
+    verdict: &Verdict,
+    header: &Header,
+    events: &Evidence,
+    rules: &Rules,
+    report: Option<&ReportFiles>,
+) -> String {
+    let document = Document {
+        contract: CONTRACT,
+        command,
+        // Only a report bears a time; without one the same events give the same bytes.
+        timestamp: report.map(|_| format_rfc3339(header.now)),
+        synthetic: header.synthetic,
+        verdict,
+        evidence: BoundEvidence { source: &header.source, events, rules, build: &header.build },
+        report,
+    };
+    // A float that is not finite becomes null.
+    let mut json =
+        serde_json::to_string_pretty(&document).expect("report paths are UTF-8, and nothing else can fail");
+    json.push('\n');
+    json
+}

@@ -1,0 +1,145 @@
+//! Report files: a Markdown report and its JSON twin under one stem, never overwritten.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::gate::{Mode, QualityVerdict};
+use crate::stream::create_new;
+
+/// The files of one report; serializes as the contract's `report`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReportFiles {
+    /// The Markdown report.
+    pub markdown: PathBuf,
+    /// Its JSON twin.
+    pub json: PathBuf,
+    /// No HTML is rendered yet.
+    pub html: Option<PathBuf>,
+    /// SHA-256 of the files, in hex.
+    pub sha256: Digests,
+}
+
+/// SHA-256 of report files, in hex.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Digests {
+    /// Of the Markdown report.
+    pub markdown: String,
+    /// Of the JSON twin; the twin itself cannot hold it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json: Option<String>,
+}
+
+/// More reports of one second than anyone makes: beyond, something is wrong with the directory.
+const MAX_SAME_SECOND: u32 = 10_000;
+
+/// The stem of a report made at `now` (Unix ms), without the suffix that keeps it apart from others of that second.
+pub(super) fn base_name(verdict: &QualityVerdict, now: u64) -> String {
+    let time = i64::try_from(now)
+        .ok()
+        .and_then(|now| Timestamp::from_millisecond(now).ok())
+        .map_or_else(|| now.to_string(), |time| time.strftime("%Y%m%d_%H%M%S").to_string());
+    let collection = if verdict.mode == Mode::Collection { "_collection" } else { "" };
+    let post_cutover = if verdict.cutover.is_some() { "_post_cutover" } else { "" };
+    format!("quality_gate_{time}{collection}{post_cutover}")
+}
+
+/// Writes `markdown` and then the twin that `twin` makes, under the first stem that is free for both.
+///
+/// The twin comes last: where it exists, everything it names exists.
+pub(super) fn publish(
+    directory: &Path,
+    base: &str,
+    markdown: &str,
+    twin: impl Fn(&ReportFiles) -> String,
+) -> anyhow::Result<ReportFiles> {
+    let cannot = || {
+        format!(
+            "cannot write the report into {}; name another directory with --report-dir",
+            directory.display()
+        )
+    };
+    if directory.to_str().is_none() {
+        bail!("{}: its name is no UTF-8 text, which JSON cannot hold", cannot());
+    }
+    fs::create_dir_all(directory).with_context(cannot)?;
+    for number in 1..=MAX_SAME_SECOND {
+        let stem = if number == 1 { base.to_owned() } else { format!("{base}_{number}") };
+        let path = |extension: &str| directory.join(format!("{stem}.{extension}"));
+        let mut files = ReportFiles {
+            markdown: path("md"),
+            json: path("json"),
+            html: None,
+            sha256: Digests { markdown: sha256(markdown), json: None },
+        };
+        let json = twin(&files);
+        if write_twins(&files, markdown, &json).with_context(cannot)? {
+            files.sha256.json = Some(sha256(&json));
+            return Ok(files);
+        }
+    }
+    bail!("{}: {MAX_SAME_SECOND} reports are there that are named {base}", cannot())
+}
+
+/// Both files or none; `false` if one of the names is taken.
+fn write_twins(files: &ReportFiles, markdown: &str, json: &str) -> io::Result<bool> {
+    if !create_new(&files.markdown, markdown.as_bytes())? {
+        return Ok(false);
+    }
+    let written = create_new(&files.json, json.as_bytes());
+    if !matches!(written, Ok(true)) {
+        fs::remove_file(&files.markdown)?;
+    }
+    written
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publish_in(directory: &Path) -> ReportFiles {
+        publish(directory, "quality_gate_x", "# R\n", |files| format!("{}\n", files.markdown.display()))
+            .unwrap()
+    }
+
+    #[test]
+    fn same_second_reports_keep_one_stem_for_both_twins() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let first = publish_in(directory);
+        assert_eq!(first.markdown, directory.join("quality_gate_x.md"));
+        // Either twin of the second name is taken.
+        fs::write(directory.join("quality_gate_x_2.json"), "other").unwrap();
+        fs::write(directory.join("quality_gate_x_3.md"), "other").unwrap();
+        let next = publish_in(directory);
+        assert_eq!(next.markdown, directory.join("quality_gate_x_4.md"));
+        assert_eq!(next.json, directory.join("quality_gate_x_4.json"));
+        assert_eq!(fs::read_to_string(&next.json).unwrap(), format!("{}\n", next.markdown.display()));
+        assert!(!directory.join("quality_gate_x_2.md").exists(), "no half report is left");
+        assert_eq!(fs::read_to_string(directory.join("quality_gate_x_2.json")).unwrap(), "other");
+        assert_eq!(fs::read_dir(directory).unwrap().count(), 6);
+    }
+
+    #[test]
+    fn racing_reports_all_find_a_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let reports: Vec<ReportFiles> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| publish_in(directory.path()))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for report in &reports {
+            let twin = fs::read_to_string(&report.json).unwrap();
+            assert_eq!(twin.trim_end(), report.markdown.display().to_string());
+        }
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 16);
+    }
+}

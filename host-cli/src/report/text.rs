@@ -1,0 +1,173 @@
+//! Verdicts for people at a terminal.
+
+use std::fmt::Write as _;
+
+use super::Header;
+use super::files::ReportFiles;
+use super::format::{figure, one_line, outcome, pass_fail, result, share, threshold, value};
+use crate::gate::{Check, Duplicates, Mode, ModelVerdict, Outcome, QualityVerdict, SanityVerdict};
+use crate::stream::format_rfc3339;
+
+pub(super) fn quality(verdict: &QualityVerdict, header: &Header, files: &ReportFiles) -> String {
+    let mut out = String::new();
+    write_quality(&mut out, verdict, header, files).expect("writing to a string does not fail");
+    out
+}
+
+pub(super) fn sanity(verdict: &SanityVerdict, header: &Header) -> String {
+    let mut out = String::new();
+    write_sanity(&mut out, verdict, header).expect("writing to a string does not fail");
+    out
+}
+
+fn write_quality(
+    out: &mut String,
+    verdict: &QualityVerdict,
+    header: &Header,
+    files: &ReportFiles,
+) -> std::fmt::Result {
+    let mode = match verdict.mode {
+        Mode::Collection => "COLLECTION (DATA GATHERING ONLY)",
+        Mode::Canary => "CANARY (DEPLOYMENT ELIGIBLE)",
+    };
+    write_head(out, "Quality gate", header)?;
+    writeln!(out, "  time      {}", format_rfc3339(header.now))?;
+    writeln!(out, "  mode      {mode}")?;
+    if let Some(cutover) = &verdict.cutover {
+        writeln!(out, "  cutover   {cutover}")?;
+    }
+    let events = &verdict.events;
+    let requested =
+        if events.requested == 0 { "all".to_owned() } else { format!("newest {}", events.requested) };
+    writeln!(out, "  events    {} ({requested} asked for, at least {} needed)", events.count, events.min)?;
+    write_corrupt(out, events.malformed, verdict.first_malformed.as_deref())?;
+    for rule in &verdict.loosened {
+        writeln!(out, "  LOOSENED  {rule}")?;
+    }
+    write_duplicates(out, &verdict.duplicates)?;
+    for (name, model) in &verdict.models {
+        write_model(out, name, model)?;
+    }
+    let eligible: Vec<String> = verdict.eligible.iter().map(|name| one_line(name)).collect();
+    let eligible = if eligible.is_empty() { "none".to_owned() } else { eligible.join(", ") };
+    writeln!(out, "\nEligible: {eligible}")?;
+    writeln!(out, "Report:   {}", files.markdown.display())?;
+    writeln!(out, "          {}", files.json.display())?;
+    writeln!(out, "Verdict:  {}", outcome(verdict.outcome))?;
+    for reason in &verdict.reasons {
+        writeln!(out, "  - {}", one_line(reason))?;
+    }
+    write_exit(out, verdict.outcome, "at least ONE model healthy")
+}
+
+fn write_model(out: &mut String, name: &str, model: &ModelVerdict) -> std::fmt::Result {
+    let ModelVerdict { predictions, actions, confidence, .. } = model;
+    writeln!(out, "\n{}  {}", one_line(name), pass_fail(model.passed))?;
+    let shares = [("BUY", actions.buy), ("SELL", actions.sell), ("HOLD", actions.hold)]
+        .map(|(action, count)| format!("{action} {count} ({})", share(count, *predictions)));
+    writeln!(out, "  {predictions} active predictions: {}", shares.join(", "))?;
+    writeln!(
+        out,
+        "  confidence: mean {}, std {}, P10 {}, P90 {}; {} normalized",
+        figure(confidence.mean),
+        figure(confidence.std),
+        figure(confidence.p10),
+        figure(confidence.p90),
+        model.normalized,
+    )?;
+    if model.inactive > 0 {
+        let reasons: Vec<String> = model
+            .inactive_reasons
+            .iter()
+            .map(|(reason, count)| format!("{} {count}", one_line(reason)))
+            .collect();
+        writeln!(out, "  inactive {} times: {}", model.inactive, reasons.join(", "))?;
+    }
+    write_checks(out, &model.checks)
+}
+
+fn write_sanity(out: &mut String, verdict: &SanityVerdict, header: &Header) -> std::fmt::Result {
+    write_head(out, "Feature sanity", header)?;
+    writeln!(out, "  events    {} (at least {} needed)", verdict.events, verdict.rules.sanity_min_events)?;
+    write_corrupt(out, verdict.malformed, verdict.first_malformed.as_deref())?;
+    write_duplicates(out, &verdict.duplicates)?;
+    if !verdict.features.is_empty() {
+        let names: Vec<String> = verdict.features.keys().map(|name| one_line(name)).collect();
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(7);
+        writeln!(
+            out,
+            "\n  {:<width$}  {:>14}  {:>14}  {:>14}  {:>14}  {:>5}  {:>5}",
+            "feature", "mean", "std", "min", "max", "nan", "inf"
+        )?;
+        for (name, figures) in names.iter().zip(verdict.features.values()) {
+            let number =
+                |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.6e}"));
+            let flat = if figures.flat { "  FLAT" } else { "" };
+            writeln!(
+                out,
+                "  {name:<width$}  {:>14}  {:>14}  {:>14}  {:>14}  {:>5}  {:>5}{flat}",
+                number(figures.mean),
+                number(figures.std),
+                number(figures.min),
+                number(figures.max),
+                figures.nan,
+                figures.inf,
+            )?;
+        }
+    }
+    writeln!(out)?;
+    write_checks(out, &verdict.checks)?;
+    if !verdict.allowed_flat.is_empty() {
+        let names: Vec<String> = verdict.allowed_flat.iter().map(|name| one_line(name)).collect();
+        writeln!(out, "  flat, as --allow-flat permits: {}", names.join(", "))?;
+    }
+    writeln!(out, "\nVerdict:  {}", outcome(verdict.outcome))?;
+    for failure in &verdict.failures {
+        writeln!(out, "  - {}", one_line(&failure.detail))?;
+    }
+    write_exit(out, verdict.outcome, "features are alive")
+}
+
+fn write_head(out: &mut String, title: &str, header: &Header) -> std::fmt::Result {
+    writeln!(out, "{title}")?;
+    if header.synthetic {
+        writeln!(out, "  SYNTHETIC the events are simulated and say nothing about a real market")?;
+    }
+    writeln!(out, "  source    {}", one_line(&header.source))
+}
+
+fn write_corrupt(out: &mut String, malformed: u64, first: Option<&str>) -> std::fmt::Result {
+    writeln!(out, "  corrupt   {malformed}")?;
+    first.map_or(Ok(()), |first| writeln!(out, "            the first: {}", one_line(first)))
+}
+
+fn write_duplicates(out: &mut String, duplicates: &Duplicates) -> std::fmt::Result {
+    let Duplicates { window, unique, warning, .. } = *duplicates;
+    if window == 0 {
+        return Ok(());
+    }
+    let warning = if warning { "  WARNING: most feature vectors repeat" } else { "" };
+    writeln!(
+        out,
+        "Unique hashes: {unique}/{window} ({} unique){warning}",
+        share(unique as u64, window as u64)
+    )
+}
+
+fn write_checks(out: &mut String, checks: &[Check]) -> std::fmt::Result {
+    writeln!(out, "  {:<24}  {:>14}  {:>12}  result", "check", "value", "threshold")?;
+    checks.iter().try_for_each(|check| {
+        let (name, value, threshold) = (check.check.name(), value(check), threshold(check));
+        writeln!(out, "  {name:<24}  {value:>14}  {threshold:>12}  {}", result(check))?;
+        if check.passed == Some(false) { writeln!(out, "      {}", one_line(&check.detail)) } else { Ok(()) }
+    })
+}
+
+/// The last line, which scripts read.
+fn write_exit(out: &mut String, outcome: Outcome, pass: &str) -> std::fmt::Result {
+    match outcome {
+        Outcome::Pass => writeln!(out, "[EXIT] CODE 0 - PASS ({pass})"),
+        Outcome::Fail | Outcome::Inconclusive => writeln!(out, "[EXIT] CODE 2 - FAIL (blockers detected)"),
+        Outcome::Collection => writeln!(out, "[EXIT] CODE 3 - COLLECTION COMPLETE (CANNOT PROMOTE)"),
+    }
+}
