@@ -1,18 +1,186 @@
 //! `qsc demo`.
 
+mod drill;
+mod replay;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
 use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use crate::args::Format;
 use crate::exit::Exit;
+use crate::gate::{Mode, QualityGate, QualityVerdict, Require, Rules, SanityGate, SanityVerdict, Terms};
+use crate::identity;
+use crate::report::{self, Header, QualityReport};
+use crate::stream::{Item, Source, SourceSpec, TRADE_INTENT, Window};
+use replay::{Bundle, Drill, Healthy};
+
+/// Newest events the gates look at, as by their own defaults.
+const SANITY_EVENTS: usize = 200;
+const GATE_EVENTS: usize = 2000;
 
 /// Arguments of `qsc demo`.
 #[derive(Debug, Args)]
-pub struct DemoArgs {}
+#[command(after_help = "\
+Needs nothing but this binary. Replays a bundled, synthetic capture through the bundled models, freezes one model to \
+show that it is thrown out, and judges the intents with feature-sanity and both gates. Exit 0 when everything came \
+out as it must, else 2.
+
+Example:
+  qsc demo")]
+pub struct DemoArgs {
+    /// Where files and reports are written; no activation looks there
+    #[arg(long, env = "QSC_DEMO_DIR", value_name = "DIR", default_value = "reports/demo")]
+    report_dir: PathBuf,
+}
+
+/// The two gates' verdicts and reports.
+struct Judged {
+    sanity: SanityVerdict,
+    collection: (QualityVerdict, QualityReport),
+    canary: (QualityVerdict, QualityReport),
+}
 
 /// Runs the command.
 ///
 /// # Errors
-/// What the command could not do.
-pub fn run(_args: &DemoArgs, _format: Format) -> anyhow::Result<Exit> {
-    anyhow::bail!("not built yet")
+/// The demo's directory cannot be written.
+pub fn run(args: &DemoArgs, format: Format) -> anyhow::Result<Exit> {
+    let directory = &args.report_dir;
+    let bundle = Bundle::unpack(directory)?;
+    let intents = directory.join("intents.jsonl");
+    let healthy = bundle.replay(&intents)?;
+    let drill = bundle.drill()?;
+    let judged = judge(&intents, directory)?;
+    let exit = if as_it_must(&healthy, &drill, &judged) { Exit::Pass } else { Exit::Fail };
+    report::print(&match format {
+        Format::Text => text(&healthy, &drill, &judged, &intents, exit),
+        Format::Json => format!("{:#}\n", document(&healthy, &drill, &judged, &intents, exit)),
+    })?;
+    Ok(exit)
+}
+
+fn judge(intents: &Path, directory: &Path) -> anyhow::Result<Judged> {
+    let read = |newest: usize, observe: &mut dyn FnMut(Item)| {
+        let source = Source::open(&SourceSpec::File(intents.to_owned()), "")?;
+        let window = Window { after: None, newest: NonZeroUsize::new(newest), event_types: &[TRADE_INTENT] };
+        source.for_each(&window, |item| {
+            observe(item);
+            Ok(())
+        })
+    };
+    let rules = Rules::default();
+    let mut sanity = SanityGate::new();
+    let reading = read(SANITY_EVENTS, &mut |item| sanity.observe(&item))?;
+    let sanity = sanity.finish(&rules, reading.gap.as_ref());
+
+    let header = Header {
+        now: u64::try_from(Timestamp::now().as_millisecond()).context("the clock stands before 1970")?,
+        source: format!("file:{}", intents.display()),
+        build: identity::build().to_owned(),
+        synthetic: true,
+    };
+    let gate = |mode| {
+        let requested = GATE_EVENTS as u64;
+        let mut gate = QualityGate::new(Terms { mode, require: Require::Any, requested, cutover: None });
+        let reading = read(GATE_EVENTS, &mut |item| gate.observe(&item))?;
+        let verdict = gate.finish(&rules, reading.gap.as_ref());
+        let report = report::write_quality(&verdict, &header, directory)?;
+        anyhow::Ok((verdict, report))
+    };
+    Ok(Judged { sanity, collection: gate(Mode::Collection)?, canary: gate(Mode::Canary)? })
+}
+
+/// What the demo shows is also checked: a demo that tells another story fails.
+fn as_it_must(healthy: &Healthy, drill: &Drill, judged: &Judged) -> bool {
+    healthy.intents > 0
+        && healthy.rejects == 0
+        && drill.thrown_out_at.is_some()
+        && drill.votes_again_at.is_some()
+        && judged.sanity.outcome.exit() == Exit::Pass
+        && judged.collection.0.outcome.exit() == Exit::Collection
+        && judged.canary.0.outcome.exit() == Exit::Pass
+}
+
+fn decisions_per_second(healthy: &Healthy) -> f64 {
+    healthy.intents as f64 / healthy.elapsed.as_secs_f64()
+}
+
+fn text(healthy: &Healthy, drill: &Drill, judged: &Judged, intents: &Path, exit: Exit) -> String {
+    let us = |ns: u64| ns as f64 / 1000.0;
+    let after = |at: Option<usize>, since: usize| match at {
+        Some(at) => format!("after {} events", at - since + 1),
+        None => "NEVER".to_owned(),
+    };
+    let others: Vec<String> =
+        drill.others.iter().map(|(name, weight)| format!("{name} {weight:.2}")).collect();
+    let gate = |name: &str, verdict_exit: Exit| format!("  {name:<16} exit {}\n", verdict_exit.code());
+    format!(
+        "QSC demo, SYNTHETIC data\n\n\
+         Replay: {events} feature events through {models}\n\
+         \x20 {intents} intents, {rejects} rejected\n\
+         \x20 {rate:.0} decisions/s from event text to intent line; one decision p50 {p50:.1} µs, p99 {p99:.1} µs\n\n\
+         Drill: {frozen} is frozen at event {at}\n\
+         \x20 thrown out as degenerate_output {out}; the vote goes on with {others}\n\
+         \x20 thawed at event {thaw}; votes again {again}\n\n\
+         Gates on the intents\n{sanity}{collection}{canary}\n\
+         Files\n  {file}\n  {report_a}\n  {report_b}\n\n\
+         {verdict}\n",
+        events = healthy.intents + healthy.rejects,
+        models = healthy.models.join(", "),
+        intents = healthy.intents,
+        rejects = healthy.rejects,
+        rate = decisions_per_second(healthy),
+        p50 = us(healthy.p50_ns),
+        p99 = us(healthy.p99_ns),
+        frozen = drill.model,
+        at = drill.frozen_at,
+        out = after(drill.thrown_out_at, drill.frozen_at),
+        others = others.join(", "),
+        thaw = drill.thawed_at,
+        again = after(drill.votes_again_at, drill.thawed_at),
+        sanity = gate("feature-sanity", judged.sanity.outcome.exit()),
+        collection = gate("collection gate", judged.collection.0.outcome.exit()),
+        canary = gate("canary gate", judged.canary.0.outcome.exit()),
+        file = intents.display(),
+        report_a = judged.collection.1.files.markdown.display(),
+        report_b = judged.canary.1.files.markdown.display(),
+        verdict = if exit == Exit::Pass {
+            "Everything came out as it must: exit 0"
+        } else {
+            "Something did NOT come out as it must: exit 2"
+        },
+    )
+}
+
+fn document(healthy: &Healthy, drill: &Drill, judged: &Judged, intents: &Path, exit: Exit) -> Value {
+    let gate = |(verdict, report): &(QualityVerdict, QualityReport)| json!({"exit_code": verdict.outcome.exit().code(), "report": report.files.markdown});
+    json!({
+        "contract": 1,
+        "command": "demo",
+        "synthetic": true,
+        "exit_code": exit.code(),
+        "replay": {
+            "models": healthy.models,
+            "intents": healthy.intents,
+            "rejects": healthy.rejects,
+            "decisions_per_second": decisions_per_second(healthy),
+            "decision_ns": {"p50": healthy.p50_ns, "p99": healthy.p99_ns},
+            "intents_file": intents,
+        },
+        "drill": {
+            "model": drill.model,
+            "frozen_at": drill.frozen_at,
+            "thrown_out_at": drill.thrown_out_at,
+            "thawed_at": drill.thawed_at,
+            "votes_again_at": drill.votes_again_at,
+        },
+        "feature_sanity": {"exit_code": judged.sanity.outcome.exit().code()},
+        "collection_gate": gate(&judged.collection),
+        "canary_gate": gate(&judged.canary),
+    })
 }

@@ -9,6 +9,7 @@ use clap::{Arg, Args, Command};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 
+use crate::identity;
 use crate::report::Header;
 use crate::stream::{INTENT_STREAM, Item, Reading, Source, SourceSpec, Window};
 
@@ -53,13 +54,13 @@ impl SourceArgs {
             SourceSpec::File(_) | SourceSpec::Stdin => self.source.to_string(),
         };
         let clock = || u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
-        Header { now: now.unwrap_or_else(clock), source, build: build(), synthetic: false }
+        Header {
+            now: now.unwrap_or_else(clock),
+            source,
+            build: identity::build().to_owned(),
+            synthetic: false,
+        }
     }
-}
-
-/// The build that judges.
-fn build() -> String {
-    "<unknown>".to_owned()
 }
 
 /// Says on stderr that events were corrupt: text output shows it too, but JSON output goes to a program.
@@ -83,7 +84,7 @@ fn progress() -> ProgressBar {
 
 /// Reads `--source` without ever showing its value, which may hold a password.
 #[derive(Clone)]
-struct SourceParser;
+pub(super) struct SourceParser;
 
 impl TypedValueParser for SourceParser {
     type Value = SourceSpec;

@@ -8,6 +8,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use super::events::SourceParser;
 use crate::args::Format;
 use crate::engine::Engine;
 use crate::engine::config::ModelsConfig;
@@ -27,7 +28,7 @@ const LOGGED_REJECTS: u64 = 20;
 )]
 pub struct RunArgs {
     /// Feature events: file:PATH, or - for stdin
-    #[arg(long, env = "QSC_SOURCE", value_parser = SourceSpec::parse)]
+    #[arg(long, env = "QSC_SOURCE", hide_env_values = true, value_parser = SourceParser)]
     source: SourceSpec,
     /// Where intents go: file:PATH, or - for stdout
     #[arg(long, env = "QSC_SINK", value_parser = SinkSpec::parse)]

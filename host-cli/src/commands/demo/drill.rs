@@ -26,7 +26,12 @@ impl<P: Predict> Predict for Freezable<P> {
         self.inner.row_len()
     }
 
-    fn predict(&self, row: &[f32], rule: ConfidenceRule, scratch: Scratch<'_>) -> Result<Prediction, Inactive> {
+    fn predict(
+        &self,
+        row: &[f32],
+        rule: ConfidenceRule,
+        scratch: Scratch<'_>,
+    ) -> Result<Prediction, Inactive> {
         let mut held = self.row.borrow_mut();
         if !self.frozen.get() || held.is_empty() {
             held.clear();

@@ -68,11 +68,14 @@ impl Bundle {
         let mut events = Vec::new();
         let window = Window { after: None, newest: None, event_types: &[MARKET_FEATURES] };
         Source::open(&SourceSpec::File(capture), "")?.for_each(&window, |item| {
-            events.push(item.map_err(|malformed| anyhow::anyhow!("the bundled capture is damaged: {malformed}"))?);
+            events.push(
+                item.map_err(|malformed| anyhow::anyhow!("the bundled capture is damaged: {malformed}"))?,
+            );
             Ok(())
         })?;
         let config = ModelsConfig::parse(&text, directory)?;
-        let images = Images::from_bytes(qsc_models::IMAGES.iter().map(|(_, image)| ImageBytes::copy_of(image)));
+        let images =
+            Images::from_bytes(qsc_models::IMAGES.iter().map(|(_, image)| ImageBytes::copy_of(image)));
         Ok(Self { config, images, events })
     }
 
