@@ -103,10 +103,8 @@ pub fn decide(test: &Test, rules: LibraryRules, x: f32) -> bool {
             if x.is_nan() {
                 return *nan_left;
             }
-            if x < 0.0 || x >= XGBOOST_CATEGORIES {
-                return true;
-            }
-            set.binary_search(&(x as u32)).is_err()
+            let in_set = (0.0..XGBOOST_CATEGORIES).contains(&x) && set.binary_search(&(x as u32)).is_ok();
+            !in_set
         }
         Test::CategoryLeft { set } => {
             let category = lightgbm_value(x).trunc();

@@ -80,9 +80,9 @@ pub fn import_bytes(bytes: &[u8], options: &ImportOptions) -> Result<TreeModel> 
         (Source::LightGbm, Some(Format::XgBoostJson | Format::XgBoostUbjson)) => {
             bail!("this is no LightGBM text model; save one with Booster.save_model, or use --from xgboost")
         }
-        (_, Some(Format::XgBoostJson)) => bail!("importer not merged yet"),
-        (_, Some(Format::XgBoostUbjson)) => bail!("importer not merged yet"),
-        (_, Some(Format::LightGbmText)) => bail!("importer not merged yet"),
+        (_, Some(Format::XgBoostJson)) => xgboost::import_json(bytes, options.iterations),
+        (_, Some(Format::XgBoostUbjson)) => xgboost::import_ubjson(bytes, options.iterations),
+        (_, Some(Format::LightGbmText)) => lightgbm::import_text(bytes, options.iterations),
         (_, None) => bail!("{}", unknown_format(bytes)),
     }
 }
