@@ -13,7 +13,7 @@ use crate::trees::Trees;
 #[derive(Clone, Debug)]
 pub struct Model<'image> {
     record: &'image ModelRecord,
-    sha256: &'image [u8; 32],
+    digest: &'image [u8; 32],
     version: (u16, u16),
     bytes: usize,
     strings: &'image str,
@@ -85,7 +85,7 @@ impl<'image> Model<'image> {
             .map_err(|_| ImageError::Invalid(SectionKind::Strings))?;
         let model = Self {
             record,
-            sha256: &header.sha256,
+            digest: &header.sha256,
             version: (header.version_major, header.version_minor),
             bytes: bytes.len(),
             strings,
@@ -178,10 +178,10 @@ impl<'image> Model<'image> {
         &self.record.source_sha256
     }
 
-    /// SHA-256 of the image.
+    /// The digest in the image's header: SHA-256 of all bytes but its own.
     #[must_use]
-    pub const fn sha256(&self) -> &'image [u8; 32] {
-        self.sha256
+    pub const fn digest(&self) -> &'image [u8; 32] {
+        self.digest
     }
 
     /// Format version, major and minor.

@@ -7,8 +7,8 @@ use qsc_kernel::{Model, Scratch};
 use super::Candidate;
 use super::config::{ModelConfig, ModelsConfig};
 use super::panic_guard::PanicGuard;
+use crate::identity;
 use crate::image::ImageBytes;
-use crate::{hex, identity};
 
 /// The images of an ensemble, in model order; `Err` says why one could not be read.
 pub struct Images(Vec<Result<ImageBytes, String>>);
@@ -41,18 +41,18 @@ impl Images {
         for (entry, image) in config.models.iter().zip(&self.0) {
             let tag = format!("[{}-INIT]", entry.name.to_uppercase());
             log(format!("{tag} Model file: {}", entry.image.display()));
-            let model = image
-                .as_ref()
-                .map_err(Clone::clone)
-                .and_then(|bytes| check(bytes).map_err(|e| format!("{e:#}")));
-            let candidate = match model {
-                Ok(model) => {
+            let loaded = image.as_ref().map_err(Clone::clone).and_then(|bytes| {
+                let model = check(bytes).map_err(|error| format!("{error:#}"))?;
+                Ok((model, bytes.sha256()))
+            });
+            let candidate = match loaded {
+                Ok((model, sha256)) => {
                     ensure!(
                         model.decision() != DecisionRule::None,
                         "model {:?} cannot vote: compile it with --classes, one action per output",
                         entry.name
                     );
-                    log(format!("{tag} Image sha256: {}", hex::encode(model.sha256())));
+                    log(format!("{tag} Image sha256: {sha256}"));
                     log(format!("{tag} Expected feature_dim: {}", model.n_features()));
                     Candidate {
                         config: entry.clone(),

@@ -127,7 +127,7 @@ pub(super) fn run(args: &CompileArgs, format: Format) -> anyhow::Result<Exit> {
     file.write_all(image.as_bytes()).with_context(|| format!("cannot write {}", args.output.display()))?;
     file.replace()?;
     let checked = Model::check(image.as_bytes())?;
-    inspect::print(&checked, format)
+    inspect::print(&checked, &image, format)
 }
 
 fn read_config(args: &CompileArgs) -> anyhow::Result<Config> {

@@ -26,20 +26,20 @@ pub(super) fn run(args: &InspectArgs, format: Format) -> anyhow::Result<Exit> {
     let bytes = ImageBytes::read(&args.image)?;
     let model =
         Model::check(bytes.as_bytes()).with_context(|| format!("cannot use {}", args.image.display()))?;
-    print(&model, format)
+    print(&model, &bytes, format)
 }
 
-/// Prints a model and returns [`Exit::Pass`].
-pub(super) fn print(model: &Model<'_>, format: Format) -> anyhow::Result<Exit> {
+/// Prints the model of `image` and returns [`Exit::Pass`].
+pub(super) fn print(model: &Model<'_>, image: &ImageBytes, format: Format) -> anyhow::Result<Exit> {
     let mut out = io::stdout().lock();
     match format {
-        Format::Json => writeln!(out, "{:#}", describe(model))?,
-        Format::Text => out.write_all(text(model).as_bytes())?,
+        Format::Json => writeln!(out, "{:#}", describe(model, &image.sha256()))?,
+        Format::Text => out.write_all(text(model, &image.sha256()).as_bytes())?,
     }
     Ok(Exit::Pass)
 }
 
-fn describe(model: &Model<'_>) -> Value {
+fn describe(model: &Model<'_>, sha256: &str) -> Value {
     let Body::Trees(trees) = model.body() else { return Value::Null };
     let quantization = trees.quantization();
     let (major, minor) = model.format_version();
@@ -49,7 +49,7 @@ fn describe(model: &Model<'_>) -> Value {
         "name": model.name(),
         "kind": "trees",
         "format_version": format!("{major}.{minor}"),
-        "sha256": hex::encode(model.sha256()),
+        "sha256": sha256,
         "bytes": model.image_bytes(),
         "scratch_bytes": model.scratch_bytes(),
         "n_features": model.n_features(),
@@ -90,7 +90,7 @@ impl serde::Serialize for Shortest {
     }
 }
 
-fn text(model: &Model<'_>) -> String {
+fn text(model: &Model<'_>, sha256: &str) -> String {
     let Body::Trees(trees) = model.body() else { return String::new() };
     let quantization = trees.quantization();
     let (major, minor) = model.format_version();
@@ -128,7 +128,7 @@ fn text(model: &Model<'_>) -> String {
         source_sha = hex::encode(model.source_sha256()),
         bytes = model.image_bytes(),
         scratch = model.scratch_bytes(),
-        sha = hex::encode(model.sha256()),
+        sha = sha256,
         rank_bits = quantization.rank_bits,
         error = model.max_abs_error(),
         golden = model.golden_rows(),
