@@ -118,11 +118,12 @@ fn text(healthy: &Healthy, drill: &Drill, judged: &Judged, intents: &Path, exit:
     };
     let others: Vec<String> =
         drill.others.iter().map(|(name, weight)| format!("{name} {weight:.2}")).collect();
+    let sides: Vec<String> = healthy.sides.iter().map(|(side, count)| format!("{side} {count}")).collect();
     let gate = |name: &str, verdict_exit: Exit| format!("  {name:<16} exit {}\n", verdict_exit.code());
     format!(
         "QSC demo, SYNTHETIC data\n\n\
          Replay: {events} feature events through {models}\n\
-         \x20 {intents} intents, {rejects} rejected\n\
+         \x20 {intents} intents, {rejects} rejected: {sides}\n\
          \x20 {rate:.0} decisions/s from event text to intent line; one decision p50 {p50:.1} µs, p99 {p99:.1} µs\n\n\
          Drill: {frozen} is frozen at event {at}\n\
          \x20 thrown out as degenerate_output {out}; the vote goes on with {others}\n\
@@ -134,6 +135,7 @@ fn text(healthy: &Healthy, drill: &Drill, judged: &Judged, intents: &Path, exit:
         models = healthy.models.join(", "),
         intents = healthy.intents,
         rejects = healthy.rejects,
+        sides = sides.join(", "),
         rate = decisions_per_second(healthy),
         p50 = us(healthy.p50_ns),
         p99 = us(healthy.p99_ns),
@@ -168,6 +170,7 @@ fn document(healthy: &Healthy, drill: &Drill, judged: &Judged, intents: &Path, e
             "models": healthy.models,
             "intents": healthy.intents,
             "rejects": healthy.rejects,
+            "sides": healthy.sides,
             "decisions_per_second": decisions_per_second(healthy),
             "decision_ns": {"p50": healthy.p50_ns, "p99": healthy.p99_ns},
             "intents_file": intents,

@@ -132,6 +132,7 @@ fn summary(summary: &Summary, other_types: u64) -> Value {
         "intents": summary.intents,
         "rejects": summary.rejects,
         "other_types": other_types,
+        "sides": summary.sides,
         "inactive": summary.inactive,
         "decision_ns": {
             "p50": latency.value_at_quantile(0.5),
@@ -151,6 +152,9 @@ fn text(summary: &Summary, other_types: u64) -> String {
         us(0.5),
         us(0.99)
     );
+    for (side, count) in &summary.sides {
+        text.push_str(&format!("\n{side} {count}"));
+    }
     for (model, reasons) in &summary.inactive {
         for (reason, count) in reasons {
             text.push_str(&format!("\n{model} inactive {count} times: {reason}"));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
-use qsc_kernel::ensemble::{Outcome, Predict};
+use qsc_kernel::ensemble::{Decision, NoActiveModel, Outcome, Predict};
 
 use super::Engine;
 use super::config::ModelConfig;
@@ -34,6 +34,8 @@ pub struct Summary {
     pub intents: u64,
     /// Events that could not be decided.
     pub rejects: u64,
+    /// Intents by side, those without one under their consensus (`tie`, `no_active_model`).
+    pub sides: BTreeMap<&'static str, u64>,
     /// Inactive outcomes by model and reason.
     pub inactive: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Time per decision in nanoseconds, from payload text to the finished vote.
@@ -59,7 +61,13 @@ impl<P: Predict> Replay<P> {
         Self {
             engine,
             models,
-            summary: Summary { intents: 0, rejects: 0, inactive: BTreeMap::new(), latency },
+            summary: Summary {
+                intents: 0,
+                rejects: 0,
+                sides: BTreeMap::new(),
+                inactive: BTreeMap::new(),
+                latency,
+            },
         }
     }
 
@@ -86,6 +94,7 @@ impl<P: Predict> Replay<P> {
         match decided {
             Ok(decided) => {
                 self.summary.latency.saturating_record(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
+                *self.summary.sides.entry(side_name(&decided.round.vote)).or_default() += 1;
                 for (model, outcome) in self.models.iter().zip(&decided.round.outcomes) {
                     if let Outcome::Inactive { reason, .. } = outcome {
                         let of_model = self.summary.inactive.entry(model.name.clone()).or_default();
@@ -108,6 +117,14 @@ impl<P: Predict> Replay<P> {
     #[must_use]
     pub const fn summary(&self) -> &Summary {
         &self.summary
+    }
+}
+
+fn side_name(vote: &Result<Decision, NoActiveModel>) -> &'static str {
+    match vote {
+        Ok(Decision::Side(side)) => side.action.wire_name(),
+        Ok(tie @ Decision::Tie { .. }) => tie.consensus_name(),
+        Err(NoActiveModel) => NoActiveModel::WIRE_NAME,
     }
 }
 

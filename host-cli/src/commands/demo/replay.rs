@@ -1,5 +1,6 @@
 //! The demo's replays: bundled capture through bundled models, healthy and with one model frozen.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ const THAW_AT: usize = 1300;
 pub(super) struct Healthy {
     pub(super) intents: u64,
     pub(super) rejects: u64,
+    pub(super) sides: BTreeMap<&'static str, u64>,
     pub(super) elapsed: Duration,
     pub(super) p50_ns: u64,
     pub(super) p99_ns: u64,
@@ -106,6 +108,7 @@ impl Bundle {
         Ok(Healthy {
             intents: summary.intents,
             rejects: summary.rejects,
+            sides: summary.sides.clone(),
             elapsed,
             p50_ns: summary.latency.value_at_quantile(0.5),
             p99_ns: summary.latency.value_at_quantile(0.99),
