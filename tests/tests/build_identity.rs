@@ -24,7 +24,7 @@ impl Package {
     /// `None` where git is absent, said aloud.
     fn new() -> Option<Self> {
         if Command::new("git").arg("--version").output().is_err() {
-            assert!(std::env::var_os("QSC_REQUIRE_ALL").is_none(), "git is absent");
+            assert!(std::env::var("QSC_REQUIRE_ALL").as_deref() != Ok("1"), "git is absent");
             eprintln!("SKIPPED: git is absent");
             return None;
         }

@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# The one script for people and CI: ./ci.sh runs everything, ./ci.sh JOB… runs single jobs, ./ci.sh help lists them.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+readonly jobs=(setup fmt clippy docs test nostd demo)
+# A job that could not run on this machine ends with this code (EX_TEMPFAIL).
+readonly skipped=75
+# Targets without std, the preferred one first.
+readonly bare_targets=(thumbv7em-none-eabihf x86_64-unknown-none)
+
+usage() {
+    cat <<'HELP'
+./ci.sh            runs all jobs in this order
+./ci.sh JOB…       runs these
+
+  setup    installs what is missing: Redis, git and a C compiler by apt, a target without std by rustup
+  fmt      formatting of Rust and, where shellcheck is at hand, the scripts
+  clippy   lints of all crates and of every feature of the kernel; a warning fails
+  docs     documentation of all crates; a warning fails
+  test     all tests of all crates
+  nostd    builds the kernel, with and without its features, for a target without std
+  demo     runs the demo and looks for the reports it must write
+
+QSC_REQUIRE_ALL=1  what cannot run here fails instead of being skipped
+HELP
+}
+
+# Ends the job: as skipped, or as failed where everything is required.
+skip() {
+    echo "SKIPPED: $*" >&2
+    [[ ${QSC_REQUIRE_ALL:-} == 1 ]] && exit 1
+    exit "$skipped"
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+job_setup() {
+    has cargo || { echo "cargo is missing: install Rust with rustup (https://rustup.rs)" >&2; exit 1; }
+    local packages=() absent=() target
+    has redis-server || packages+=(redis-server)
+    has git || packages+=(git)
+    has cc || packages+=(gcc libc6-dev)
+    if ((${#packages[@]})); then
+        echo "installing: ${packages[*]}"
+        install_packages "${packages[@]}" || absent+=("${packages[@]}")
+    fi
+    if ! bare_target >/dev/null && has rustup; then
+        for target in "${bare_targets[@]}"; do
+            rustup target add "$target" && break
+            echo "rustup cannot add $target" >&2
+        done
+    fi
+    target=$(bare_target) || absent+=("a target without std")
+    ((${#absent[@]} == 0)) || skip "absent and not installable here: ${absent[*]}; what needs them will say so"
+    echo "all there: $(cargo --version), $(git --version), $(redis-server --version | cut -d' ' -f1-3), $target"
+}
+
+install_packages() {
+    local as_root=()
+    has apt-get || { echo "there is no apt-get here" >&2; return 1; }
+    if ((EUID != 0)); then
+        if ! sudo -n true 2>/dev/null; then
+            echo "this needs root, or sudo without a password" >&2
+            return 1
+        fi
+        as_root=(sudo -n)
+    fi
+    "${as_root[@]}" apt-get update -qq || echo "apt-get update failed: trying with the lists that are there" >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# The first installed target without std.
+bare_target() {
+    local target
+    for target in "${bare_targets[@]}"; do
+        if [[ -d $(rustc --print target-libdir --target "$target") ]]; then
+            echo "$target"
+            return
+        fi
+    done
+    return 1
+}
+
+job_fmt() {
+    cargo fmt --all --check
+    if has shellcheck; then
+        shellcheck ci.sh .ci/run
+    else
+        echo "shellcheck is not here: the scripts are not checked"
+    fi
+}
+
+job_clippy() {
+    cargo clippy --locked --workspace --all-targets -- -D warnings
+    cargo clippy --locked --package qsc-kernel --all-features -- -D warnings
+}
+
+job_docs() {
+    RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --locked --workspace --no-deps
+}
+
+job_test() {
+    cargo test --locked --workspace --no-fail-fast
+}
+
+job_nostd() {
+    local target
+    target=$(bare_target) || skip "no target without std is installed: ./ci.sh setup, or rustup target add"
+    cargo build --locked --package qsc-kernel --target "$target"
+    cargo build --locked --package qsc-kernel --target "$target" --all-features
+}
+
+job_demo() {
+    local before extension
+    before=$(mktemp)
+    cargo run --locked --profile ci -- demo
+    for extension in md json; do
+        if [[ -z $(find reports/demo -name "*.$extension" -newer "$before" 2>/dev/null) ]]; then
+            rm -f "$before"
+            echo "the demo wrote no .$extension report into reports/demo" >&2
+            exit 1
+        fi
+    done
+    rm -f "$before"
+}
+
+main() {
+    local chosen=("${jobs[@]}") summary=() failed=0 job status start
+    case ${1:-} in
+        help | -h | --help) usage; return 0 ;;
+        '') ;;
+        *) chosen=("$@") ;;
+    esac
+    for job in "${chosen[@]}"; do
+        if ! declare -F "job_$job" >/dev/null; then
+            echo "there is no job \`$job\`: ./ci.sh help lists them" >&2
+            return 64
+        fi
+    done
+    # One build of everything from nothing gains nothing from incremental state.
+    [[ -z ${CI:-} ]] || export CARGO_INCREMENTAL=0
+
+    for job in "${chosen[@]}"; do
+        printf '\n==> %s\n' "$job"
+        start=$SECONDS
+        # A condition around the job would switch `set -e` off inside it.
+        set +e
+        (set -e; "job_$job")
+        status=$?
+        set -e
+        case $status in
+            0) status=ok ;;
+            "$skipped") status=SKIPPED ;;
+            *) status="FAILED ($status)" failed=1 ;;
+        esac
+        summary+=("$(printf '%-8s %4d s  %s' "$job" $((SECONDS - start)) "$status")")
+        printf '<== %s\n' "${summary[-1]}"
+    done
+    printf '\n'
+    printf '%s\n' "${summary[@]}"
+    return "$failed"
+}
+
+main "$@"
