@@ -1,1 +1,17 @@
-//! Shared set-up of the tests: the binary, scratch directories, a real Redis.
+//! Shared set-up of the tests: the binary, captures of events, a real Redis.
+
+pub mod capture;
+pub mod qsc;
+pub mod redis;
+
+/// Says that a test could not run, so loudly that nobody takes it for passed; with `QSC_REQUIRE_ALL=1` it fails.
+///
+/// # Panics
+/// If the environment requires every test to run.
+pub fn skip(reason: &str) {
+    assert!(
+        std::env::var_os("QSC_REQUIRE_ALL").is_none_or(|value| value != "1"),
+        "required but not run: {reason}"
+    );
+    eprintln!("SKIPPED: {reason}");
+}
