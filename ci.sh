@@ -101,7 +101,9 @@ job_docs() {
 }
 
 job_test() {
-    cargo test --locked --workspace --no-fail-fast
+    # Tests of the binary run this one: built alone, its dependencies would be built once more.
+    cargo build --locked --workspace
+    QSC_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/debug/qsc") cargo test --locked --workspace --no-fail-fast
 }
 
 job_nostd() {
