@@ -1,6 +1,7 @@
-//! Shared set-up of the tests: the binary, captures of events, a real Redis.
+//! Shared set-up of the tests: the binary, captures of events, fixtures of real libraries, a real Redis.
 
 pub mod capture;
+pub mod fixtures;
 pub mod qsc;
 pub mod redis;
 

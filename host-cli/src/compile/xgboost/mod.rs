@@ -282,15 +282,15 @@ impl<'d, 'a> Booster<'d, 'a> {
             param.count("num_trees")? == count,
             param.complain("num_trees", format_args!("the file has {count} trees"))
         );
-        ensure!(
-            groups <= count,
-            "the model has {groups} outputs but only {count} trees; train it for an iteration at least"
-        );
         for section in &sections {
             tree::refuse_vector_leaves(section)?;
             self.keys.check(section, tree::KEYS)?;
             self.keys.check(&section.section("tree_param")?, tree::PARAM_KEYS)?;
         }
+        ensure!(
+            groups <= count,
+            "the model has {groups} outputs but only {count} trees; train it for an iteration at least"
+        );
 
         let group_of = model.i64s("tree_info")?;
         ensure!(
