@@ -55,8 +55,25 @@ pub fn binary() -> &'static Path {
 }
 
 fn build() -> PathBuf {
+    // In the profile of this test, whose executable is in target/<profile>/deps.
+    let this = std::env::current_exe().expect("a test has an executable");
+    let profile = match this.ancestors().nth(2).and_then(Path::file_name).and_then(OsStr::to_str) {
+        None | Some("debug") => "dev",
+        Some(profile) => profile,
+    };
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", "qsc-cli", "--bin", "qsc", "--message-format", "json"])
+        .args([
+            "build",
+            "--quiet",
+            "-p",
+            "qsc-cli",
+            "--bin",
+            "qsc",
+            "--message-format",
+            "json",
+            "--profile",
+            profile,
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())
         .output()

@@ -88,27 +88,28 @@ fn confident(confidences: impl IntoIterator<Item = Value>) -> Capture {
     )
 }
 
+/// Half the confidences `low`, half `high`: a population std of exactly half the difference.
+fn two_levels(low: f64, high: f64) -> Capture {
+    confident((0..200).map(|index| json!(if index % 2 == 0 { low } else { high })))
+}
+
 #[test]
 fn a_confidence_std_on_its_bound_holds() {
+    // numpy.std([0.0, 0.1] * 100) is 0.05; P90 − P10 is 0.10 here, so that check fails.
+    assert_eq!(failures(&two_levels(0.0, 0.1)), ["p10_p90_range"]);
+    let (_, json) = judge(&two_levels(0.0, 0.1), "canary", &[]);
+    assert_eq!(json["models"]["xgb"]["confidence"]["std"].as_f64(), Some(0.05));
+    assert_eq!(failures(&two_levels(0.0, 0.1_f64.next_down())), ["confidence_std", "p10_p90_range"]);
     // numpy.std([0.45, 0.55] * 100) is 0.05000000000000002, numpy.std([0.4501, 0.55] * 100) 0.04995.
-    let of = |low: f64| confident((0..200).map(|index| json!(if index % 2 == 0 { low } else { 0.55 })));
-    let (code, json) = judge(&of(0.45), "canary", &[]);
-    // P90 − P10 is 0.10 here, so that check fails; the std does not.
-    assert_eq!(code, 2);
-    let failures: Vec<&Value> =
-        json["models"]["xgb"]["failures"].as_array().unwrap().iter().map(|f| &f["check"]).collect();
-    assert_eq!(failures, ["p10_p90_range"]);
-    let std = json["models"]["xgb"]["confidence"]["std"].as_f64().unwrap();
-    assert!((std - 0.05).abs() < 1e-16 && std >= 0.05, "{std:e}");
-    assert_eq!(self::failures(&of(0.4501)), ["confidence_std", "p10_p90_range"]);
+    assert_eq!(failures(&two_levels(0.45, 0.55)), ["p10_p90_range"]);
+    assert_eq!(failures(&two_levels(0.4501, 0.55)), ["confidence_std", "p10_p90_range"]);
 }
 
 #[test]
 fn a_p10_p90_range_on_its_bound_holds() {
-    // Half at 0.5, half above: P10 is 0.5, P90 the upper value; 0.62 − 0.5 is 0.12 in binary too.
-    let of = |high: f64| confident((0..200).map(|index| json!(if index % 2 == 0 { 0.5 } else { high })));
-    assert!(failures(&of(0.62)).is_empty());
-    assert_eq!(failures(&of(0.619_999)), ["p10_p90_range"]);
+    // P10 is the lower level, P90 the upper; 0.62 − 0.5 is 0.12 in binary too.
+    assert!(failures(&two_levels(0.5, 0.62)).is_empty());
+    assert_eq!(failures(&two_levels(0.5, 0.62_f64.next_down())), ["p10_p90_range"]);
 }
 
 #[test]
@@ -131,9 +132,25 @@ fn constant_confidences_fail_by_std_or_by_range() {
     let (_, json) = judge(&outliers, "canary", &[]);
     let constant = &json["models"]["xgb"]["failures"][1];
     assert_eq!((constant["value"].as_f64(), constant["threshold"].as_f64()), (Some(0.0), Some(0.001)));
-    // Wide enough not to be constant, not to pass.
-    let narrow = confident((0..200).map(|index| json!(if index % 2 == 0 { 0.5 } else { 0.53 })));
-    assert_eq!(failures(&narrow), ["confidence_std", "p10_p90_range"]);
+    // On the bounds: std 0.01, and P90 − P10 0.001 with a large std.
+    assert_eq!(failures(&two_levels(0.0, 0.02)), ["confidence_std", "p10_p90_range"]);
+    assert_eq!(
+        failures(&two_levels(0.0, 0.02_f64.next_down())),
+        ["confidence_std", "p10_p90_range", "constant_output"]
+    );
+    let close = |high: f64| {
+        confident((0..200).map(|index| {
+            json!(if index < 10 {
+                1.0
+            } else if index % 2 == 0 {
+                0.0
+            } else {
+                high
+            })
+        }))
+    };
+    assert_eq!(failures(&close(0.001)), ["p10_p90_range"]);
+    assert_eq!(failures(&close(0.001_f64.next_down())), ["p10_p90_range", "constant_output"]);
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use qsc_cli::gate::{Mode, QualityGate, Require, Rules, SanityGate, Terms};
+use qsc_cli::report::{self, Header};
 use qsc_tests::capture::{Capture, healthy, healthy_capture};
 use qsc_tests::qsc::{self, Run};
 use serde_json::{Value, json};
@@ -353,6 +355,29 @@ fn names_from_telemetry_cannot_pose_as_lines_of_ours() {
     let report = directory.path().join("reports/safety/quality_gate_20260110_054315_collection.md");
     let markdown = fs::read_to_string(report).unwrap();
     assert_eq!(markdown.lines().filter(|line| line.starts_with("**MODE:**")).count(), 1, "{markdown}");
+}
+
+#[test]
+fn reports_on_simulated_events_say_so_at_their_head() {
+    let terms = Terms { mode: Mode::Canary, require: Require::Any, requested: 0, cutover: None };
+    let verdict = QualityGate::new(terms).finish(&Rules::default(), None);
+    let sane = SanityGate::new().finish(&Rules::default(), None);
+    for synthetic in [true, false] {
+        let header = Header { now: 0, source: "x".to_owned(), build: "y".to_owned(), synthetic };
+        let directory = TempDir::new().unwrap();
+        let report = report::write_quality(&verdict, &header, directory.path()).unwrap();
+        let markdown = fs::read_to_string(&report.files.markdown).unwrap();
+        assert_eq!(
+            names(directory.path()),
+            ["quality_gate_19700101_000000.json", "quality_gate_19700101_000000.md"]
+        );
+        let heads =
+            [markdown.split("## Events").next().unwrap(), &report.text, &report::sanity_text(&sane, &header)]
+                .map(|text| text.contains("SYNTHETIC"));
+        assert_eq!(heads, [synthetic; 3]);
+        let twin: Value = serde_json::from_str(&report.json).unwrap();
+        assert_eq!(twin["synthetic"], synthetic);
+    }
 }
 
 #[test]

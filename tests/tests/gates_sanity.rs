@@ -135,12 +135,19 @@ fn flat_features_count_unless_they_may_be_flat() {
 
 #[test]
 fn the_flatline_bound_is_on_the_population_std() {
-    // numpy.std([1.0, 1.000002] * 30) is 1.0000000000287557e-06; with 1.0000019 it is 9.5e-07.
-    let of =
-        |high: f64| features(60, |index| format!("{{\"a\":{}}}", if index % 2 == 0 { 1.0 } else { high }));
-    assert_eq!(judge(&of(1.000_002), &[]).0, 0);
-    let (code, json, _) = judge(&of(1.000_001_9), &[]);
-    assert_eq!((code, &json["flatlines"]), (2, &json!(["a"])));
+    let of = |low: f64, high: f64| {
+        features(60, |index| format!("{{\"a\":{}}}", if index % 2 == 0 { low } else { high }))
+    };
+    // Half low, half high: the std is half the difference.
+    for (low, high) in [(0.0, 2e-6), (-1e-6, 1e-6), (3.0, 3.000_003)] {
+        assert_eq!(judge(&of(low, high), &[]).0, 0, "{low} {high}");
+    }
+    for (low, high) in
+        [(0.0, 2e-6_f64.next_down()), (-1e-6, 1e-6_f64.next_down().next_down()), (3.0, 3.000_001_9)]
+    {
+        let (code, json, _) = judge(&of(low, high), &[]);
+        assert_eq!((code, &json["flatlines"]), (2, &json!(["a"])), "{low} {high}");
+    }
 }
 
 #[test]

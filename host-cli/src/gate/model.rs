@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use super::check::{Check, CheckKind, beside};
 use super::excerpt;
 use super::rules::{Percent, Rules};
-use super::stats;
+use super::stats::{Moments, percentile};
 use crate::stream::Json;
 
 /// Different `inactive_reason`s kept per model; producers that put variable text there share one entry beyond.
@@ -136,9 +136,9 @@ impl ModelTelemetry {
     /// Judges what was seen. `min_predictions` is the number of active predictions asked for.
     pub(super) fn finish(mut self, rules: &Rules, min_predictions: u64) -> ModelVerdict {
         self.confidences.sort_unstable_by(f64::total_cmp);
-        let (mean, std) = stats::mean_std(&self.confidences).unzip();
-        let p10 = stats::percentile(&self.confidences, 10.0);
-        let p90 = stats::percentile(&self.confidences, 90.0);
+        let (mean, std) = Moments::of(&self.confidences).mean_std().unzip();
+        let p10 = percentile(&self.confidences, 10.0);
+        let p90 = percentile(&self.confidences, 90.0);
         let p10_p90_range = p10.zip(p90).map(|(p10, p90)| p90 - p10);
         let confidence = ConfidenceFigures { mean, std, p10, p90, p10_p90_range };
         let checks = self.checks(&confidence, rules, min_predictions);

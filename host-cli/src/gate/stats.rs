@@ -1,25 +1,5 @@
 //! Population statistics, as `numpy` computes them.
 
-/// Mean and population standard deviation of finite values; `None` without values.
-///
-/// Two passes with compensated sums: correct to about one unit in the last place, so a std that is exactly on a
-/// bound in decimal is not pushed over it by rounding.
-pub(super) fn mean_std(values: &[f64]) -> Option<(f64, f64)> {
-    if values.is_empty() {
-        return None;
-    }
-    let count = values.len() as f64;
-    let sum = compensated_sum(values.iter().copied());
-    let mean = (sum.high + sum.low) / count;
-    // What rounding took from the mean, so that deviations are taken from the exact one.
-    let rest = (sum.high - mean * count + mean_product_error(mean, count) + sum.low) / count;
-    let squares = compensated_sum(values.iter().map(|value| {
-        let deviation = (value - mean) - rest;
-        deviation * deviation
-    }));
-    Some((mean, ((squares.high + squares.low) / count).sqrt()))
-}
-
 /// The `percent`-th percentile of ascending values by linear interpolation, bit for bit `numpy.percentile`.
 pub(super) fn percentile(sorted: &[f64], percent: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
@@ -33,54 +13,106 @@ pub(super) fn percentile(sorted: &[f64], percent: f64) -> Option<f64> {
     Some(if fraction >= 0.5 { high - step * (1.0 - fraction) } else { low + step * fraction })
 }
 
-/// A sum as two numbers whose exact sum it is (up to the rounding of `low`).
-struct Sum {
-    high: f64,
-    low: f64,
-}
-
-/// Neumaier's sum.
-fn compensated_sum(values: impl Iterator<Item = f64>) -> Sum {
-    values.fold(Sum { high: 0.0, low: 0.0 }, |sum, value| {
-        let high = sum.high + value;
-        let lost =
-            if sum.high.abs() >= value.abs() { (sum.high - high) + value } else { (value - high) + sum.high };
-        Sum { high, low: sum.low + lost }
-    })
-}
-
-/// `fl(mean · count) − mean · count`, by fused multiply-add.
-fn mean_product_error(mean: f64, count: f64) -> f64 {
-    -f64::mul_add(mean, count, -(mean * count))
-}
-
-/// Running figures of one series in constant memory (Welford).
+/// Running figures of one series of finite values, in constant memory.
+///
+/// Sums are kept to twice the precision of `f64`, so the figures are correct to the last place: a std that is exactly
+/// on a bound is not pushed over it by rounding.
 #[derive(Clone, Debug)]
 pub(super) struct Moments {
     count: u64,
-    mean: f64,
-    squares: f64,
+    /// The first value; the others enter as their distance from it.
+    shift: f64,
+    sum: Pair,
+    squares: Pair,
     pub(super) min: f64,
     pub(super) max: f64,
 }
 
 impl Moments {
-    pub(super) const EMPTY: Self =
-        Self { count: 0, mean: 0.0, squares: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+    pub(super) const EMPTY: Self = Self {
+        count: 0,
+        shift: 0.0,
+        sum: Pair::ZERO,
+        squares: Pair::ZERO,
+        min: f64::INFINITY,
+        max: f64::NEG_INFINITY,
+    };
+
+    pub(super) fn of(values: &[f64]) -> Self {
+        values.iter().fold(Self::EMPTY, |mut moments, value| {
+            moments.add(*value);
+            moments
+        })
+    }
 
     pub(super) fn add(&mut self, value: f64) {
+        if self.count == 0 {
+            self.shift = value;
+        }
         self.count += 1;
-        let deviation = value - self.mean;
-        self.mean += deviation / self.count as f64;
-        self.squares += deviation * (value - self.mean);
+        let distance = Pair::sum_of(value, -self.shift);
+        self.sum.add(distance);
+        self.squares.add(distance.squared());
         self.min = self.min.min(value);
         self.max = self.max.max(value);
     }
 
-    /// Mean and population standard deviation; `None` without values. Beyond about 1e154 the std overflows to
-    /// infinity or NaN.
+    /// Mean and population standard deviation; `None` without values. With distances beyond about 1e154 the std is
+    /// NaN.
     pub(super) fn mean_std(&self) -> Option<(f64, f64)> {
-        (self.count > 0).then(|| (self.mean, (self.squares / self.count as f64).sqrt()))
+        if self.count == 0 {
+            return None;
+        }
+        let count = self.count as f64;
+        let mean_distance = self.sum.divided_by(count);
+        let mut mean = Pair::sum_of(self.shift, mean_distance.high);
+        mean.low += mean_distance.low;
+        let mut variance = self.squares;
+        let square_of_sum = self.sum.squared().divided_by(count);
+        variance.add(Pair { high: -square_of_sum.high, low: -square_of_sum.low });
+        Some((mean.high + mean.low, variance.divided_by(count).sqrt()))
+    }
+}
+
+/// A number as the sum of two: `low` holds what `high` cannot.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    high: f64,
+    low: f64,
+}
+
+impl Pair {
+    const ZERO: Self = Self { high: 0.0, low: 0.0 };
+
+    /// `left + right`, exactly.
+    fn sum_of(left: f64, right: f64) -> Self {
+        let high = left + right;
+        let of_right = high - left;
+        Self { high, low: (left - (high - of_right)) + (right - of_right) }
+    }
+
+    fn add(&mut self, other: Self) {
+        let sum = Self::sum_of(self.high, other.high);
+        *self = Self::sum_of(sum.high, sum.low + self.low + other.low);
+    }
+
+    fn squared(self) -> Self {
+        let high = self.high * self.high;
+        Self { high, low: self.high.mul_add(self.high, -high) + 2.0 * self.high * self.low }
+    }
+
+    fn divided_by(self, divisor: f64) -> Self {
+        let high = self.high / divisor;
+        Self { high, low: ((-high).mul_add(divisor, self.high) + self.low) / divisor }
+    }
+
+    /// The root, rounded once; 0 of what rounding left below 0.
+    fn sqrt(self) -> f64 {
+        if self.high <= 0.0 {
+            return 0.0;
+        }
+        let root = self.high.sqrt();
+        root + ((-root).mul_add(root, self.high) + self.low) / (2.0 * root)
     }
 }
 
@@ -127,30 +159,39 @@ mod tests {
     #[test]
     fn mean_and_std_are_exact_to_the_last_place() {
         each(|name, values, figures| {
-            let (mean, std) = mean_std(values).unwrap();
-            assert!(ulps(mean, figures["mean_exact"].as_f64().unwrap()) <= 1, "{name}");
-            let exact = figures["std_exact"].as_f64().unwrap();
-            // The squares of the rounding errors of a constant series are far below any threshold.
-            assert!(ulps(std, exact) <= 1 || (exact == 0.0 && std < 1e-30), "{name}: {std:e} {exact:e}");
-            assert!((std - figures["std"].as_f64().unwrap()).abs() <= 1e-12 * (1.0 + std), "{name}");
-        });
-        assert_eq!(mean_std(&[]), None);
-    }
-
-    #[test]
-    fn running_figures_agree() {
-        each(|name, values, figures| {
-            let mut moments = Moments::EMPTY;
-            values.iter().for_each(|value| moments.add(*value));
+            let moments = Moments::of(values);
             let (mean, std) = moments.mean_std().unwrap();
-            let exact = figures["mean_exact"].as_f64().unwrap();
-            assert!((mean - exact).abs() <= 1e-14 * exact.abs(), "{name}");
-            assert!(
-                (std - figures["std_exact"].as_f64().unwrap()).abs() <= 1e-15 * exact.abs().max(0.1),
-                "{name}"
-            );
+            assert!(ulps(mean, figures["mean_exact"].as_f64().unwrap()) <= 1, "{name}");
+            assert!(ulps(std, figures["std_exact"].as_f64().unwrap()) <= 1, "{name}: {std:e}");
+            assert!((std - figures["std"].as_f64().unwrap()).abs() <= 1e-12 * (1.0 + std), "{name}");
             assert_eq!((moments.min, moments.max), (values[0], *values.last().unwrap()), "{name}");
         });
         assert!(Moments::EMPTY.mean_std().is_none());
+    }
+
+    #[test]
+    fn a_std_on_a_bound_stays_there_however_many_values() {
+        for (low, high, std) in [(0.0, 2e-6, 1e-6), (0.0, 0.1, 0.05), (0.02, 0.0, 0.01), (-1e-6, 1e-6, 1e-6)]
+        {
+            let mut moments = Moments::EMPTY;
+            for count in 1..=1000 {
+                moments.add(low);
+                moments.add(high);
+                assert_eq!(moments.mean_std().unwrap().1, std, "{count}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_constant_has_no_spread_whatever_its_size() {
+        for value in [0.1, 1e-300, 1e300, -7.3e15] {
+            assert_eq!(Moments::of(&[value; 77]).mean_std().unwrap(), (value, 0.0));
+        }
+    }
+
+    #[test]
+    fn what_overflows_is_no_spread() {
+        let (_, std) = Moments::of(&[-1e300, 1e300, 1e300]).mean_std().unwrap();
+        assert!(std.is_nan());
     }
 }
