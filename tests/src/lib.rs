@@ -1,9 +1,14 @@
-//! Shared set-up of the tests: the binary, captures of events, fixtures of real libraries, a real Redis.
+//! Shared set-up of the tests: the binary, captures of events, fixtures of real libraries, generated models, a
+//! real Redis.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod capture;
 pub mod fixtures;
+pub mod property;
 pub mod qsc;
 pub mod redis;
+pub mod tree_cases;
 
 /// Says that a test could not run, so loudly that nobody takes it for passed; with `QSC_REQUIRE_ALL=1` it fails.
 ///

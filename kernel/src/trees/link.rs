@@ -41,10 +41,13 @@ impl Link {
 
     /// Fills `outputs` from `margins`, both `[groups]`.
     pub(crate) fn apply(self, margins: &[f64], outputs: &mut [f32]) {
+        let largest = margins.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         for (&margin, output) in margins.iter().zip(outputs.iter_mut()) {
             let m = margin * self.scale;
             *output = match self.function {
-                Function::Identity | Function::Softmax => single(m),
+                Function::Identity => single(m),
+                // Subtracted before rounding to f32: large margins keep what tells them apart.
+                Function::Softmax => single(m - largest * self.scale),
                 Function::Sigmoid => sigmoid(single(m)),
                 Function::Exp => exp(single(m)),
                 Function::SignedSquare => single(if m < 0.0 { -(m * m) } else { m * m }),

@@ -8,9 +8,11 @@ use crate::compile::ir::{LibraryRules, TreeModel};
 
 /// Half an f32 unit in the last place, relative: what rounding the raw output to f32 may cost.
 const F32_ROUNDING: f64 = 1.0 / 16_777_216.0;
+/// Half the smallest f32 above zero: what rounding to f32 costs where it is not relative any more.
+const F32_UNDERFLOW: f64 = f64::from_bits((1023 - 150) << 52);
 /// Half an f64 unit in the last place, relative.
 const F64_ROUNDING: f64 = 1.0 / 9_007_199_254_740_992.0;
-/// i32 leaves must keep the proven bound below this share of the largest possible margin …
+/// Fixed-point leaves must keep the sum of their rounding errors below this share of the largest possible margin …
 const RELATIVE_LIMIT: f64 = 1e-6;
 /// … and below this in absolute terms; typical errors are two orders smaller than the bound.
 const ABSOLUTE_LIMIT: f64 = 5e-5;
@@ -58,7 +60,7 @@ pub(super) struct Leaves {
     pub(super) bytes: Vec<u8>,
     /// Start of each group's sum, in the encoding of the sum mode.
     pub(super) base: Vec<u64>,
-    /// Largest possible |raw output as f32 − exact sum|.
+    /// Largest possible |raw output as f32 − sum in f64|, for the exact sum as for one rounded in tree order.
     pub(super) max_abs_error: f64,
 }
 
@@ -71,69 +73,45 @@ impl Leaves {
             "the base score of the model is NaN or infinite; train it again"
         );
         let of_leaves = values.sum_of_largest(f64::abs);
-        // Largest possible |margin| of each group.
-        let scale: Vec<f64> =
-            of_leaves.iter().zip(&model.base).map(|(leaves, base)| leaves + base.abs()).collect();
+        let largest =
+            of_leaves.iter().zip(&model.base).map(|(leaves, base)| leaves + base.abs()).fold(0.0, f64::max);
+        ensure!(
+            largest < f64::from(f32::MAX),
+            "the margins of the model can reach {largest:e}, which is beyond f32; train it on a smaller target"
+        );
+        // Also a sum that is rounded after each of its terms is within the bound.
+        let terms = values.tree_ends.len() as f64 + 4.0;
+        let to_f32 = largest * (F32_ROUNDING + terms * F64_ROUNDING) + F32_UNDERFLOW;
         if exact {
-            return Ok(Self::floats(model, values, &scale));
+            return Ok(Self::floats(model, values, largest, to_f32));
         }
-        let largest = scale.iter().copied().fold(0.0, f64::max);
-        let narrow = Self::fixed(model, values, &scale, f64::from(i32::MAX));
-        if narrow.max_abs_error <= ABSOLUTE_LIMIT + largest * F32_ROUNDING
-            && narrow.max_abs_error <= largest * (RELATIVE_LIMIT + F32_ROUNDING)
-        {
+        let narrow = Fixed::new(model, values, largest, f64::from(i32::MAX));
+        if narrow.error <= ABSOLUTE_LIMIT && narrow.error <= largest * RELATIVE_LIMIT {
             let leaves: Vec<i32> =
                 narrow.leaves.iter().map(|&leaf| i32::try_from(leaf)).collect::<Result<_, _>>()?;
-            return Ok(narrow.into_leaves(sum::FIXED_I32, cast_slice(&leaves).to_vec()));
+            return Ok(narrow.into_leaves(sum::FIXED_I32, cast_slice(&leaves).to_vec(), to_f32));
         }
         // 2^61 leaves room for one unit of rounding per tree below i64::MAX.
-        let wide = Self::fixed(model, values, &scale, 2.0_f64.powi(61));
+        let wide = Fixed::new(model, values, largest, 2.0_f64.powi(61));
         let bytes = cast_slice(&wide.leaves).to_vec();
-        Ok(wide.into_leaves(sum::FIXED_I64, bytes))
-    }
-
-    /// Multiples of the smallest power of two with which no sum exceeds `limit`.
-    fn fixed(model: &TreeModel, values: &LeafValues, scale: &[f64], limit: f64) -> Fixed {
-        let largest = scale.iter().copied().fold(0.0, f64::max);
-        // Rounding adds at most half a unit for each tree and the base.
-        let room = limit - (values.tree_ends.len() as f64 + 2.0);
-        let scale_log2 =
-            if largest > 0.0 { (room / largest).log2().floor().clamp(-900.0, 900.0) as i32 } else { 0 };
-        let unit = 2.0_f64.powi(-scale_log2);
-        let round = |value: f64| (value / unit).round_ties_even() as i64;
-        let error = |value: f64| (value - round(value) as f64 * unit).abs();
-        let bound = values.sum_of_largest(error);
-        let bound = bound.iter().zip(&model.base).zip(scale);
-        let max_abs_error = bound
-            .map(|((leaves, &base), &scale)| {
-                leaves + error(base) + scale * (F32_ROUNDING + 4.0 * F64_ROUNDING)
-            })
-            .fold(0.0, f64::max);
-        Fixed {
-            scale_log2,
-            leaves: values.values.iter().map(|&value| round(value)).collect(),
-            base: model.base.iter().map(|&base| round(base).cast_unsigned()).collect(),
-            max_abs_error,
-        }
+        Ok(wide.into_leaves(sum::FIXED_I64, bytes, to_f32))
     }
 
     /// The library's own leaves; the bound is that of a sequential sum (Higham, Accuracy and Stability, §4.2).
-    fn floats(model: &TreeModel, values: &LeafValues, scale: &[f64]) -> Self {
-        let terms = values.tree_ends.len() as f64 + 1.0;
-        let largest = scale.iter().copied().fold(0.0, f64::max);
+    fn floats(model: &TreeModel, values: &LeafValues, largest: f64, to_f32: f64) -> Self {
         let base = model.base.iter().map(|base| base.to_bits()).collect();
-        let gamma = |rounding: f64| terms * rounding / (1.0 - terms * rounding).max(f64::MIN_POSITIVE);
         match model.rules {
             LibraryRules::XgBoost => {
                 let leaves: Vec<f32> = values.values.iter().map(|&value| value as f32).collect();
-                let max_abs_error = largest * gamma(F32_ROUNDING);
+                let terms = values.tree_ends.len() as f64 + 1.0;
+                let gamma = terms * F32_ROUNDING / (1.0 - terms * F32_ROUNDING).max(f64::MIN_POSITIVE);
                 let bytes = cast_slice(&leaves).to_vec();
+                let max_abs_error = largest * gamma + to_f32;
                 Self { sum: sum::EXACT_F32, scale_log2: 0, bytes, base, max_abs_error }
             }
             LibraryRules::LightGbm => {
-                let max_abs_error = largest * (gamma(F64_ROUNDING) + F32_ROUNDING * 1.000_001);
                 let bytes = cast_slice(&values.values).to_vec();
-                Self { sum: sum::EXACT_F64, scale_log2: 0, bytes, base, max_abs_error }
+                Self { sum: sum::EXACT_F64, scale_log2: 0, bytes, base, max_abs_error: to_f32 }
             }
         }
     }
@@ -144,11 +122,32 @@ struct Fixed {
     scale_log2: i32,
     leaves: Vec<i64>,
     base: Vec<u64>,
-    max_abs_error: f64,
+    /// Largest possible |sum of the rounded leaves − sum of the trained ones|.
+    error: f64,
 }
 
 impl Fixed {
-    fn into_leaves(self, sum: u32, bytes: Vec<u8>) -> Leaves {
-        Leaves { sum, scale_log2: self.scale_log2, bytes, base: self.base, max_abs_error: self.max_abs_error }
+    /// Multiples of the smallest power of two with which no sum exceeds `limit`.
+    fn new(model: &TreeModel, values: &LeafValues, largest: f64, limit: f64) -> Self {
+        // Rounding adds at most half a unit for each tree and the base.
+        let room = limit - (values.tree_ends.len() as f64 + 2.0);
+        let scale_log2 =
+            if largest > 0.0 { (room / largest).log2().floor().clamp(-900.0, 900.0) as i32 } else { 0 };
+        let unit = 2.0_f64.powi(-scale_log2);
+        let round = |value: f64| (value / unit).round_ties_even() as i64;
+        let error = |value: f64| (value - round(value) as f64 * unit).abs();
+        let of_leaves = values.sum_of_largest(error);
+        let errors = of_leaves.iter().zip(&model.base).map(|(leaves, &base)| leaves + error(base));
+        Self {
+            scale_log2,
+            leaves: values.values.iter().map(|&value| round(value)).collect(),
+            base: model.base.iter().map(|&base| round(base).cast_unsigned()).collect(),
+            error: errors.fold(0.0, f64::max),
+        }
+    }
+
+    fn into_leaves(self, sum: u32, bytes: Vec<u8>, to_f32: f64) -> Leaves {
+        let Self { scale_log2, base, error, .. } = self;
+        Leaves { sum, scale_log2, bytes, base, max_abs_error: error + to_f32 }
     }
 }

@@ -11,6 +11,9 @@ use qsc_kernel::image::records::{FeatureRecord, LEAF, SlotRecord, slot};
 
 use crate::compile::ir::{LibraryRules, Missing, Node, Test, Tree, TreeModel};
 
+/// Words all category sets together may take: 256 MiB. A set takes a bit for every number up to its largest.
+const MAX_CATEGORY_WORDS: usize = 1 << 26;
+
 /// What a slot is told apart by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct SlotKey {
@@ -92,7 +95,14 @@ impl Quantizer {
     }
 
     fn push_slot(&mut self, key: SlotKey) -> anyhow::Result<()> {
-        let words = bit_set(&key.set);
+        let room = MAX_CATEGORY_WORDS - self.categories.len();
+        let words = bit_set(&key.set, room).with_context(|| {
+            format!(
+                "the category sets of the model need more than {} MiB; number the categories of feature {} from 0",
+                MAX_CATEGORY_WORDS >> 18,
+                key.feature
+            )
+        })?;
         let categorical = matches!(key.rule, slot::IN_SET_NAN_0 | slot::IN_SET_NAN_1 | slot::NOT_IN_SET);
         let first = if categorical { u32::try_from(self.categories.len())? } else { 0 };
         self.slots.push(SlotRecord {
@@ -185,14 +195,17 @@ fn round_down(x: f64) -> f32 {
     if f64::from(nearest) > x { nearest.next_down() } else { nearest }
 }
 
-/// 32 categories a word, lowest bit first.
-fn bit_set(set: &[u32]) -> Vec<u32> {
+/// 32 categories a word, lowest bit first; `None` if that takes more than `room` words.
+fn bit_set(set: &[u32], room: usize) -> Option<Vec<u32>> {
     let words = set.iter().max().map_or(0, |&largest| largest as usize / 32 + 1);
+    if words > room {
+        return None;
+    }
     let mut bits = vec![0; words];
     for &category in set {
         bits[category as usize / 32] |= 1 << (category % 32);
     }
-    bits
+    Some(bits)
 }
 
 /// Thresholds in numeric order; NaN and −0 never get here.
@@ -234,7 +247,9 @@ mod tests {
 
     #[test]
     fn bit_sets_have_the_words_they_need() {
-        assert_eq!(bit_set(&[]), Vec::<u32>::new());
-        assert_eq!(bit_set(&[0, 31, 32]), vec![0x8000_0001, 1]);
+        assert_eq!(bit_set(&[], 0), Some(vec![]));
+        assert_eq!(bit_set(&[0, 31, 32], 2), Some(vec![0x8000_0001, 1]));
+        assert_eq!(bit_set(&[0, 31, 32], 1), None);
+        assert_eq!(bit_set(&[u32::MAX], MAX_CATEGORY_WORDS), None);
     }
 }
