@@ -317,10 +317,10 @@ impl Grower {
         if matches!(shape, Shape::Wide) {
             return (0, self.number(number as f64 * 0.5 - 60.0, draw));
         }
-        if draw.test % 4 == 0 {
+        if draw.test.is_multiple_of(4) {
             let set = self.sets[usize::from(draw.value) % self.sets.len()].clone();
             let test = if xgboost {
-                Test::CategoryRight { set, nan_left: draw.missing % 2 == 0 }
+                Test::CategoryRight { set, nan_left: draw.missing.is_multiple_of(2) }
             } else {
                 Test::CategoryLeft { set }
             };
@@ -331,7 +331,7 @@ impl Grower {
     }
 
     fn number(&self, threshold: f64, draw: &Draw) -> Test {
-        let left = draw.missing % 2 == 0;
+        let left = draw.missing.is_multiple_of(2);
         let missing = match (self.rules, draw.missing / 2 % 3) {
             (LibraryRules::XgBoost, _) | (_, 0) => Missing::Nan { left },
             (_, 1) => Missing::NanIsZero,
