@@ -39,19 +39,16 @@ impl<'image> Trees<'image> {
             compare,
             link,
         };
-        let checks = [
-            (trees.features_hold(), SectionKind::Features),
-            (trees.slots_hold(), SectionKind::Slots),
-            (trees.groups_hold(), SectionKind::Groups),
-            (trees.trees_hold(), SectionKind::PlainTrees),
-            (trees.nodes_hold(), SectionKind::PlainNodes),
-            (trees.leaves_hold(), SectionKind::Leaves),
-            (trees.dimensions_hold(model), SectionKind::Model),
-        ];
-        match checks.iter().find(|(holds, _)| !holds) {
-            Some(&(_, kind)) => Err(invalid(kind)),
-            None => Ok(trees),
-        }
+        let hold = |holds: bool, kind| if holds { Ok(()) } else { Err(invalid(kind)) };
+        // One after the other: once tables are known not to overlap, later checks cost no more than their size.
+        hold(trees.features_hold(), SectionKind::Features)?;
+        hold(trees.slots_hold(), SectionKind::Slots)?;
+        hold(trees.groups_hold(), SectionKind::Groups)?;
+        hold(trees.trees_hold(), SectionKind::PlainTrees)?;
+        hold(trees.nodes_hold(), SectionKind::PlainNodes)?;
+        hold(trees.leaves_hold(), SectionKind::Leaves)?;
+        hold(trees.dimensions_hold(model), SectionKind::Model)?;
+        Ok(trees)
     }
 
     /// Runs of thresholds follow each other, fill the section, ascend, and fit the rank's width.
