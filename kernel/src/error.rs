@@ -99,6 +99,8 @@ impl core::error::Error for PredictError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum GoldenError {
+    /// The image carries no golden vectors: nothing is proven.
+    Absent,
     /// Row `row` gave other bits than the compiler recorded.
     Mismatch {
         /// Index of the golden row.
@@ -111,6 +113,7 @@ pub enum GoldenError {
 impl fmt::Display for GoldenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Absent => f.write_str("the image carries no golden vectors"),
             Self::Mismatch { row } => {
                 write!(f, "golden row {row} gave other bits than were recorded at compile time")
             }

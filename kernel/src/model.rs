@@ -2,7 +2,7 @@
 
 use crate::ensemble::Action;
 use crate::error::{GoldenError, ImageError, PredictError};
-use crate::image::records::{ModelRecord, StringRef, decision, kind};
+use crate::image::records::{MAX_GOLDEN_ROWS, ModelRecord, StringRef, decision, kind};
 use crate::image::{SectionKind, Sections};
 use crate::num::index;
 use crate::scratch::Scratch;
@@ -126,8 +126,11 @@ impl<'image> Model<'image> {
     /// Predicts every golden row and compares all bits with those the compiler recorded.
     ///
     /// # Errors
-    /// The first row that differs or cannot be predicted.
+    /// The first row that differs or cannot be predicted; an image without golden rows.
     pub fn check_golden(&self, mut scratch: Scratch<'_>) -> Result<(), GoldenError> {
+        if self.golden_rows() == 0 {
+            return Err(GoldenError::Absent);
+        }
         let raw_bits = self.golden.raw.chunks_exact(self.n_raw().max(1));
         let output_bits = self.golden.outputs.chunks_exact(self.n_outputs().max(1));
         let rows = self.golden.rows.chunks_exact(self.row_len().max(1));
@@ -327,6 +330,9 @@ fn decision_rule(record: &ModelRecord) -> Option<DecisionRule> {
 }
 
 fn golden<'image>(sections: &Sections<'image>, record: &ModelRecord) -> Result<Golden<'image>, ImageError> {
+    if record.golden_rows > MAX_GOLDEN_ROWS {
+        return Err(ImageError::Invalid(SectionKind::Model));
+    }
     let count = |per_row: u32| index(record.golden_rows).checked_mul(index(per_row));
     let of = |kind| move |count: Option<usize>| count.ok_or(ImageError::Invalid(kind));
     let row_len = record.seq_len.checked_mul(record.n_features).and_then(count);

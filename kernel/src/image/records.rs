@@ -13,6 +13,9 @@ pub const VERSION_MAJOR: u16 = 1;
 /// Images of a newer minor version are refused: they may hold sections this kernel does not know.
 pub const VERSION_MINOR: u16 = 0;
 
+/// Golden vectors an image may carry, so that checking them costs no more than as many predictions.
+pub const MAX_GOLDEN_ROWS: u32 = 256;
+
 /// The first 64 bytes.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -77,7 +80,7 @@ pub struct ModelRecord {
     pub n_raw: u32,
     /// Outputs after the link.
     pub n_outputs: u32,
-    /// Golden vectors.
+    /// Golden vectors, at most [`MAX_GOLDEN_ROWS`].
     pub golden_rows: u32,
     /// Scratch memory one prediction needs, in bytes.
     pub scratch_bytes: u32,

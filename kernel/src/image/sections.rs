@@ -190,7 +190,7 @@ pub(crate) fn digest(bytes: &[u8]) -> Option<[u8; 32]> {
 }
 
 /// Sections start on 64-byte boundaries, in ascending order, without overlap, each kind at most once; the
-/// gaps between them are zero, so that an image has one encoding.
+/// gaps between them and up to the next boundary behind the last are zero, so that an image has one encoding.
 fn locate<'image>(
     bytes: &'image [u8],
     table: &[SectionRecord],
@@ -213,7 +213,8 @@ fn locate<'image>(
         end = stop;
     }
     let tail = bytes.get(end..).ok_or(ImageError::SectionTable)?;
-    if tail.len() >= ALIGNMENT || tail.iter().any(|&byte| byte != 0) {
+    if !bytes.len().is_multiple_of(ALIGNMENT) || tail.len() >= ALIGNMENT || tail.iter().any(|&byte| byte != 0)
+    {
         return Err(ImageError::SectionTable);
     }
     Ok(found)
