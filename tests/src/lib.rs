@@ -5,9 +5,11 @@
 
 pub mod capture;
 pub mod fixtures;
+pub mod models;
 pub mod property;
 pub mod qsc;
 pub mod redis;
+pub mod surgery;
 pub mod tree_cases;
 
 /// Says that a test could not run, so loudly that nobody takes it for passed; with `QSC_REQUIRE_ALL=1` it fails.
