@@ -54,8 +54,7 @@ fn every_single_byte_change_is_refused() {
         let good = image.as_bytes().to_vec();
         let mut bytes = image;
         // Every value for the smallest image, the telling ones for the others.
-        for offset in 0..good.len() {
-            let here = good[offset];
+        for (offset, &here) in good.iter().enumerate() {
             let every: Vec<u8> = (0..=255).collect();
             let telling = [0, 0xff, here.wrapping_add(1), here.wrapping_sub(1), here ^ 0x80, !here];
             for &value in if at == 0 { &every[..] } else { &telling } {
