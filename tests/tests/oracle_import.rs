@@ -59,8 +59,7 @@ fn outputs_are_the_librarys() {
     }
 }
 
-/// The cases prove something only if the rows tell left from right: at every split of every model some row goes each
-/// way would be too much to ask, but each model must give different rows different margins.
+/// A case proves something only if its rows tell left from right.
 #[test]
 fn cases_can_fail() {
     for case in &fixtures::models() {

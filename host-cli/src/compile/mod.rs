@@ -22,7 +22,7 @@ pub mod xgboost;
 
 use ir::TreeModel;
 
-/// The largest trained file that is read, in bytes: about fifty times a model of 5000 trees of depth 6.
+/// The largest trained file that is read, in bytes: about thirty times a model of 5000 trees of depth 6.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// What the file alone cannot say.

@@ -5,6 +5,7 @@
 //! | `document` | what JSON and UBJSON have in common: values, and sections that know their path |
 //! | `json`, `ubjson` | bytes ─▶ document |
 //! | `objective` | the objectives that are known: `base_score` ─▶ margin, margins ─▶ outputs |
+//! | `booster` | where a file keeps its trees and dart weights, which iterations they belong to |
 //! | `tree` | one tree: arrays ─▶ checked, linked nodes |
 //! | `logf` | the C library's logarithm, bit for bit |
 //!
@@ -13,6 +14,7 @@
 //! training (`base_weights`, `loss_changes`, `sum_hessian`, `boost_from_average`, objective parameters), `feature_types`
 //! and `cats` (how a data frame's categories become the codes that rows hold here).
 
+mod booster;
 mod document;
 mod json;
 mod logf;
@@ -24,10 +26,11 @@ use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use self::booster::Booster;
 use self::document::{Section, Value};
 use self::objective::Objective;
+use super::Iterations;
 use super::ir::{Library, LibraryRules, TreeModel, check_feature_names};
-use super::{Iterations, chosen_iterations};
 
 const OLDEST: Version = Version { major: 1, minor: 7 };
 const NEWEST: Version = Version { major: 3, minor: 4 };
@@ -218,138 +221,178 @@ fn base_margins(
     }
 }
 
-/// Where a file keeps its trees, and the weights of a dart model.
-struct Booster<'d, 'a> {
-    keys: AllowedKeys,
-    model: Section<'d, 'a>,
-    /// One factor per tree.
-    weights: Option<Vec<f32>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::ir::{Link, Node};
 
-impl<'d, 'a> Booster<'d, 'a> {
-    /// Dart weights have lain in three places: beside a nested booster (to 3.2), beside the model (3.3), in it (3.4).
-    fn find(learner: &Section<'d, 'a>, keys: AllowedKeys) -> Result<Self> {
-        let outer = learner.section("gradient_booster")?;
-        let model = match outer.text("name")? {
-            "gbtree" => {
-                keys.check(&outer, &["model", "name", "weight_drop"])?;
-                outer.section("model")?
-            }
-            "dart" => {
-                keys.check(&outer, &["gbtree", "name", "weight_drop"])?;
-                let inner = outer.section("gbtree")?;
-                keys.check(&inner, &["model", "name"])?;
-                ensure!(
-                    outer.get("weight_drop").is_some(),
-                    outer.complain("weight_drop", "missing in a dart model")
-                );
-                inner.section("model")?
-            }
-            "gblinear" => {
-                bail!("the booster is gblinear, a linear model, which is not supported; train with gbtree")
-            }
-            other => bail!("the booster {other:?} is unknown; train with gbtree or dart"),
-        };
-        keys.check(
-            &model,
-            &["cats", "gbtree_model_param", "iteration_indptr", "tree_info", "trees", "weight_drop"],
-        )?;
-        let places: Vec<_> =
-            [&outer, &model].into_iter().filter(|section| section.get("weight_drop").is_some()).collect();
-        let weights = match places.as_slice() {
-            [] => None,
-            [place] => Some(place.f32s("weight_drop")?),
-            _ => bail!(outer.complain("weight_drop", "given twice")),
-        };
-        Ok(Self { keys, model, weights })
+    /// A model of two trees; each test changes a piece of it.
+    const MODEL: &str = r#"{"version":[3,2,0],"learner":{
+        "learner_model_param":{"base_score":"[5E-1]","boost_from_average":"1","num_class":"0","num_feature":"2","num_target":"1"},
+        "objective":{"name":"reg:squarederror","reg_loss_param":{"scale_pos_weight":"1"}},
+        "attributes":{},"feature_names":[],"feature_types":[],
+        "gradient_booster":{"name":"gbtree","model":{
+            "gbtree_model_param":{"num_trees":"2","num_parallel_tree":"1"},
+            "iteration_indptr":[0,1,2],"tree_info":[0,0],"trees":[TREE0,TREE1]}}}}"#;
+
+    /// Root and two leaves; the fourth node was deleted by pruning.
+    const TREE: &str = r#"{"id":ID,"tree_param":{"num_nodes":"4","num_feature":"2","size_leaf_vector":"1","num_deleted":"1"},
+        "left_children":[1,-1,-1,-1],"right_children":[2,-1,-1,-1],"parents":[2147483647,0,0,1],
+        "split_indices":[1,0,0,2147483647],"split_conditions":[2.5E-1,1E0,2E0,0E0],"default_left":[1,0,0,1],
+        "split_type":[0,0,0,0],"categories":[],"categories_nodes":[],"categories_segments":[],"categories_sizes":[],
+        "base_weights":[0,0,0,0],"loss_changes":[NaN,0,0,-Infinity],"sum_hessian":[0,0,0,0]}"#;
+
+    fn import(text: &str) -> Result<TreeModel> {
+        let text = text.replace("TREE0", &TREE.replace("ID", "0")).replace("TREE1", &TREE.replace("ID", "1"));
+        import_json(text.as_bytes(), None)
     }
 
-    /// The trees of the chosen iterations.
-    fn trees(
-        &self,
-        groups: usize,
-        n_features: usize,
-        best: Option<usize>,
-        iterations: Option<Iterations>,
-    ) -> Result<Vec<super::ir::Tree>> {
-        let model = &self.model;
-        let param = model.section("gbtree_model_param")?;
-        self.keys.check(&param, &["num_parallel_tree", "num_trees", "size_leaf_vector"])?;
-        let sections = model.sections("trees")?;
-        let count = sections.len();
-        ensure!(count > 0, model.complain("trees", "the model has no trees"));
-        ensure!(
-            param.count("num_trees")? == count,
-            param.complain("num_trees", format_args!("the file has {count} trees"))
-        );
-        for section in &sections {
-            tree::refuse_vector_leaves(section)?;
-            self.keys.check(section, tree::KEYS)?;
-            self.keys.check(&section.section("tree_param")?, tree::PARAM_KEYS)?;
+    /// Imports the model with `from` replaced by `to`, in its frame or in its first tree.
+    fn changed(from: &str, to: &str) -> Result<TreeModel> {
+        if MODEL.contains(from) {
+            return import(&MODEL.replacen(from, to, 1));
         }
-        ensure!(
-            groups <= count,
-            "the model has {groups} outputs but only {count} trees; train it for an iteration at least"
-        );
-
-        let group_of = model.i64s("tree_info")?;
-        ensure!(
-            group_of.len() == count,
-            model.complain("tree_info", format_args!("not one number for {count} trees"))
-        );
-        if let Some(weights) = &self.weights {
-            ensure!(
-                weights.len() == count,
-                model.complain("weight_drop", format_args!("not one weight for {count} trees"))
-            );
-        }
-        let boundaries = self.iteration_boundaries(&param, groups, count)?;
-        let used = chosen_iterations(iterations, best, boundaries.len() - 1)?;
-        let used_trees = boundaries[used];
-
-        let trees = sections.iter().zip(&group_of).enumerate().map(|(index, (section, &group))| {
-            let group = usize::try_from(group).ok().filter(|&group| group < groups);
-            let group = group.with_context(|| {
-                model.complain("tree_info", format_args!("tree {index} is of none of {groups} groups"))
-            })?;
-            let weight = self.weights.as_ref().map(|weights| weights[index]);
-            tree::read(section, index, group, n_features, weight)
-        });
-        let mut trees = trees.collect::<Result<Vec<_>>>()?;
-        trees.truncate(used_trees);
-        Ok(trees)
+        let tree = TREE.replace("ID", "0");
+        assert!(tree.contains(from), "{from} is nowhere in the model");
+        import(&MODEL.replace("TREE0", &tree.replacen(from, to, 1)))
     }
 
-    /// How many trees the file has before and after each iteration: `[iterations + 1]`, from 0 to `count`.
-    fn iteration_boundaries(
-        &self,
-        param: &Section<'_, '_>,
-        groups: usize,
-        count: usize,
-    ) -> Result<Vec<usize>> {
-        let model = &self.model;
-        if model.get("iteration_indptr").is_some() {
-            let boundaries = model.i64s("iteration_indptr")?;
-            let boundaries: Option<Vec<usize>> =
-                boundaries.iter().map(|&at| usize::try_from(at).ok()).collect();
-            let boundaries = boundaries
-                .filter(|at| at.first() == Some(&0) && at.last() == Some(&count) && at.is_sorted())
-                .with_context(|| {
-                    model.complain(
-                        "iteration_indptr",
-                        format_args!("expected ascending numbers from 0 to {count}"),
-                    )
-                })?;
-            return Ok(boundaries);
+    fn refused(from: &str, to: &str, words: &str) {
+        let error = format!("{:#}", changed(from, to).unwrap_err());
+        assert!(error.contains(words), "{from} -> {to}: {error}");
+    }
+
+    #[test]
+    fn the_frame_is_read() {
+        let model = import(MODEL).unwrap();
+        assert_eq!((model.base.as_slice(), model.link, model.trees.len()), (&[0.5][..], Link::Identity, 2));
+        assert_eq!(model.feature_names, ["f0", "f1"]);
+        assert_eq!(model.version, "3.2.0");
+        assert_eq!(model.trees[0].nodes[1..], [Node::Leaf(1.0), Node::Leaf(2.0)]);
+        let name = r#""feature_names":["a","b"]"#;
+        assert_eq!(changed(r#""feature_names":[]"#, name).unwrap().feature_names, ["a", "b"]);
+    }
+
+    #[test]
+    fn base_score_forms() {
+        for (text, base) in
+            [("5.053333E-1", 0.505_333_3_f32), ("[5.053333E-1]", 0.505_333_3), ("[-1E0]", -1.0)]
+        {
+            assert_eq!(changed("[5E-1]", text).unwrap().base, [f64::from(base)]);
         }
-        let step = param.count("num_parallel_tree")?.max(1).saturating_mul(groups);
-        ensure!(
-            count.is_multiple_of(step),
-            param.complain(
-                "num_parallel_tree",
-                format_args!("{count} trees are no whole number of iterations")
-            )
+        for text in ["", "[]", "[5E-1", "[1E0,2E0]", "NaN", "[Infinity]", "1e99", "half"] {
+            refused("[5E-1]", text, "base_score");
+        }
+        let multi = MODEL
+            .replace(r#""num_class":"0""#, r#""num_class":"2""#)
+            .replace("reg:squarederror", "multi:softprob");
+        assert_eq!(import(&multi).unwrap().base, [0.5, 0.5], "one number counts for every group");
+        assert_eq!(import(&multi.replace("[5E-1]", "[1E0,-1E0]")).unwrap().base, [1.0, -1.0]);
+    }
+
+    #[test]
+    fn versions_and_keys_are_known_or_refused() {
+        for version in ["1,6,2", "3,5,0", "4,0,0", "0,90,0"] {
+            refused("3,2,0", version, "only 1.7 to 3.4 are known");
+        }
+        refused("[3,2,0]", "[3,2]", "version");
+        for (from, to) in [
+            (r#""attributes""#, r#""magic":1,"attributes""#),
+            (r#""tree_info""#, r#""magic":1,"tree_info""#),
+            (r#""num_trees""#, r#""magic":"1","num_trees""#),
+            (r#""num_nodes""#, r#""magic":"1","num_nodes""#),
+            (r#""left_children""#, r#""magic":[1],"left_children""#),
+            (r#""reg_loss_param""#, r#""magic":{},"reg_loss_param""#),
+            (r#""name":"gbtree""#, r#""name":"gbtree","magic":[1]"#),
+        ] {
+            let error = format!("{:#}", changed(from, to).unwrap_err());
+            assert!(error.contains("magic") && error.contains("3.2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn counts_cannot_ask_for_memory() {
+        refused(r#""num_feature":"2""#, r#""num_feature":"4000000000""#, "num_feature");
+        refused(r#""num_feature":"2""#, r#""num_feature":"-1""#, "is no count");
+        refused(r#""num_class":"0""#, r#""num_class":"4000000000""#, "only 2 trees");
+        refused(r#""num_target":"1""#, r#""num_target":"4000000000""#, "only 2 trees");
+        refused(r#""num_trees":"2""#, r#""num_trees":"3""#, "num_trees");
+        refused(r#""num_nodes":"4""#, r#""num_nodes":"4000000000""#, "4 elements for 4000000000 nodes");
+    }
+
+    #[test]
+    fn frames_that_disagree_are_refused() {
+        refused("[0,0]", "[0,1]", "tree 1 is of none of 1 groups");
+        refused("[0,0]", "[0]", "tree_info");
+        for boundaries in ["[]", "[0]", "[0,1]", "[0,2,1]", "[1,2]", "[0,-1,2]"] {
+            refused("[0,1,2]", boundaries, "iteration_indptr");
+        }
+        refused(r#""feature_names":[]"#, r#""feature_names":["a"]"#, "1 names for 2 features");
+        refused(r#""feature_names":[]"#, r#""feature_names":["a","a"]"#, "two features are named");
+        refused(r#""attributes":{}"#, r#""attributes":{"best_iteration":"0"}"#, "best_iteration 0");
+        refused(r#""attributes":{}"#, r#""attributes":{"best_iteration":"last"}"#, "is no count");
+        refused(r#""name":"gbtree""#, r#""name":"dart""#, "model");
+        refused(r#""name":"gbtree""#, r#""name":"gbtree","weight_drop":[1E0]"#, "weight_drop");
+        refused(
+            r#""name":"gbtree","model":{"#,
+            r#""name":"gbtree","weight_drop":[1,1],"model":{"weight_drop":[1,1],"#,
+            "given twice",
         );
-        Ok((0..=count).step_by(step).collect())
+    }
+
+    #[test]
+    fn trees_are_checked_node_by_node() {
+        refused("[1,-1,-1,-1]", "[0,-1,-1,-1]", "not neighbours");
+        refused("[1,-1,-1,-1],", "[3,-1,-1,-1],", "not neighbours");
+        refused("[2,-1,-1,-1]", "[3,-1,-1,-1]", "not neighbours");
+        refused("[2147483647,0,0,1]", "[2147483647,0,1,1]", "does not name it as parent");
+        refused("[1,0,0,2147483647]", "[2,0,0,2147483647]", "feature 2 of 2");
+        refused("[1,0,0,2147483647]", "[1,0,0,0]", "cannot be reached");
+        refused(r#""num_deleted":"1""#, r#""num_deleted":"0""#, "cannot be reached");
+        refused("[2.5E-1,1E0", "[NaN,1E0", "threshold of node 0 is NaN");
+        refused("[2.5E-1,1E0", "[2.5E-1,NaN", "leaf 1 is not finite");
+        refused("[2.5E-1,1E0", "[2.5E-1,true", "damaged");
+        refused("[1,0,0,1]", "[2,0,0,1]", "default_left");
+        refused(r#""id":0"#, r#""id":1"#, "id");
+        let looped = TREE
+            .replace("ID", "0")
+            .replace("[1,-1,-1,-1]", "[1,0,-1,-1]")
+            .replace("[2,-1,-1,-1]", "[2,1,-1,-1]");
+        assert!(import(&MODEL.replace("TREE0", &looped)).is_err());
+        let booleans = changed("[1,0,0,1]", "[true,false,false,true]").unwrap();
+        assert_eq!(booleans, import(MODEL).unwrap());
+    }
+
+    #[test]
+    fn category_sets_are_checked() {
+        let tree = |categories: &str, nodes: &str, segments: &str, sizes: &str| {
+            let tree =
+                TREE.replace("ID", "0").replace(r#""split_type":[0,0,0,0]"#, r#""split_type":[1,0,0,0]"#);
+            let tree = tree.replace(r#""categories":[]"#, &format!(r#""categories":{categories}"#));
+            let tree = tree.replace(r#""categories_nodes":[]"#, &format!(r#""categories_nodes":{nodes}"#));
+            let tree =
+                tree.replace(r#""categories_segments":[]"#, &format!(r#""categories_segments":{segments}"#));
+            let tree = tree.replace(r#""categories_sizes":[]"#, &format!(r#""categories_sizes":{sizes}"#));
+            import(&MODEL.replace("TREE0", &tree))
+        };
+        tree("[1,5]", "[0]", "[0]", "[2]").unwrap();
+        for (categories, nodes, segments, sizes) in [
+            ("[1,5]", "[]", "[]", "[]"),
+            ("[1,5]", "[0]", "[0]", "[3]"),
+            ("[1,5]", "[0]", "[0]", "[1]"),
+            ("[1,5]", "[0]", "[0]", "[0]"),
+            ("[1,5]", "[0]", "[1]", "[1]"),
+            ("[1,5]", "[0]", "[0]", "[-1]"),
+            ("[1,5]", "[4]", "[0]", "[2]"),
+            ("[1,5]", "[0,0]", "[0,1]", "[1,1]"),
+            ("[1,5]", "[0,1]", "[0,1]", "[1,1]"),
+            ("[5,1]", "[0]", "[0]", "[2]"),
+            ("[1,1]", "[0]", "[0]", "[2]"),
+            ("[-1,5]", "[0]", "[0]", "[2]"),
+            ("[1,16777216]", "[0]", "[0]", "[2]"),
+        ] {
+            let error = format!("{:#}", tree(categories, nodes, segments, sizes).unwrap_err());
+            assert!(error.contains("categories"), "{error}");
+        }
     }
 }
