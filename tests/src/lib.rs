@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod capture;
+pub mod engine;
 pub mod fixtures;
 pub mod models;
 pub mod property;
