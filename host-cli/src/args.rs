@@ -1,6 +1,7 @@
 //! The command line: which commands there are, and the one place where an error becomes a message.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -72,7 +73,8 @@ pub fn run_from(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match dispatch(cli.command, cli.format) {
         Ok(exit) => exit,
         Err(error) => {
-            eprintln!("QSC FAIL-CLOSED: {error:#}");
+            // Nor must a closed stderr turn exit 1 into a panic.
+            let _ = writeln!(std::io::stderr(), "QSC FAIL-CLOSED: {error:#}");
             Exit::Error
         }
     }

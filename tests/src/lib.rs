@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod bundle;
 pub mod capture;
 pub mod engine;
 pub mod fixtures;

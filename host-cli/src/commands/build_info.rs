@@ -1,16 +1,16 @@
 //! `qsc build-info`.
 
-use std::io::{Write, stdout};
-
 use clap::Args;
 use serde_json::json;
 
 use crate::args::Format;
 use crate::exit::Exit;
 use crate::identity;
+use crate::report;
 
 /// Arguments of `qsc build-info`.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  qsc build-info --format json")]
 pub struct BuildInfoArgs {}
 
 /// Prints what this binary was built from and what it can use here.
@@ -19,19 +19,21 @@ pub struct BuildInfoArgs {}
 /// stdout takes no more.
 pub fn run(_args: &BuildInfoArgs, format: Format) -> anyhow::Result<Exit> {
     let backends: Vec<_> = identity::backends().collect();
-    let mut out = stdout().lock();
-    match format {
+    report::print(&match format {
         Format::Text => {
             let state = match identity::is_dirty() {
                 Some(false) => "",
                 Some(true) => " (dirty: tracked files differ from it)",
                 None => " (built without git; QSC_GIT_SHA names a build)",
             };
-            writeln!(out, "qsc       {}", identity::VERSION)?;
-            writeln!(out, "git SHA   {}{state}", identity::git_sha())?;
-            writeln!(out, "compiler  {}", identity::RUSTC)?;
-            writeln!(out, "target    {}", identity::TARGET)?;
-            writeln!(out, "backends  {}", backends.join(", "))?;
+            format!(
+                "qsc       {}\ngit SHA   {}{state}\ncompiler  {}\ntarget    {}\nbackends  {}\n",
+                identity::VERSION,
+                identity::git_sha(),
+                identity::RUSTC,
+                identity::TARGET,
+                backends.join(", ")
+            )
         }
         Format::Json => {
             let info = json!({
@@ -45,8 +47,8 @@ pub fn run(_args: &BuildInfoArgs, format: Format) -> anyhow::Result<Exit> {
                 "target": identity::TARGET,
                 "backends": backends,
             });
-            writeln!(out, "{info}")?;
+            format!("{info:#}\n")
         }
-    }
+    })?;
     Ok(Exit::Pass)
 }

@@ -6,9 +6,10 @@ use std::num::NonZeroUsize;
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Command};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
+use super::progress;
 use crate::identity;
 use crate::report::Header;
 use crate::stream::{INTENT_STREAM, Item, Reading, Source, SourceSpec, Window};
@@ -71,15 +72,10 @@ pub(super) fn warn_of_malformed(malformed: u64, first: Option<&str>) {
     }
 }
 
-/// A count of events on stderr, from the first second on; hidden where stderr is no terminal.
-fn progress() -> ProgressBar {
-    let target = if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
-        ProgressDrawTarget::hidden()
-    } else {
-        ProgressDrawTarget::stderr_with_hz(5)
-    };
+/// A count of events.
+pub(super) fn progress() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {human_pos} events, {per_sec}, {elapsed}");
-    ProgressBar::with_draw_target(None, target).with_style(style.expect("the template is valid"))
+    progress::bar(None).with_style(style.expect("the template is valid"))
 }
 
 /// Reads `--source` without ever showing its value, which may hold a password.

@@ -5,6 +5,8 @@ pub mod demo;
 mod events;
 pub mod feature_sanity;
 pub mod model;
+mod outputs;
 pub mod predict;
+mod progress;
 pub mod quality_gate;
 pub mod run;

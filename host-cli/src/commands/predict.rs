@@ -1,18 +1,19 @@
 //! `qsc predict`.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use indicatif::ProgressBar;
 use qsc_kernel::model::DecisionRule;
 use qsc_kernel::{Action, Backend, Model, Scratch};
 use serde_json::json;
 
+use super::{outputs, progress};
 use crate::args::Format;
 use crate::exit::Exit;
 use crate::image::ImageBytes;
+use crate::report;
 use crate::rows::{self, RowShape, Rows};
 
 /// Rows between two looks at the progress bar.
@@ -43,6 +44,9 @@ pub struct PredictArgs {
 /// # Errors
 /// An image or rows that cannot be used, a backend this machine lacks, or an output that cannot be written.
 pub fn run(args: &PredictArgs, format: Format) -> anyhow::Result<Exit> {
+    let inputs = [("the image", args.image.as_path()), ("--input", &args.input)];
+    let written = args.output.as_deref().map(|path| ("--output", path));
+    outputs::ensure_apart(&inputs, written.as_slice())?;
     let bytes = ImageBytes::read(&args.image)?;
     let model =
         Model::check(bytes.as_bytes()).with_context(|| format!("cannot use {}", args.image.display()))?;
@@ -56,21 +60,25 @@ pub fn run(args: &PredictArgs, format: Format) -> anyhow::Result<Exit> {
         values.iter().map(|&value| value as f32).collect(),
         Some(columns.clone()),
     )?;
-    let mut out = io::stdout().lock();
     match (&args.output, format) {
         (Some(path), _) => {
             rows::write(path, &outputs)?;
             if format == Format::Json {
                 let (rows, output) = (outputs.n_rows(), path.display().to_string());
                 let document = json!({"contract": 1, "command": "predict", "rows": rows, "columns": columns, "output": output});
-                writeln!(out, "{document}")?;
+                report::print(&format!("{document}\n"))?;
             }
         }
-        (None, Format::Text) => rows::write_csv(&mut out, &outputs)?,
+        (None, Format::Text) => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            rows::write_csv(&mut out, &outputs)
+                .and_then(|()| Ok(out.flush()?))
+                .context("cannot write the result to stdout")?;
+        }
         (None, Format::Json) => {
             let values: Vec<&[f32]> = outputs.iter().collect();
             let document = json!({"contract": 1, "command": "predict", "rows": outputs.n_rows(), "columns": columns, "outputs": values});
-            writeln!(out, "{document}")?;
+            report::print(&format!("{document}\n"))?;
         }
     }
     Ok(Exit::Pass)
@@ -93,8 +101,7 @@ fn backend(name: &str) -> anyhow::Result<Backend> {
 pub(crate) fn predict_rows(model: &Model<'_>, rows: &Rows, raw: bool) -> anyhow::Result<Vec<f64>> {
     let mut scratch = vec![0; model.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
     let mut values = Vec::with_capacity(rows.n_rows() * if raw { model.n_raw() } else { model.n_outputs() });
-    // Draws nothing where stderr is no terminal.
-    let progress = ProgressBar::new(rows.n_rows() as u64);
+    let progress = progress::bar(Some(rows.n_rows() as u64));
     for (at, row) in rows.iter().enumerate() {
         let output = model.predict(row, Scratch::new(&mut scratch)).with_context(|| format!("row {at}"))?;
         if raw {

@@ -2,22 +2,33 @@
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::events::SourceParser;
+use super::events::{self, SourceParser};
+use super::outputs::{self, Named};
 use crate::args::Format;
 use crate::engine::Engine;
 use crate::engine::config::ModelsConfig;
 use crate::engine::load::Images;
 use crate::engine::replay::{Outlet, Replay, Summary};
 use crate::exit::Exit;
+use crate::report;
 use crate::signals::Stop;
-use crate::stream::{AtomicFile, MARKET_FEATURES, Sink, SinkSpec, Source, SourceSpec, Window};
+use crate::stream::{
+    AtomicFile, Event, EventId, Item, MARKET_FEATURES, Reading, Sink, SinkSpec, Source, SourceSpec, Window,
+};
 
+/// Events read ahead of the engine.
+const QUEUE: usize = 1024;
+/// How long a silent source keeps a signal waiting.
+const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 /// Rejects logged one by one; further ones are only counted and kept in `--rejects`.
 const LOGGED_REJECTS: u64 = 20;
 
@@ -46,77 +57,148 @@ pub struct RunArgs {
 /// # Errors
 /// A configuration, source or sink that cannot be used. Sick models are no errors: they are inactive.
 pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
+    let stop = Stop::watch()?;
+    let json = format == Format::Json;
+    if json && args.sink == SinkSpec::Stdout {
+        log("error: --format json and --sink - would share stdout; write intents to file:PATH");
+        return Ok(Exit::Usage);
+    }
     ensure!(
         !matches!(args.source, SourceSpec::Redis(_)),
         "qsc run reads files only in this version; capture the stream and use --source file:PATH"
     );
-    let json = format == Format::Json;
-    ensure!(
-        !(json && args.sink == SinkSpec::Stdout),
-        "--format json and --sink - would share stdout; write intents to file:PATH"
-    );
     let config = ModelsConfig::read(&args.models)?;
+    ensure_files_apart(args, &config)?;
     let images = Images::read(&config);
-    let candidates = images.load(&config, &mut |line| eprintln!("{line}"))?;
+    let candidates = images.load(&config, &mut |line| log(&line))?;
     let mut replay = Replay::new(Engine::new(&config, candidates)?);
 
-    let source = Source::open(&args.source, "")?;
-    let mut sink = Sink::open(&args.sink)?;
-    let mut rejects = args.rejects.as_deref().map(AtomicFile::create).transpose()?;
-    let window = Window { after: None, newest: None, event_types: &[MARKET_FEATURES] };
-    let progress = ProgressBar::new_spinner().with_message("events decided");
-    let mut logged = 0;
-    let stop = Stop::watch()?;
-    let reading = source.for_each(&window, |item| {
+    let mut outputs = Outputs::open(args)?;
+    let feed = feed(args.source.clone())?;
+    let reading = loop {
         if stop.requested() {
-            bail!("stopped by a signal");
+            outputs.log("stopped by a signal; the intents decided so far are kept");
+            break None;
         }
-        progress.inc(1);
-        replay.feed(&item, |outlet| match outlet {
-            Outlet::Intent(intent) => sink.write(intent),
-            Outlet::Reject { id, line, reason, event } => {
-                let place =
-                    id.map_or_else(|| format!("line {}", line.unwrap_or(0)), |id| format!("event {id}"));
-                if logged < LOGGED_REJECTS {
-                    progress.suspend(|| eprintln!("rejected {place}: {reason}"));
-                }
-                logged += 1;
-                match &mut rejects {
-                    Some(file) => Ok(writeln!(file, "{}", reject_line(id, line, &reason, event))?),
-                    None => Ok(()),
-                }
+        let fed = match feed.try_recv() {
+            Err(TryRecvError::Empty) => {
+                outputs.sink.flush()?;
+                feed.recv_timeout(SIGNAL_CHECK)
             }
-        })
-    });
-    progress.finish_and_clear();
-    let other_types = match reading {
-        Ok(reading) => reading.other_types,
-        // A clean shutdown: what was decided is kept.
-        Err(_) if stop.requested() => {
-            eprintln!("stopped by a signal; the intents decided so far are kept");
-            0
+            fed => fed.map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match fed {
+            Ok(Fed::Item(item)) => replay.feed(&item, |outlet| outputs.take(outlet))?,
+            Ok(Fed::End(reading)) => break Some(reading?),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => bail!("reading {} ended without a result", args.source),
         }
-        Err(error) => return Err(error),
     };
-    sink.finish()?;
-    if let Some(rejects) = rejects {
-        rejects.replace()?;
-    }
-    let summary = summary(replay.summary(), other_types);
+    outputs.finish()?;
+    let other_types = reading.map(|reading| reading.other_types);
     if json {
-        writeln!(io::stdout().lock(), "{summary:#}")?;
+        report::print(&format!("{:#}\n", summary(replay.summary(), other_types)))?;
     } else {
-        eprintln!("{}", text(replay.summary(), other_types));
+        log(&text(replay.summary(), other_types));
     }
     Ok(Exit::Pass)
 }
 
-fn reject_line(
-    id: Option<crate::stream::EventId>,
-    line: Option<u64>,
-    reason: &str,
-    event: Option<&crate::stream::Event>,
-) -> Value {
+/// One line on stderr. That nobody reads it any more is no reason to stop deciding.
+fn log(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+fn ensure_files_apart(args: &RunArgs, config: &ModelsConfig) -> anyhow::Result<()> {
+    let mut inputs: Vec<Named<'_>> = vec![("--models", &args.models)];
+    inputs.extend(config.models.iter().map(|model| ("the image of a model", model.image.as_path())));
+    if let SourceSpec::File(path) = &args.source {
+        inputs.push(("--source", path));
+    }
+    let mut outputs: Vec<Named<'_>> = Vec::new();
+    if let SinkSpec::File(path) = &args.sink {
+        outputs.push(("--sink", path));
+    }
+    if let Some(path) = &args.rejects {
+        outputs.push(("--rejects", path));
+    }
+    outputs::ensure_apart(&inputs, &outputs)
+}
+
+/// What the reading thread hands over.
+enum Fed {
+    Item(Item),
+    End(anyhow::Result<Reading>),
+}
+
+/// Reads on a thread of its own: a pipe may be silent for hours, and neither a signal nor a reader of stdout waits.
+fn feed(source: SourceSpec) -> anyhow::Result<Receiver<Fed>> {
+    let (sender, receiver) = mpsc::sync_channel(QUEUE);
+    let read = move || {
+        let window = Window { after: None, newest: None, event_types: &[MARKET_FEATURES] };
+        let reading = Source::open(&source, "")
+            .and_then(|source| source.for_each(&window, |item| Ok(sender.send(Fed::Item(item))?)));
+        // Nobody waits for the end after a signal.
+        let _ = sender.send(Fed::End(reading));
+    };
+    thread::Builder::new()
+        .name("source".to_owned())
+        .spawn(read)
+        .context("cannot start the reading thread")?;
+    Ok(receiver)
+}
+
+/// Where intents, rejects and log lines go.
+struct Outputs {
+    sink: Sink,
+    rejects: Option<AtomicFile>,
+    logged: u64,
+    progress: ProgressBar,
+}
+
+impl Outputs {
+    fn open(args: &RunArgs) -> anyhow::Result<Self> {
+        Ok(Self {
+            sink: Sink::open(&args.sink)?,
+            rejects: args.rejects.as_deref().map(AtomicFile::create).transpose()?,
+            logged: 0,
+            progress: events::progress(),
+        })
+    }
+
+    fn log(&self, line: &str) {
+        self.progress.suspend(|| log(line));
+    }
+
+    fn take(&mut self, outlet: Outlet<'_>) -> anyhow::Result<()> {
+        self.progress.inc(1);
+        match outlet {
+            Outlet::Intent(intent) => self.sink.write(intent),
+            Outlet::Reject { id, line, reason, event } => {
+                let place =
+                    id.map_or_else(|| format!("line {}", line.unwrap_or(0)), |id| format!("event {id}"));
+                if self.logged < LOGGED_REJECTS {
+                    self.log(&format!("rejected {place}: {reason}"));
+                }
+                self.logged += 1;
+                match &mut self.rejects {
+                    Some(file) => writeln!(file, "{}", reject_line(id, line, &reason, event))
+                        .context("cannot write --rejects"),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Completes the files.
+    fn finish(self) -> anyhow::Result<()> {
+        self.progress.finish_and_clear();
+        self.sink.finish()?;
+        self.rejects.map_or(Ok(()), AtomicFile::replace)
+    }
+}
+
+fn reject_line(id: Option<EventId>, line: Option<u64>, reason: &str, event: Option<&Event>) -> Value {
     let fields = event.map(|event| {
         json!({"event_type": event.event_type, "payload": event.payload, "trace_id": event.trace_id,
                "timestamp": event.timestamp, "source": event.source})
@@ -124,7 +206,8 @@ fn reject_line(
     json!({"id": id.map(|id| id.to_string()), "line": line, "reason": reason, "fields": fields})
 }
 
-fn summary(summary: &Summary, other_types: u64) -> Value {
+/// `other_types` is unknown after a signal.
+fn summary(summary: &Summary, other_types: Option<u64>) -> Value {
     let latency = &summary.latency;
     json!({
         "contract": 1,
@@ -142,11 +225,12 @@ fn summary(summary: &Summary, other_types: u64) -> Value {
     })
 }
 
-fn text(summary: &Summary, other_types: u64) -> String {
+fn text(summary: &Summary, other_types: Option<u64>) -> String {
     let latency = &summary.latency;
     let us = |quantile| latency.value_at_quantile(quantile) as f64 / 1000.0;
+    let others = other_types.map_or_else(String::new, |count| format!(", {count} events of other types"));
     let mut text = format!(
-        "{} intents, {} rejected, {other_types} events of other types; per decision p50 {:.1} µs, p99 {:.1} µs",
+        "{} intents, {} rejected{others}; per decision p50 {:.1} µs, p99 {:.1} µs",
         summary.intents,
         summary.rejects,
         us(0.5),

@@ -201,7 +201,7 @@ enum Side {
 }
 
 /// Refuses feature names that cannot bind a value to one input.
-pub(super) fn check_feature_names(names: &[String]) -> Result<()> {
+pub(crate) fn check_feature_names(names: &[String]) -> Result<()> {
     let mut sorted: Vec<&str> = names.iter().map(String::as_str).collect();
     sorted.sort_unstable();
     for pair in sorted.windows(2) {

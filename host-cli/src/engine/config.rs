@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use qsc_kernel::ensemble::{ConfidenceRule, Degeneracy, Mode, Multipliers, Ppm, VoteRules};
 use qsc_kernel::guard::input::Missing;
 use serde::Deserialize;
@@ -137,7 +137,7 @@ impl ModelsConfig {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str, directory: &Path) -> anyhow::Result<Self> {
-        let File { ensemble, model } = toml::from_str(text)?;
+        let File { ensemble, model } = toml::from_str(text).map_err(|error| in_one_sentence(&error, text))?;
         ensemble.check()?;
         ensure!(!model.is_empty(), "it names no model; add a [[model]] with name and image");
         let share = 1.0 / model.len() as f64;
@@ -227,6 +227,15 @@ impl ModelConfig {
             ConfidenceMode::Max => ConfidenceRule::Max,
             ConfidenceMode::Margin => ConfidenceRule::Margin,
         }
+    }
+}
+
+/// The TOML parser draws a picture of several lines; a message has one.
+fn in_one_sentence(error: &toml::de::Error, text: &str) -> anyhow::Error {
+    let message = error.message().replace('\n', ", ");
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => anyhow!("line {}: {message}", before.matches('\n').count() + 1),
+        None => anyhow!(message),
     }
 }
 

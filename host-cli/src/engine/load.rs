@@ -49,8 +49,11 @@ impl Images {
                 Ok((model, sha256)) => {
                     ensure!(
                         model.decision() != DecisionRule::None,
-                        "model {:?} cannot vote: compile it with --classes, one action per output",
-                        entry.name
+                        "model {:?} cannot vote, for its {} outputs ({}) are not probabilities of known classes; compile a \
+                         classifier with --classes, or take the model out of MODELS.toml",
+                        entry.name,
+                        model.n_outputs(),
+                        model.objective()
                     );
                     log(format!("{tag} Image sha256: {sha256}"));
                     log(format!("{tag} Expected feature_dim: {}", model.n_features()));

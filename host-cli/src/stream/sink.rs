@@ -50,6 +50,17 @@ impl Sink {
         written.with_context(|| format!("cannot write events to {}", self.name))
     }
 
+    /// Hands buffered lines to the reader of stdout; a file shows nothing before [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// stdout takes no more.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        match &mut self.inner {
+            Inner::File(_) => Ok(()),
+            Inner::Stdout(stdout) => stdout.flush().context("cannot write events to stdout"),
+        }
+    }
+
     /// Completes the output; the path of the file, if it is one.
     ///
     /// # Errors

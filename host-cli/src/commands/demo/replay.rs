@@ -2,21 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use indicatif::ProgressBar;
 use qsc_kernel::Inactive;
 use qsc_kernel::ensemble::Outcome;
 
 use super::drill::Freezable;
+use crate::commands::progress;
 use crate::engine::config::ModelsConfig;
 use crate::engine::load::Images;
 use crate::engine::replay::{Outlet, Replay};
 use crate::engine::{Candidate, Engine};
 use crate::image::ImageBytes;
-use crate::stream::{Event, MARKET_FEATURES, Sink, SinkSpec, Source, SourceSpec, Window};
+use crate::stream::{AtomicFile, Event, MARKET_FEATURES, Sink, SinkSpec, Source, SourceSpec, Window};
 
 /// Member the drill freezes.
 const FROZEN_MEMBER: usize = 0;
@@ -56,16 +57,16 @@ pub(super) struct Bundle {
 impl Bundle {
     /// Writes the bundled files into `directory` and reads them back.
     pub(super) fn unpack(directory: &Path) -> anyhow::Result<Self> {
-        let cannot = || format!("cannot write the demo's files into {}", directory.display());
-        fs::create_dir_all(directory).with_context(cannot)?;
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create the demo's directory {}", directory.display()))?;
         let mut text = String::new();
         for (name, image) in qsc_models::IMAGES {
-            fs::write(directory.join(format!("{name}.qsm")), image).with_context(cannot)?;
+            write(&directory.join(format!("{name}.qsm")), image)?;
             text.push_str(&format!("[[model]]\nname = \"{name}\"\nimage = \"{name}.qsm\"\n\n"));
         }
-        fs::write(directory.join("MODELS.toml"), &text).with_context(cannot)?;
+        write(&directory.join("MODELS.toml"), text.as_bytes())?;
         let capture = directory.join("features.jsonl");
-        fs::write(&capture, qsc_models::FEATURES_CAPTURE).with_context(cannot)?;
+        write(&capture, qsc_models::FEATURES_CAPTURE.as_bytes())?;
 
         let mut events = Vec::new();
         let window = Window { after: None, newest: None, event_types: &[MARKET_FEATURES] };
@@ -91,7 +92,7 @@ impl Bundle {
         let candidates = self.images.load(&self.config, &mut |_| ())?;
         let mut replay = Replay::new(Engine::new(&self.config, candidates)?);
         let mut sink = Sink::open(&SinkSpec::File(intents.to_owned()))?;
-        let progress = ProgressBar::new(self.events.len() as u64).with_message("replay");
+        let progress = progress::bar(Some(self.events.len() as u64));
         let started = Instant::now();
         for event in &self.events {
             let item = Ok(event.clone());
@@ -158,4 +159,11 @@ impl Bundle {
         }
         Ok(drill)
     }
+}
+
+/// Writes one bundled file, whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    file.replace()
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
@@ -11,11 +12,15 @@ use sha2::{Digest as _, Sha256};
 
 use super::inspect;
 use crate::args::Format;
-use crate::compile::ir::TreeModel;
+use crate::commands::{outputs, progress};
+use crate::compile::ir::{TreeModel, check_feature_names};
 use crate::compile::pack::{PackOptions, pack};
 use crate::compile::{ImportOptions, Iterations, Source, import_bytes, read_bounded};
 use crate::exit::Exit;
 use crate::stream::AtomicFile;
+
+/// How often the spinner turns.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Arguments of `qsc model compile`.
 #[derive(Debug, Args)]
@@ -94,7 +99,13 @@ fn parse_iterations(text: &str) -> Result<Iterations, String> {
 }
 
 pub(super) fn run(args: &CompileArgs, format: Format) -> anyhow::Result<Exit> {
+    let mut inputs = vec![("the input", args.input.as_path())];
+    inputs.extend(args.config.as_deref().map(|path| ("--config", path)));
+    outputs::ensure_apart(&inputs, &[("--output", &args.output)])?;
     let config = read_config(args)?;
+    let progress = progress::bar(None);
+    progress.enable_steady_tick(TICK);
+    progress.set_message(format!("importing {}", args.input.display()));
     let options = ImportOptions {
         from: match args.from {
             From::Auto => Source::Auto,
@@ -122,12 +133,14 @@ pub(super) fn run(args: &CompileArgs, format: Format) -> anyhow::Result<Exit> {
         source_file: file_name,
         source_sha256: Sha256::digest(&source).into(),
     };
+    progress.set_message(format!("packing {} trees and proving the image", model.trees.len()));
     let image = pack(&model, &options).with_context(|| format!("cannot compile {}", args.input.display()))?;
+    progress.finish_and_clear();
     let mut file = AtomicFile::create(&args.output)?;
     file.write_all(image.as_bytes()).with_context(|| format!("cannot write {}", args.output.display()))?;
     file.replace()?;
     let checked = Model::check(image.as_bytes())?;
-    inspect::print(&checked, &image, format)
+    inspect::print("model compile", &checked, &image, format)
 }
 
 fn read_config(args: &CompileArgs) -> anyhow::Result<Config> {
@@ -143,6 +156,7 @@ fn rename_features(model: &mut TreeModel, names: Vec<String>) -> anyhow::Result<
         names.len(),
         model.feature_names.len()
     );
+    check_feature_names(&names).context("--config cannot name the features so")?;
     model.feature_names = names;
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! `qsc model inspect`: what an image holds.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -13,6 +12,7 @@ use crate::args::Format;
 use crate::exit::Exit;
 use crate::hex;
 use crate::image::ImageBytes;
+use crate::report;
 
 /// Arguments of `qsc model inspect`.
 #[derive(Debug, Args)]
@@ -26,26 +26,30 @@ pub(super) fn run(args: &InspectArgs, format: Format) -> anyhow::Result<Exit> {
     let bytes = ImageBytes::read(&args.image)?;
     let model =
         Model::check(bytes.as_bytes()).with_context(|| format!("cannot use {}", args.image.display()))?;
-    print(&model, &bytes, format)
+    print("model inspect", &model, &bytes, format)
 }
 
-/// Prints the model of `image` and returns [`Exit::Pass`].
-pub(super) fn print(model: &Model<'_>, image: &ImageBytes, format: Format) -> anyhow::Result<Exit> {
-    let mut out = io::stdout().lock();
-    match format {
-        Format::Json => writeln!(out, "{:#}", describe(model, &image.sha256()))?,
-        Format::Text => out.write_all(text(model, &image.sha256()).as_bytes())?,
-    }
+/// Prints the model of `image` as the result of `command` and returns [`Exit::Pass`].
+pub(super) fn print(
+    command: &str,
+    model: &Model<'_>,
+    image: &ImageBytes,
+    format: Format,
+) -> anyhow::Result<Exit> {
+    report::print(&match format {
+        Format::Json => format!("{:#}\n", describe(command, model, &image.sha256())),
+        Format::Text => text(model, &image.sha256()),
+    })?;
     Ok(Exit::Pass)
 }
 
-fn describe(model: &Model<'_>, sha256: &str) -> Value {
+fn describe(command: &str, model: &Model<'_>, sha256: &str) -> Value {
     let Body::Trees(trees) = model.body() else { return Value::Null };
     let quantization = trees.quantization();
     let (major, minor) = model.format_version();
     json!({
         "contract": 1,
-        "command": "model inspect",
+        "command": command,
         "name": model.name(),
         "kind": "trees",
         "format_version": format!("{major}.{minor}"),

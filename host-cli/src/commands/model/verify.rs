@@ -1,17 +1,17 @@
 //! `qsc model verify`: does this image predict what it should, on this machine?
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use qsc_kernel::{Model, Scratch};
+use qsc_kernel::{GoldenError, Model, Scratch};
 use serde_json::json;
 
 use crate::args::Format;
 use crate::commands::predict::predict_rows;
 use crate::exit::Exit;
 use crate::image::ImageBytes;
+use crate::report;
 use crate::rows;
 
 /// Arguments of `qsc model verify`.
@@ -30,20 +30,27 @@ pub struct VerifyArgs {
     #[arg(long)]
     raw: bool,
     /// Largest allowed |got − expected| / (1 + |expected|)
-    #[arg(long, default_value_t = 1e-5)]
+    #[arg(long, default_value_t = 1e-5, value_parser = parse_tolerance)]
     tolerance: f64,
+}
+
+fn parse_tolerance(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(tolerance) if tolerance >= 0.0 => Ok(tolerance),
+        _ => Err("expected a number, 0 or more".to_owned()),
+    }
 }
 
 /// Predictions against expected values.
 struct Comparison {
     values: usize,
     outside: usize,
+    /// Of the differences that are numbers.
     largest: f64,
     first: Option<(usize, usize, f64, f64)>,
 }
 
 pub(super) fn run(args: &VerifyArgs, format: Format) -> anyhow::Result<Exit> {
-    ensure!(args.tolerance >= 0.0, "--tolerance must be zero or more");
     let bytes = ImageBytes::read(&args.image)?;
     let model =
         Model::check(bytes.as_bytes()).with_context(|| format!("cannot use {}", args.image.display()))?;
@@ -55,57 +62,69 @@ pub(super) fn run(args: &VerifyArgs, format: Format) -> anyhow::Result<Exit> {
     };
     let passed = golden.is_ok() && comparison.as_ref().is_none_or(|comparison| comparison.outside == 0);
     let exit = if passed { Exit::Pass } else { Exit::Fail };
-    let mut out = io::stdout().lock();
-    match format {
-        Format::Json => {
-            let document = json!({
-                "contract": 1,
-                "command": "model verify",
-                "verdict": if passed { "pass" } else { "fail" },
-                "exit_code": exit.code(),
-                "name": model.name(),
-                "backend": model.backend().name(),
-                "golden": {"rows": model.golden_rows(), "error": golden.err().map(|error| error.to_string())},
-                "compared": comparison.map(|c| json!({
-                    "values": c.values,
-                    "outside": c.outside,
-                    "tolerance": args.tolerance,
-                    "largest_difference": c.largest,
-                    "first": c.first.map(|(row, output, got, expected)| json!({
-                        "row": row, "output": output, "got": got, "expected": expected,
-                    })),
-                })),
-            });
-            writeln!(out, "{document:#}")?;
+    report::print(&match format {
+        Format::Json => document(&model, golden, comparison.as_ref(), args.tolerance, exit),
+        Format::Text => text(&model, golden, comparison.as_ref(), args.tolerance, exit),
+    })?;
+    Ok(exit)
+}
+
+fn document(
+    model: &Model<'_>,
+    golden: Result<(), GoldenError>,
+    comparison: Option<&Comparison>,
+    tolerance: f64,
+    exit: Exit,
+) -> String {
+    let document = json!({
+        "contract": 1,
+        "command": "model verify",
+        "verdict": if exit == Exit::Pass { "pass" } else { "fail" },
+        "exit_code": exit.code(),
+        "name": model.name(),
+        "backend": model.backend().name(),
+        "golden": {"rows": model.golden_rows(), "error": golden.err().map(|error| error.to_string())},
+        "compared": comparison.map(|c| json!({
+            "values": c.values,
+            "outside": c.outside,
+            "tolerance": tolerance,
+            "largest_difference": c.largest,
+            "first": c.first.map(|(row, output, got, expected)| json!({
+                "row": row, "output": output, "got": got, "expected": expected,
+            })),
+        })),
+    });
+    format!("{document:#}\n")
+}
+
+fn text(
+    model: &Model<'_>,
+    golden: Result<(), GoldenError>,
+    comparison: Option<&Comparison>,
+    tolerance: f64,
+    exit: Exit,
+) -> String {
+    let mut text = match golden {
+        Ok(()) => {
+            format!(
+                "golden vectors: {} rows, all bits equal on {}\n",
+                model.golden_rows(),
+                model.backend().name()
+            )
         }
-        Format::Text => {
-            match golden {
-                Ok(()) => writeln!(
-                    out,
-                    "golden vectors: {} rows, all bits equal on {}",
-                    model.golden_rows(),
-                    model.backend().name()
-                )?,
-                Err(error) => writeln!(out, "golden vectors: {error}")?,
-            }
-            if let Some(c) = comparison {
-                let (largest, tolerance) = (c.largest, args.tolerance);
-                writeln!(
-                    out,
-                    "expected values: {} compared, {} outside {tolerance:e}, largest difference {largest:.3e}",
-                    c.values, c.outside
-                )?;
-                if let Some((row, output, got, expected)) = c.first {
-                    writeln!(
-                        out,
-                        "first difference: row {row}, output {output}: got {got}, expected {expected}"
-                    )?;
-                }
-            }
-            writeln!(out, "{}", if passed { "PASS" } else { "FAIL" })?;
+        Err(error) => format!("golden vectors: {error}\n"),
+    };
+    if let Some(c) = comparison {
+        text += &format!(
+            "expected values: {} compared, {} outside {tolerance:e}, largest difference {:.3e}\n",
+            c.values, c.outside, c.largest
+        );
+        if let Some((row, output, got, expected)) = c.first {
+            text +=
+                &format!("first difference: row {row}, output {output}: got {got}, expected {expected}\n");
         }
     }
-    Ok(exit)
+    text + if exit == Exit::Pass { "PASS\n" } else { "FAIL\n" }
 }
 
 fn compare(
@@ -134,7 +153,7 @@ fn compare(
             comparison.outside += 1;
             comparison.first.get_or_insert((at / width, at % width, got, expected));
         }
-        comparison.largest = if difference.is_nan() { f64::NAN } else { comparison.largest.max(difference) };
+        comparison.largest = comparison.largest.max(difference);
     }
     Ok(comparison)
 }
