@@ -1,5 +1,7 @@
 //! Trained files through importer, packer and kernel, against what the libraries themselves predicted.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 
 use qsc_cli::compile::import;
