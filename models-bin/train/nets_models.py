@@ -13,10 +13,12 @@ WINDOW_EPSILON = 1e-8
 class PatchTSTModel(nn.Module):
     """Patches over all features at once, a post-norm transformer encoder, the mean over patches, one logit.
 
-    Takes scaled windows `[rows, seq_len, n_features] f32`, gives logits `[rows, 1] f32`; its probability is their sigmoid.
+    Takes scaled windows `[rows, seq_len, n_features] f32`, gives logits `[rows, 1] f32`; probabilities are their sigmoid.
     """
 
-    def __init__(self, seq_len: int, n_features: int, patch_len: int, d_model: int, n_heads: int, n_layers: int, ffn_dim: int):
+    def __init__(
+        self, seq_len: int, n_features: int, patch_len: int, d_model: int, n_heads: int, n_layers: int, ffn_dim: int
+    ):
         super().__init__()
         if seq_len % patch_len:
             raise ValueError(f"patches of {patch_len} steps do not divide a window of {seq_len}")
