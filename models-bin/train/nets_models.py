@@ -13,7 +13,7 @@ WINDOW_EPSILON = 1e-8
 class PatchTSTModel(nn.Module):
     """Patches over all features at once, a post-norm transformer encoder, the mean over patches, one logit.
 
-    Takes scaled windows `[rows, seq_len, n_features] f32`, gives logits `[rows, 1] f32`; probabilities are their sigmoid.
+    Takes scaled windows `[rows, seq_len, n_features] f32`, gives logits `[rows, 1] f32`; their sigmoid is the answer.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class SimpleNHiTS(nn.Module):
 
 
 def scale(windows: torch.Tensor, preprocess: dict | None) -> torch.Tensor:
-    """Scales `[rows, seq_len, n_features] f32` as a config's `preprocess` says, in f32; `None` leaves them as they are."""
+    """Scales `[rows, seq_len, n_features] f32` as a config's `preprocess` says, in f32; `None` changes nothing."""
     if preprocess is None:
         return windows
     epsilon = preprocess["epsilon"]

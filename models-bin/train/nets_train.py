@@ -1,7 +1,7 @@
 """Trains the two networks of the demo on the market and the stretches that train.py uses.
 
     python nets_train.py OUT            writes OUT/trained
-    python nets_train.py --check OUT    trains anew elsewhere and compares byte for byte with OUT; exit 2 on a difference
+    python nets_train.py --check OUT    trains anew elsewhere and compares byte for byte with OUT; exit 2 if they differ
 """
 
 import json
@@ -206,7 +206,8 @@ def _train(net: Net, training: dataset.Rows) -> tuple[nn.Module, dict]:
     model = net.make()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=net.weight_decay)
     rate = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / WARM_UP_STEPS) * 0.5 * (1.0 + math.cos(math.pi * step / net.steps))
+        optimizer,
+        lambda step: min(1.0, (step + 1) / WARM_UP_STEPS) * 0.5 * (1.0 + math.cos(math.pi * step / net.steps)),
     )
     generator = torch.Generator().manual_seed(SEED)
     for _ in range(net.steps):
