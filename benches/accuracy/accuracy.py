@@ -2,7 +2,7 @@
 
     python accuracy.py --qsc PATH --work DIR [--backend NAME] [NET …]
 
-The nets are made in DIR first (ten minutes of one core) and kept there for the next run. Prints the table to stdout;
+The nets are made in DIR first (seven minutes of one core) and kept there for the next run. Prints the table to stdout;
 exit 0 when every bound holds, 2 when one does not, 1 when a net cannot be compiled or run.
 """
 

@@ -102,7 +102,7 @@ def nets() -> tuple[Net, ...]:
         ),
         Net(
             name="SimpleNHiTS",
-            steps=400,
+            steps=150,
             batch=256,
             learning_rate=1e-3,
             window=(120, 14),
@@ -115,7 +115,7 @@ def nets() -> tuple[Net, ...]:
         ),
         Net(
             name="NHITS",
-            steps=800,
+            steps=250,
             batch=256,
             learning_rate=5e-4,
             window=(120, 14),
