@@ -76,15 +76,6 @@ pub(super) fn feature_names(given: Option<Vec<String>>, count: usize) -> Result<
     Ok(names)
 }
 
-/// An action of a class.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub(super) enum Class {
-    Buy,
-    Sell,
-    Hold,
-}
-
 /// Reads `classes`: one action per output.
 pub(super) fn classes(given: &[String], outputs: usize) -> Result<Vec<Action>> {
     ensure!(

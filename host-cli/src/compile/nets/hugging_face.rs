@@ -150,7 +150,7 @@ impl Config {
             self.patch_length
         );
         ensure!(
-            self.d_model % self.num_attention_heads == 0,
+            self.d_model.is_multiple_of(self.num_attention_heads),
             "num_attention_heads {} does not divide d_model {}",
             self.num_attention_heads,
             self.d_model

@@ -41,8 +41,8 @@ pub(super) fn import(tensors: &Tensors<'_>, config: &Value) -> Result<NetModel> 
         ("n_layers", n_layers),
         ("ffn_dim", ffn_dim),
     ])?;
-    ensure!(d_model % n_heads == 0, "n_heads {n_heads} does not divide d_model {d_model}");
-    ensure!(seq_len % patch_len == 0, "patch_len {patch_len} does not divide seq_len {seq_len}");
+    ensure!(d_model.is_multiple_of(n_heads), "n_heads {n_heads} does not divide d_model {d_model}");
+    ensure!(seq_len.is_multiple_of(patch_len), "patch_len {patch_len} does not divide seq_len {seq_len}");
     let patches = seq_len / patch_len;
     let preprocess = Preprocess::read(config.preprocess.as_ref())?;
 

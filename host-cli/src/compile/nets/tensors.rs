@@ -59,11 +59,6 @@ impl<'a> Tensors<'a> {
         Ok(values)
     }
 
-    /// The shape of a tensor, if it is there.
-    pub(super) fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.file.tensor(name).ok().map(|tensor| tensor.shape().to_vec())
-    }
-
     /// The values in f64.
     pub(super) fn wide(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
         Ok(self.values(name, shape)?.into_iter().map(f64::from).collect())
