@@ -329,7 +329,8 @@ pub mod op {
     pub const NORMALIZE: u32 = 3;
     /// target `[rows, width]` = target · divisor + shift, both from source `[2, width]`.
     pub const DENORMALIZE: u32 = 4;
-    /// target `[rows, out]` = (mode 1: +=) source `[rows, width]` · weights + bias, in 8 bits.
+    /// target `[rows, out]` = (mode bit 0: +=) source `[rows, width]` · weights + bias, in 8 bits; mode bit 1: two digits
+    /// for each activation.
     pub const LINEAR_I8: u32 = 5;
     /// target `[rows, out]` = (mode 1: +=) source `[rows, width]` · weights + bias, in f32.
     pub const LINEAR_F32: u32 = 6;

@@ -67,8 +67,9 @@ impl<'image> Net<'image> {
                 return None;
             }
             match step.op {
-                Op::LinearI8(_) => {
-                    let groups = step.rows.checked_mul(step.width.div_ceil(4))?;
+                Op::LinearI8(layer) => {
+                    let groups =
+                        step.rows.checked_mul(step.width.div_ceil(4))?.checked_mul(layer.digits())?;
                     sizes.quantized = sizes.quantized.max(groups);
                     sizes.tokens = sizes.tokens.max(step.rows);
                 }

@@ -116,7 +116,11 @@ impl<'image> Step<'image> {
                 let (bias, _) = constants.take(padded.checked_mul(period)?)?;
                 let blocks = (padded / LANES).checked_mul(width.div_ceil(4))?;
                 let weights = data.weights.get(first..)?.get(..blocks)?;
-                let layer = LinearI8 { weights, scale, sum, bias, add: adds(mode)? };
+                let (add, fine) = match mode {
+                    0..=3 => (mode & 1 == 1, mode & 2 == 2),
+                    _ => return None,
+                };
+                let layer = LinearI8 { weights, scale, sum, bias, add, fine };
                 (Op::LinearI8(layer), area, rows.checked_mul(out)?)
             }
             op::LINEAR_F32 => {
@@ -124,7 +128,8 @@ impl<'image> Step<'image> {
                 let padded = out.checked_next_multiple_of(LANES)?;
                 let (weights, constants) = constants.take(padded.checked_mul(width)?)?;
                 let (bias, _) = constants.take(padded.checked_mul(period)?)?;
-                let layer = LinearF32 { weights: weights.as_chunks().0, bias, add: adds(mode)? };
+                let layer =
+                    LinearF32 { weights: weights.as_chunks().0, bias, add: (mode < 2).then_some(mode == 1)? };
                 (Op::LinearF32(layer), area, rows.checked_mul(out)?)
             }
             op::LAYER_NORM => {
@@ -185,14 +190,6 @@ struct Constants<'image>(&'image [f32]);
 impl<'image> Constants<'image> {
     fn take(self, count: usize) -> Option<(&'image [f32], Self)> {
         self.0.split_at_checked(count).map(|(taken, rest)| (taken, Self(rest)))
-    }
-}
-
-const fn adds(mode: usize) -> Option<bool> {
-    match mode {
-        0 => Some(false),
-        1 => Some(true),
-        _ => None,
     }
 }
 

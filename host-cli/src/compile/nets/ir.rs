@@ -199,8 +199,19 @@ pub struct Linear {
     pub positions: Option<Vec<f64>>,
     /// Adds to the target instead of replacing it.
     pub add: bool,
-    /// Stays in f32: small layers that 8 bits would hurt.
-    pub wide: bool,
+    /// How it is kept in an image.
+    pub precision: Precision,
+}
+
+/// How a linear layer is kept in an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Weights and activations in 8 bits.
+    I8,
+    /// Weights in 8 bits, activations in two digits of 8: for what reads the raw window, where outliers are.
+    I8Fine,
+    /// All in f32: small layers that 8 bits would hurt.
+    F32,
 }
 
 /// y = W·x + b.
@@ -231,19 +242,25 @@ impl Linear {
     /// A layer in 8 bits that replaces its target.
     #[must_use]
     pub const fn new(affine: Affine) -> Self {
-        Self { affine, positions: None, add: false, wide: false }
+        Self { affine, positions: None, add: false, precision: Precision::I8 }
+    }
+
+    /// A layer in 8 bits with fine activations that replaces its target.
+    #[must_use]
+    pub const fn fine(affine: Affine) -> Self {
+        Self { affine, positions: None, add: false, precision: Precision::I8Fine }
     }
 
     /// A layer in 8 bits that adds to its target.
     #[must_use]
     pub const fn adding(affine: Affine) -> Self {
-        Self { affine, positions: None, add: true, wide: false }
+        Self { affine, positions: None, add: true, precision: Precision::I8 }
     }
 
     /// A layer in f32.
     #[must_use]
     pub const fn wide(affine: Affine) -> Self {
-        Self { affine, positions: None, add: false, wide: true }
+        Self { affine, positions: None, add: false, precision: Precision::F32 }
     }
 
     /// Bias rows, `[period, out]`.

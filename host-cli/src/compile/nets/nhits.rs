@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::builder::Builder;
 use super::config::{self, Decision};
 use super::fold::{Interpolation, average_pool, interpolate};
-use super::ir::{Affine, Inputs, Linear, NetLink, NetModel, Op, StatisticsKind};
+use super::ir::{Affine, Inputs, Linear, NetLink, NetModel, Op, Region, StatisticsKind};
 use super::tensors::Tensors;
 
 /// neuralforecast's `TemporalNorm` default, added to the standard deviation.
@@ -165,7 +165,7 @@ impl Hyper {
         &self,
         tensors: &Tensors<'_>,
         net: &mut Builder,
-        state: super::ir::Region,
+        state: Region,
         stack: usize,
         number: usize,
         last: bool,
@@ -187,21 +187,23 @@ impl Hyper {
         let (mut pending, mut before) = (Some(pending), name(0));
         let step = if self.dropout_prob_theta > 0.0 { 3 } else { 2 };
         for (at, &[width, out]) in self.mlp_units.iter().enumerate() {
-            let layer = name(1 + at * step);
-            let map = tensors.linear(&layer, out, width)?;
+            let own = name(1 + at * step);
+            let map = tensors.linear(&own, out, width)?;
             let (map, label) = match pending.take() {
                 Some(inner) if map.folds_well(&inner) => {
                     (map.after(&inner), format!("{before}+{}", 1 + at * step))
                 }
                 Some(inner) => {
-                    hidden = net.new_linear(&before, Linear::new(inner), hidden);
-                    (map, layer.clone())
+                    hidden = net.new_linear(&before, Linear::fine(inner), hidden);
+                    (map, own.clone())
                 }
-                None => (map, layer.clone()),
+                None => (map, own.clone()),
             };
-            hidden = net.new_linear(&label, Linear::new(map), hidden);
+            // What reads the pooled series meets its outliers; behind a ReLU one digit is enough.
+            let layer = if at == 0 && label != own { Linear::fine(map) } else { Linear::new(map) };
+            hidden = net.new_linear(&label, layer, hidden);
             net.activation(Op::Relu, hidden, out);
-            before = layer;
+            before = own;
         }
         let knots = (horizon / self.n_freq_downsample[stack]).max(1);
         let layer = name(1 + self.mlp_units.len() * step);

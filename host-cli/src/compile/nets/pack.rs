@@ -8,7 +8,7 @@ use qsc_kernel::image::records::{
 };
 use qsc_kernel::{Action, Model, Scratch};
 
-use super::ir::{Linear, NetDecision, NetLink, NetModel, Op, StatisticsKind, Step};
+use super::ir::{Linear, NetDecision, NetLink, NetModel, Op, Precision, StatisticsKind, Step};
 use super::measure::{self, Vectors};
 use super::reference::QuantizedRow;
 use crate::compile::pack::writer::{Strings, Writer};
@@ -161,11 +161,12 @@ impl Parts {
         let affine = &layer.affine;
         let (out, width) = (affine.out(), affine.width);
         let padded = out.next_multiple_of(LANES);
-        record.op = if layer.wide { op::LINEAR_F32 } else { op::LINEAR_I8 };
-        record.mode = u32::from(layer.add);
+        let fine = layer.precision == Precision::I8Fine;
+        record.op = if layer.precision == Precision::F32 { op::LINEAR_F32 } else { op::LINEAR_I8 };
+        record.mode = u32::from(layer.add) | u32::from(fine) << 1;
         record.out = u32::try_from(out)?;
         record.period = u32::try_from(layer.bias().len() / out)?;
-        if layer.wide {
+        if layer.precision == Precision::F32 {
             let first = self.constants.len();
             self.constants.resize(first + padded * width, 0.0);
             for (o, row) in affine.rows().enumerate() {
@@ -182,13 +183,14 @@ impl Parts {
             for (o, row) in affine.rows().enumerate() {
                 let quantized = QuantizedRow::new(row);
                 scales[o] = quantized.scale;
-                sums[o] = row.iter().sum::<f64>() as f32;
+                let units: i32 = quantized.units.iter().map(|unit| i32::from(*unit)).sum();
+                sums[o] = (f64::from(units) * f64::from(quantized.scale)) as f32;
                 for (k, unit) in quantized.units.iter().enumerate() {
                     self.weights[first + o / LANES * groups + k / 4][o % LANES * 4 + k % 4] = *unit;
                 }
             }
             self.constants.extend(scales.iter().chain(&sums));
-            self.quantized = self.quantized.max(rows * groups);
+            self.quantized = self.quantized.max(rows * groups * if fine { 2 } else { 1 });
             self.tokens = self.tokens.max(rows);
         }
         for bias in layer.bias().chunks_exact(out) {

@@ -1,6 +1,6 @@
 //! The meaning of a network: its steps in f64, and, for any choice of layers, what 8 bits alone make of them.
 
-use super::ir::{Linear, NetLink, NetModel, Op, StatisticsKind, Step};
+use super::ir::{Linear, NetLink, NetModel, Op, Precision, StatisticsKind, Step};
 
 /// Logits and outputs of one row.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +39,8 @@ impl NetModel {
 
     /// Numbers of the steps that an image runs in 8 bits.
     pub fn quantized_steps(&self) -> impl Iterator<Item = usize> {
-        let narrow = |op: &Op| matches!(op, Op::Linear(Linear { wide: false, .. }));
+        let narrow =
+            |op: &Op| matches!(op, Op::Linear(Linear { precision: Precision::I8 | Precision::I8Fine, .. }));
         self.steps.iter().enumerate().filter(move |(_, step)| narrow(&step.op)).map(|(at, _)| at)
     }
 }
@@ -80,7 +81,7 @@ impl Step {
                     *x = *x * source[width + at % width] + source[at % width];
                 }
             }
-            Op::Linear(layer) => linear(layer, &source, target, quantized && !layer.wide),
+            Op::Linear(layer) => linear(layer, &source, target, quantized),
             Op::LayerNorm { gain, bias, epsilon } => {
                 for (x, y) in source.chunks_exact(width).zip(target.chunks_exact_mut(width)) {
                     let mean = x.iter().sum::<f64>() / width as f64;
@@ -138,39 +139,36 @@ fn statistics(kind: StatisticsKind, epsilon: f64, source: &[f64], width: usize, 
 
 fn linear(layer: &Linear, source: &[f64], target: &mut [f64], quantized: bool) {
     let affine = &layer.affine;
-    let weights: Vec<f64> = if quantized {
-        affine.rows().flat_map(|row| QuantizedRow::new(row).values()).collect()
-    } else {
-        affine.weights.clone()
+    let largest = match layer.precision {
+        Precision::I8 if quantized => Some(127.0),
+        Precision::I8Fine if quantized => Some(127.0 * 255.0),
+        _ => None,
+    };
+    let weights: Vec<f64> = match largest {
+        Some(_) => affine.rows().flat_map(|row| QuantizedRow::new(row).values()).collect(),
+        None => affine.weights.clone(),
     };
     let out = affine.out();
     let bias_rows = layer.bias().chunks_exact(out).cycle();
     for ((x, y), bias) in source.chunks_exact(affine.width).zip(target.chunks_exact_mut(out)).zip(bias_rows) {
-        let middle = if quantized { middle(x) } else { 0.0 };
-        let steps = if quantized { rounded(x, middle) } else { x.to_vec() };
-        let rows = weights.chunks_exact(affine.width).zip(affine.rows());
-        for ((to, bias), (narrow, exact)) in y.iter_mut().zip(bias).zip(rows) {
-            let dot: f64 = narrow.iter().zip(&steps).map(|(w, x)| w * x).sum();
-            let value = dot + if quantized { middle * exact.iter().sum::<f64>() } else { 0.0 } + bias;
+        let x = largest.map_or_else(|| x.to_vec(), |largest| rounded(x, largest));
+        for ((to, bias), weights) in y.iter_mut().zip(bias).zip(weights.chunks_exact(affine.width)) {
+            let value = weights.iter().zip(&x).map(|(w, x)| w * x).sum::<f64>() + bias;
             *to = if layer.add { *to + value } else { value };
         }
     }
 }
 
-fn middle(x: &[f64]) -> f64 {
+/// What steps of `largest` to either side of the middle keep of a token.
+fn rounded(x: &[f64], largest: f64) -> Vec<f64> {
     let min = x.iter().copied().fold(f64::INFINITY, f64::min);
     let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    0.5 * (min + max)
-}
-
-/// What 8 bits keep of a token, without its middle.
-fn rounded(x: &[f64], middle: f64) -> Vec<f64> {
-    let half = x.iter().map(|x| (x - middle).abs()).fold(0.0, f64::max);
+    let (middle, half) = (0.5 * (min + max), 0.5 * (max - min));
     if half == 0.0 {
-        return vec![0.0; x.len()];
+        return x.to_vec();
     }
-    let scale = half / 127.0;
-    x.iter().map(|x| ((x - middle) / scale).round_ties_even() * scale).collect()
+    let scale = half / largest;
+    x.iter().map(|x| middle + ((x - middle) / scale).round_ties_even() * scale).collect()
 }
 
 fn attention(heads: usize, tokens: usize, width: usize, source: &[f64], target: &mut [f64]) {

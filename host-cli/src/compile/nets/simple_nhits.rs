@@ -54,7 +54,9 @@ pub(super) fn import(tensors: &Tensors<'_>, config: &Value) -> Result<NetModel> 
         ("blocks.0.4", "blocks.0.5", second),
         ("blocks.1.1", "blocks.1.2", third),
     ] {
-        hidden = net.new_linear(linear, Linear::new(tensors.linear(linear, out, hidden.len)?), hidden);
+        let map = tensors.linear(linear, out, hidden.len)?;
+        let layer = if hidden == net.row { Linear::fine(map) } else { Linear::new(map) };
+        hidden = net.new_linear(linear, layer, hidden);
         net.layer_norm(norm, tensors.norm(norm, out)?, LAYER_NORM_EPSILON, hidden, hidden);
         net.activation(Op::Relu, hidden, out);
     }
