@@ -11,6 +11,10 @@ use crate::scratch::padded;
 
 /// More steps than any net has; bounds the check's time, which grows with their square.
 const MAX_STEPS: usize = 1024;
+/// Largest arena in values, 4 MiB: an image cannot ask for memory out of proportion.
+const MAX_ARENA: usize = 1 << 20;
+/// Most multiplications of one prediction: thirty times a PatchTST of 64 tokens.
+const MAX_WORK: usize = 1 << 30;
 
 impl<'image> Net<'image> {
     /// Checks every step, region and constant of the sections.
@@ -41,10 +45,11 @@ impl<'image> Net<'image> {
         let arena = Region { first: 0, len: self.sizes.arena };
         let row = Region { first: 0, len: index(model.seq_len).checked_mul(index(model.n_features))? };
         let output = Region { first: index(self.record.output), len: self.sizes.raw };
-        if self.steps.len() > MAX_STEPS || !arena.contains(row) {
+        if self.steps.len() > MAX_STEPS || arena.len > MAX_ARENA || !arena.contains(row) {
             return None;
         }
         let mut sizes = self.sizes;
+        let mut work = 0_usize;
         for (at, record) in self.steps.iter().enumerate() {
             let step = Step::parse(record, &self.data)?;
             name(record, self.data.strings)?;
@@ -66,6 +71,7 @@ impl<'image> Net<'image> {
             if !sound || !indices_hold || !arena.contains(step.target) {
                 return None;
             }
+            work = step.work().and_then(|step| work.checked_add(step)).filter(|work| *work <= MAX_WORK)?;
             match step.op {
                 Op::LinearI8(layer) => {
                     let groups =

@@ -168,6 +168,17 @@ impl<'image> Step<'image> {
         Some(Self { op, source, target, rows, width, out })
     }
 
+    /// Multiplications of the step, or as many steps of other work.
+    pub(super) fn work(&self) -> Option<usize> {
+        let area = self.rows.checked_mul(self.width)?;
+        match self.op {
+            Op::LinearI8(layer) => area.checked_mul(self.out)?.checked_mul(layer.digits()),
+            Op::LinearF32(_) => area.checked_mul(self.out),
+            Op::Attention(attention) => area.checked_mul(attention.tokens)?.checked_mul(2),
+            _ => area.checked_add(self.target.len),
+        }
+    }
+
     /// What the step does with its target.
     pub(super) fn access(&self) -> Access {
         match self.op {

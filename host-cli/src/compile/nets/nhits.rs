@@ -189,18 +189,17 @@ impl Hyper {
         for (at, &[width, out]) in self.mlp_units.iter().enumerate() {
             let own = name(1 + at * step);
             let map = tensors.linear(&own, out, width)?;
-            let (map, label) = match pending.take() {
+            // What reads the pooled series meets its outliers: fine. Behind a ReLU one digit is enough.
+            let (layer, label) = match pending.take() {
                 Some(inner) if map.folds_well(&inner) => {
-                    (map.after(&inner), format!("{before}+{}", 1 + at * step))
+                    (Linear::fine(map.after(&inner)), format!("{before}+{}", 1 + at * step))
                 }
                 Some(inner) => {
                     hidden = net.new_linear(&before, Linear::fine(inner), hidden);
-                    (map, own.clone())
+                    (Linear::new(map), own.clone())
                 }
-                None => (map, own.clone()),
+                None => (Linear::new(map), own.clone()),
             };
-            // What reads the pooled series meets its outliers; behind a ReLU one digit is enough.
-            let layer = if at == 0 && label != own { Linear::fine(map) } else { Linear::new(map) };
             hidden = net.new_linear(&label, layer, hidden);
             net.activation(Op::Relu, hidden, out);
             before = own;
