@@ -10,7 +10,8 @@
 //! | --- | --- |
 //! | [`image`] | the `.qsm` format: records, sections, the one check of foreign bytes |
 //! | [`model`] | a checked image that predicts, and its golden vectors |
-//! | [`trees`] | quantizer, plain walk, sums and links of tree models |
+//! | [`trees`] | quantizer, plain walk and sums of tree models |
+//! | [`nets`] | networks: a checked list of steps and the operations they are made of |
 //! | [`guard`] | input validation, degeneracy window, feature fingerprint |
 //! | [`ensemble`] | members, reasons for inactivity, the vote |
 //! | [`simd`] | backend tokens and the caller's float environment |
@@ -19,8 +20,8 @@
 //! - **Checked once.** [`Model::check`] treats its bytes as hostile; afterwards predictions stay in bounds.
 //! - **No default answer.** A model yields a [`Prediction`] or a named [`Inactive`] reason; the vote yields a
 //!   decision over active models or [`NoActiveModel`].
-//! - **Same bits everywhere.** Integer walks and sums; f32 and f64 only for correctly rounded operations in a
-//!   fixed order, under round-to-nearest without flush-to-zero whatever the caller has set.
+//! - **Same bits everywhere.** Integer walks, sums and 8-bit dot products; f32 and f64 only for correctly rounded operations
+//!   in a fixed order, under round-to-nearest without flush-to-zero whatever the caller has set.
 //! - Cargo features change no behaviour: `serde` and `defmt` add derives.
 //!
 //! All tensors are C order. Errors are small enums, one per operation; nothing here panics.
@@ -48,8 +49,10 @@ pub mod ensemble;
 pub mod error;
 pub mod guard;
 pub mod image;
+mod link;
 mod math;
 pub mod model;
+pub mod nets;
 mod num;
 pub mod scratch;
 pub mod simd;

@@ -4,6 +4,7 @@ use crate::ensemble::Action;
 use crate::error::{GoldenError, ImageError, PredictError};
 use crate::image::records::{MAX_GOLDEN_ROWS, ModelRecord, StringRef, decision, kind};
 use crate::image::{SectionKind, Sections};
+use crate::nets::Net;
 use crate::num::index;
 use crate::scratch::Scratch;
 use crate::simd::{Backend, with_default_float_environment};
@@ -31,6 +32,8 @@ pub struct Model<'image> {
 pub enum Body<'image> {
     /// A tree ensemble.
     Trees(Trees<'image>),
+    /// A network.
+    Net(Net<'image>),
 }
 
 /// How a model's outputs become an action.
@@ -45,6 +48,13 @@ pub enum DecisionRule {
         /// Below: SELL.
         low: f32,
         /// Above: BUY.
+        high: f32,
+    },
+    /// A forecast's return over its horizon: above `high` BUY, below `low` SELL, between HOLD.
+    HorizonReturn {
+        /// Below: SELL. Negative.
+        low: f32,
+        /// Above: BUY. Positive.
         high: f32,
     },
 }
@@ -79,6 +89,7 @@ impl<'image> Model<'image> {
         let record: &ModelRecord = sections.record(SectionKind::Model)?;
         let body = match header.kind {
             kind::TREES => Body::Trees(Trees::check(&sections, record)?),
+            kind::NET => Body::Net(Net::check(&sections, record)?),
             other => return Err(ImageError::Kind(other)),
         };
         let strings = core::str::from_utf8(sections.slice(SectionKind::Strings)?)
@@ -109,10 +120,10 @@ impl<'image> Model<'image> {
 
     /// Predicts one row, `[seq_len, n_features] f32` in C order.
     ///
-    /// To a tree model NaN is a missing value and infinities are ordinary values.
+    /// To a tree model NaN is a missing value and infinities are ordinary values; a network takes neither.
     ///
     /// # Errors
-    /// A row of another length, or scratch memory smaller than [`Model::scratch_bytes`].
+    /// A row of another length, scratch memory smaller than [`Model::scratch_bytes`], or a value a network cannot take.
     pub fn predict<'s>(&self, row: &[f32], scratch: Scratch<'s>) -> Result<Output<'s>, PredictError> {
         let expected = self.row_len();
         if row.len() != expected {
@@ -120,6 +131,7 @@ impl<'image> Model<'image> {
         }
         with_default_float_environment(|| match &self.body {
             Body::Trees(trees) => trees.predict(row, scratch),
+            Body::Net(net) => net.predict(row, scratch),
         })
     }
 
@@ -211,7 +223,7 @@ impl<'image> Model<'image> {
         index(self.record.n_features)
     }
 
-    /// Steps of a row; 1 for tabular models.
+    /// Time steps of a row; 1 for tabular models.
     #[must_use]
     pub const fn seq_len(&self) -> usize {
         index(self.record.seq_len)
@@ -258,7 +270,7 @@ impl<'image> Model<'image> {
         self.decision
     }
 
-    /// Proven bound of |raw output as f32 − exact sum of the trained leaves|; NaN where no bound is proven.
+    /// Trees: proven bound of |raw output as f32 − exact sum of the trained leaves|; NaN for networks.
     #[must_use]
     pub const fn max_abs_error(&self) -> f64 {
         self.record.max_abs_error
@@ -302,9 +314,13 @@ impl<'image> Model<'image> {
     fn classes_hold(&self) -> Result<(), ImageError> {
         let expected = if self.decision == DecisionRule::Classes { self.n_outputs() } else { 0 };
         let known = self.classes.iter().all(|&code| Action::from_code(code).is_some());
-        let one_probability =
-            !matches!(self.decision, DecisionRule::DeadZone { .. }) || self.n_outputs() == 1;
-        if self.classes.len() == expected && known && one_probability {
+        let outputs_fit = match self.decision {
+            DecisionRule::DeadZone { .. } => self.n_outputs() == 1,
+            // The return is taken from the row's last value.
+            DecisionRule::HorizonReturn { .. } => self.n_features() == 1,
+            DecisionRule::None | DecisionRule::Classes => true,
+        };
+        if self.classes.len() == expected && known && outputs_fit {
             Ok(())
         } else {
             Err(ImageError::Invalid(SectionKind::Classes))
@@ -317,12 +333,15 @@ fn text(strings: &str, at: StringRef) -> Option<&str> {
 }
 
 fn decision_rule(record: &ModelRecord) -> Option<DecisionRule> {
-    let (low, high) = (record.dead_zone_low, record.dead_zone_high);
+    let (low, high) = (record.low, record.high);
     match record.decision {
         decision::NONE => Some(DecisionRule::None),
         decision::CLASSES => Some(DecisionRule::Classes),
         decision::DEAD_ZONE if 0.0 <= low && low <= high && high <= 1.0 => {
             Some(DecisionRule::DeadZone { low, high })
+        }
+        decision::HORIZON_RETURN if low < 0.0 && 0.0 < high && low.is_finite() && high.is_finite() => {
+            Some(DecisionRule::HorizonReturn { low, high })
         }
         _ => None,
     }

@@ -12,6 +12,18 @@ pub(crate) const fn float(value: i64) -> f64 {
     value as f64
 }
 
+/// An i32 as the nearest f32.
+#[allow(clippy::as_conversions, reason = "rounds to nearest by definition")]
+pub(crate) const fn nearest_single(value: i32) -> f32 {
+    value as f32
+}
+
+/// A count as the nearest f32.
+#[allow(clippy::as_conversions, reason = "rounds to nearest by definition")]
+pub(crate) const fn count_single(value: usize) -> f32 {
+    value as f32
+}
+
 /// An f64 rounded once to f32.
 #[allow(clippy::as_conversions, reason = "rounds to nearest by definition")]
 pub(crate) const fn single(value: f64) -> f32 {

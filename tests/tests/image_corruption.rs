@@ -37,7 +37,7 @@ fn survives(bytes: &[u8], what: impl Fn() -> String) -> bool {
         let _ = model.check_golden(Scratch::new(&mut scratch));
         for row in probe_rows(model.row_len()) {
             if let Ok(output) = model.predict(&row, Scratch::new(&mut scratch)) {
-                let vote = model.decide(&output, ConfidenceRule::Margin);
+                let vote = model.decide(&row, &output, ConfidenceRule::Margin);
                 assert!(vote.is_err() || output.values.iter().all(|value| value.is_finite()));
             }
         }

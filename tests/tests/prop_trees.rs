@@ -181,7 +181,7 @@ fn predicts(case: &Case, exact: bool, image: &Model<'_>) -> Verdict {
         votes(
             image,
             &values,
-            image.decide(&got, ConfidenceRule::Max).map(|vote| (vote.action(), vote.confidence())),
+            image.decide(row, &got, ConfidenceRule::Max).map(|vote| (vote.action(), vote.confidence())),
         )?;
 
         // The memory it says it needs is enough, and what lies in it does not matter.

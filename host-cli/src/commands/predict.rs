@@ -1,7 +1,7 @@
 //! `qsc predict`.
 
 use std::io::{self, BufWriter, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -25,7 +25,7 @@ const PROGRESS_STEP: usize = 4096;
 pub struct PredictArgs {
     /// The image
     image: PathBuf,
-    /// Rows, [n_rows, n_features] (.npy, .csv or .jsonl); NaN is a missing value
+    /// Rows, [n_rows, n_features] or [n_rows, seq_len, n_features] (.npy, .csv or .jsonl); NaN is a missing value to trees
     #[arg(long)]
     input: PathBuf,
     /// Where to write the outputs (.npy, .csv or .jsonl) [default: CSV on stdout]
@@ -51,8 +51,7 @@ pub fn run(args: &PredictArgs, format: Format) -> anyhow::Result<Exit> {
     let model =
         Model::check(bytes.as_bytes()).with_context(|| format!("cannot use {}", args.image.display()))?;
     let model = model.with_backend(backend(&args.backend)?);
-    let names: Vec<&str> = model.feature_names().collect();
-    let rows = rows::read(&args.input)?.bind(&names).with_context(|| args.input.display().to_string())?;
+    let rows = read_rows(&args.input, &model)?;
     let values = predict_rows(&model, &rows, args.raw)?;
     let columns = column_names(&model, args.raw);
     let outputs = Rows::new(
@@ -95,6 +94,15 @@ fn backend(name: &str) -> anyhow::Result<Backend> {
     }
     let names: Vec<&str> = available.iter().map(|backend| backend.name()).collect();
     bail!("this machine cannot run backend {name:?}; it has auto, {}", names.join(", "))
+}
+
+/// Reads rows as a model takes them: columns bound by name where they have names, windows of the model's length.
+pub(crate) fn read_rows(path: &Path, model: &Model<'_>) -> anyhow::Result<Rows> {
+    let names: Vec<&str> = model.feature_names().collect();
+    let in_file = || path.display().to_string();
+    let seq_len = if model.seq_len() > 1 { Some(model.seq_len()) } else { None };
+    let rows = rows::read(path)?.windows(seq_len, names.len()).with_context(in_file)?;
+    rows.bind(&names).with_context(in_file)
 }
 
 /// Predicts all rows: `[n_rows, n_outputs]`, or `[n_rows, n_raw]` margins.

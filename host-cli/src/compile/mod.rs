@@ -5,6 +5,7 @@
 //! | [`ir`] | the intermediate model every tree importer produces |
 //! | [`xgboost`] | XGBoost JSON and UBJSON, 1.7 to 3.4 |
 //! | [`lightgbm`] | LightGBM text, v3 and v4 |
+//! | [`nets`] | networks from safetensors files: PatchTST and N-HiTS |
 //! | [`pack`] | the intermediate model becomes an image, proven against the interpreter |
 //! | [`interpret`] | the plain interpreter of the intermediate model: the meaning of a model, in f64 and in the library's own order |
 
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub mod interpret;
 pub mod ir;
 pub mod lightgbm;
+pub mod nets;
 pub mod pack;
 pub mod xgboost;
 

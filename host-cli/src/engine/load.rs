@@ -57,6 +57,9 @@ impl Images {
                     );
                     log(format!("{tag} Image sha256: {sha256}"));
                     log(format!("{tag} Expected feature_dim: {}", model.n_features()));
+                    if model.seq_len() > 1 {
+                        log(format!("{tag} Window: {} steps of every symbol", model.seq_len()));
+                    }
                     Candidate {
                         config: entry.clone(),
                         feature_names: model.feature_names().map(str::to_owned).collect(),

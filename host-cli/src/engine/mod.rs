@@ -5,6 +5,7 @@
 //! | [`config`] | `MODELS.toml`, parsed and checked |
 //! | [`load`] | images: read, checked, golden vectors held on this machine |
 //! | [`bind`] | an event's features by name ─▶ each model's row |
+//! | [`window`] | the last steps of each symbol, for sequence models |
 //! | [`panic_guard`] | a model that panics becomes an error of that model |
 //! | [`replay`] | events through the engine: an intent or a reject for each |
 //! | [`intent`] | a round of the ensemble ─▶ a `trade.intent` event |
@@ -15,6 +16,7 @@ pub mod intent;
 pub mod load;
 pub mod panic_guard;
 pub mod replay;
+pub mod window;
 
 use std::fmt;
 
@@ -113,7 +115,10 @@ impl<P: Predict> Engine<P> {
         };
         let mut scratch_bytes = 0;
         for candidate in candidates {
-            engine.bindings.push(schema.bind(&candidate.feature_names));
+            // A row is whole steps of the model's features.
+            let row_len = candidate.predictor.as_ref().map_or(0, Predict::row_len);
+            let seq_len = row_len / candidate.feature_names.len().max(1);
+            engine.bindings.push(schema.bind(&candidate.feature_names, seq_len));
             scratch_bytes = scratch_bytes.max(candidate.scratch_bytes);
             let entry = candidate.config;
             let member = Member::new(candidate.predictor, entry.weight)
@@ -165,12 +170,16 @@ impl<P: Predict> Engine<P> {
 
         self.schema.read(features);
         for binding in &mut self.bindings {
-            binding.gather(&self.schema);
+            binding.gather(&self.schema, &symbol);
         }
         let inputs: Vec<Input<'_>> = self
             .bindings
             .iter()
-            .map(|binding| if stale { Input::Unavailable(Inactive::StaleInput) } else { binding.input() })
+            .map(
+                |binding| {
+                    if stale { Input::Unavailable(Inactive::StaleInput) } else { binding.input(&symbol) }
+                },
+            )
             .collect();
         let round = self.ensemble.decide(&inputs, Scratch::new(&mut self.scratch));
         let features = self.schema.present();

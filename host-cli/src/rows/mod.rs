@@ -132,6 +132,33 @@ impl Rows {
         self.data.chunks_exact(self.shape.values())
     }
 
+    /// The rows as windows of `seq_len` steps (`None`: as tabular rows): a univariate window may come as `[seq_len]` values.
+    ///
+    /// # Errors
+    /// Rows of another shape.
+    pub fn windows(self, seq_len: Option<usize>, n_features: usize) -> anyhow::Result<Self> {
+        match (self.shape.seq_len, seq_len) {
+            (given, wanted) if given == wanted => Ok(self),
+            (Some(1), None) => Ok(Self { shape: RowShape::flat(self.shape.n_features), ..self }),
+            (None, Some(steps))
+                if n_features == 1 && self.shape.n_features == steps && self.names.is_none() =>
+            {
+                Ok(Self { shape: RowShape::sequence(steps, 1), ..self })
+            }
+            (given, wanted) => {
+                let text = |steps: Option<usize>| {
+                    steps.map_or("no time steps".to_owned(), |n| format!("{n} time steps"))
+                };
+                bail!(
+                    "the rows have {} and {} features where the model wants {} of {n_features}",
+                    text(given),
+                    self.shape.n_features,
+                    text(wanted)
+                )
+            }
+        }
+    }
+
     /// The rows with the columns a model wants, in its order: by name where the rows have names (more columns may
     /// be there), else by position, which needs exactly as many.
     ///

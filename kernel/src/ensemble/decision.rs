@@ -97,12 +97,20 @@ pub enum ConfidenceRule {
 }
 
 impl Model<'_> {
-    /// Turns an output of this model into a prediction.
+    /// Turns this model's output for `row` into a prediction.
+    ///
+    /// A forecast's return is (last forecast − last value) / |last value|; its confidence is the share of the larger of return
+    /// and threshold in their sum: 0.5 on the threshold, more the farther from it on either side.
     ///
     /// # Errors
     /// [`Inactive::NonFiniteOutput`] for NaN, infinity or a confidence outside [0, 1]; [`Inactive::DeadZone`];
     /// [`Inactive::ExceptionInPredict`] for a model whose outputs are no votes.
-    pub fn decide(&self, output: &Output<'_>, confidence: ConfidenceRule) -> Result<Prediction, Inactive> {
+    pub fn decide(
+        &self,
+        row: &[f32],
+        output: &Output<'_>,
+        confidence: ConfidenceRule,
+    ) -> Result<Prediction, Inactive> {
         if !output.values.iter().all(|value| value.is_finite()) {
             return Err(Inactive::NonFiniteOutput);
         }
@@ -118,12 +126,34 @@ impl Model<'_> {
                 [_] => return Err(Inactive::DeadZone),
                 _ => return Err(Inactive::ExceptionInPredict),
             },
+            DecisionRule::HorizonReturn { low, high } => {
+                let (Some(last), Some(forecast)) = (row.last(), output.values.last()) else {
+                    return Err(Inactive::ExceptionInPredict);
+                };
+                let change = (forecast - last) / last.abs();
+                if !change.is_finite() {
+                    return Err(Inactive::NonFiniteOutput);
+                }
+                let (action, size) = horizon_return(change, low, high);
+                (action, size, 1.0 - size)
+            }
         };
         let confidence = match confidence {
             ConfidenceRule::Max => first,
             ConfidenceRule::Margin => 0.50 + (first - second).clamp(0.0, 1.0) * 0.45,
         };
         Prediction::new(action, confidence).map_err(|NotAConfidence| Inactive::NonFiniteOutput)
+    }
+}
+
+/// The action of a return, and how sure it is, in [0.5, 1].
+fn horizon_return(change: f32, low: f32, high: f32) -> (Action, f32) {
+    let (beyond, threshold) = if change < 0.0 { (Action::Sell, -low) } else { (Action::Buy, high) };
+    let size = change.abs();
+    if size > threshold {
+        (beyond, size / (size + threshold))
+    } else {
+        (Action::Hold, threshold / (size + threshold))
     }
 }
 
@@ -152,6 +182,17 @@ mod tests {
         assert_eq!(two_largest(&[0.7, 0.1, 0.2]), Some((0, 0.7, 0.2)));
         assert_eq!(two_largest(&[1.0]), Some((0, 1.0, 0.0)));
         assert_eq!(two_largest(&[]), None);
+    }
+
+    #[test]
+    fn a_return_is_held_against_two_thresholds() {
+        let of = |change| horizon_return(change, -0.01, 0.03);
+        assert_eq!(of(0.09), (Action::Buy, 0.75));
+        assert_eq!(of(-0.03), (Action::Sell, 0.75));
+        assert_eq!(of(0.0), (Action::Hold, 1.0));
+        assert_eq!(of(0.03), (Action::Hold, 0.5));
+        assert_eq!(of(-0.01), (Action::Hold, 0.5));
+        assert_eq!(of(0.02).0, Action::Hold);
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Predict for Model<'_> {
         scratch: Scratch<'_>,
     ) -> Result<Prediction, Inactive> {
         let output = Model::predict(self, row, scratch)?;
-        self.decide(&output, rule)
+        self.decide(row, &output, rule)
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Header {
 pub mod kind {
     /// A tree ensemble.
     pub const TREES: u32 = 1;
+    /// A network: a list of steps.
+    pub const NET: u32 = 2;
 }
 
 /// One entry of the section table.
@@ -74,7 +76,7 @@ pub struct StringRef {
 pub struct ModelRecord {
     /// Features per step.
     pub n_features: u32,
-    /// Steps of a row: 1 for tabular models.
+    /// Time steps of a row: 1 for tabular models.
     pub seq_len: u32,
     /// Raw outputs (margins, logits).
     pub n_raw: u32,
@@ -86,13 +88,13 @@ pub struct ModelRecord {
     pub scratch_bytes: u32,
     /// How outputs become an action, see [`decision`].
     pub decision: u32,
-    /// One-probability models: an output below this is SELL …
-    pub dead_zone_low: f32,
-    /// … above this BUY, and between them no answer.
-    pub dead_zone_high: f32,
+    /// One probability, or the return over a forecast's horizon: below this is SELL …
+    pub low: f32,
+    /// … above this BUY; between them lies no answer (dead zone) or HOLD (return).
+    pub high: f32,
     /// Zero.
     pub reserved: u32,
-    /// Proven bound of |raw output as f32 − exact sum of the trained leaves|; NaN where no bound is proven.
+    /// Trees: proven bound of |raw output as f32 − exact sum of the trained leaves|. NaN where no bound is proven.
     pub max_abs_error: f64,
     /// The model's name.
     pub name: StringRef,
@@ -116,6 +118,8 @@ pub mod decision {
     pub const CLASSES: u32 = 1;
     /// One probability against the dead zone.
     pub const DEAD_ZONE: u32 = 2;
+    /// A forecast's return over the horizon against two thresholds.
+    pub const HORIZON_RETURN: u32 = 3;
 }
 
 /// What a tree ensemble says of itself.
@@ -259,7 +263,109 @@ pub struct NodeRecord {
 /// [`NodeRecord::slot`] of a leaf.
 pub const LEAF: u16 = u16::MAX;
 
+/// What a network says of itself.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct NetRecord {
+    /// f32 values of the arena that steps read and write.
+    pub arena: u32,
+    /// First of the `n_raw` logits in the arena, after the last step.
+    pub output: u32,
+    /// From logits to outputs, see [`link`].
+    pub link: u32,
+    /// Rows the errors below were measured on, against the unquantized network in f64.
+    pub measured_rows: u32,
+    /// Largest |raw output − exact|.
+    pub max_raw_error: f64,
+    /// Root mean square of the raw error, over that of the exact raw output.
+    pub relative_rms_error: f64,
+    /// Largest |output − exact|.
+    pub max_output_error: f64,
+    /// Share of rows with the same action, or the same largest output where there is none.
+    pub agreement: f64,
+}
+
+/// One step of a network: an operation on regions of the arena.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct StepRecord {
+    /// What is done, see [`op`].
+    pub op: u32,
+    /// Variant of the operation.
+    pub mode: u32,
+    /// First value read.
+    pub source: u32,
+    /// First value written.
+    pub target: u32,
+    /// Rows of the source.
+    pub rows: u32,
+    /// Values of a source row.
+    pub width: u32,
+    /// Values of a target row.
+    pub out: u32,
+    /// Rows after which positions repeat.
+    pub period: u32,
+    /// First of the step's values in the constants section.
+    pub constants: u32,
+    /// First of the step's elements in the weights or indices section.
+    pub first: u32,
+    /// A small number added under a root or to a divisor.
+    pub epsilon: f32,
+    /// Zero.
+    pub reserved: u32,
+    /// The layer's name in the source file; empty where there is none.
+    pub name: StringRef,
+}
+
+/// Values of [`StepRecord::op`]; shapes and rounding stand in `kernel/src/nets/ops/`.
+pub mod op {
+    /// target `[width]` = constants.
+    pub const CONSTANTS: u32 = 0;
+    /// target `[out]` = source `[width]` at the indices, 0 at [`NO_INDEX`](super::NO_INDEX).
+    pub const GATHER: u32 = 1;
+    /// target `[2, width]` = shift and divisor of each column of source `[rows, width]`; see [`statistics`](super::statistics).
+    pub const STATISTICS: u32 = 2;
+    /// target `[rows, width]` = (target − shift) / divisor, both from source `[2, width]`.
+    pub const NORMALIZE: u32 = 3;
+    /// target `[rows, width]` = target · divisor + shift, both from source `[2, width]`.
+    pub const DENORMALIZE: u32 = 4;
+    /// target `[rows, out]` = (mode bit 0: +=) source `[rows, width]` · weights + bias, in 8 bits; mode bit 1: two digits
+    /// for each activation.
+    pub const LINEAR_I8: u32 = 5;
+    /// target `[rows, out]` = (mode 1: +=) source `[rows, width]` · weights + bias, in f32.
+    pub const LINEAR_F32: u32 = 6;
+    /// target `[rows, width]` from source `[rows, width]`, which may be the target.
+    pub const LAYER_NORM: u32 = 7;
+    /// target `[rows, width]`, in place.
+    pub const RELU: u32 = 8;
+    /// target `[rows, width]`, in place.
+    pub const GELU: u32 = 9;
+    /// target `[rows, width]` from queries, keys and values, source `[rows, 3 · width]`; mode heads, period tokens per sequence.
+    pub const ATTENTION: u32 = 10;
+    /// target `[rows, out]` = largest of each `mode` values of source `[rows, width]`; the last window may be shorter.
+    pub const MAX_POOL: u32 = 11;
+    /// target `[rows / period, width]` = mean (mode 0) or maximum (mode 1) over `period` rows of source `[rows, width]`.
+    pub const TOKEN_POOL: u32 = 12;
+}
+
+/// Modes of [`op::STATISTICS`].
+pub mod statistics {
+    /// Shift: minimum. Divisor: maximum − minimum + ε.
+    pub const MIN_MAX: u32 = 0;
+    /// Shift: mean. Divisor: root of (population variance + ε).
+    pub const STD_UNDER_ROOT: u32 = 1;
+    /// Shift: mean. Divisor: population standard deviation, 1 for 0, + ε.
+    pub const STD: u32 = 2;
+    /// Shift: 0. Divisor: mean of |x|, at least ε.
+    pub const MEAN_ABS: u32 = 3;
+}
+
+/// An index of [`op::GATHER`] that stands for 0.
+pub const NO_INDEX: u32 = u32::MAX;
+
 const _: () = {
+    assert!(size_of::<NetRecord>() == 48);
+    assert!(size_of::<StepRecord>() == 56);
     assert!(size_of::<Header>() == 64);
     assert!(size_of::<SectionRecord>() == 16);
     assert!(size_of::<ModelRecord>() == 120);

@@ -45,10 +45,20 @@ pub enum SectionKind {
     PlainNodes = 23,
     /// Leaf values: i32, i64, f32 or f64 by the sum mode.
     Leaves = 24,
+    /// One `NetRecord`.
+    Net = 32,
+    /// `StepRecord`s in the order they run.
+    Steps = 33,
+    /// Biases, scales, norms and f32 weights.
+    Constants = 34,
+    /// 8-bit weights in blocks of 64.
+    Weights = 35,
+    /// Indices of gathers, u32.
+    Indices = 36,
 }
 
 /// Highest section number plus one; the table of offsets is indexed by section number.
-const KINDS: usize = 25;
+const KINDS: usize = 37;
 
 impl SectionKind {
     fn from_number(number: u32) -> Option<Self> {
@@ -69,6 +79,11 @@ impl SectionKind {
             22 => Self::PlainTrees,
             23 => Self::PlainNodes,
             24 => Self::Leaves,
+            32 => Self::Net,
+            33 => Self::Steps,
+            34 => Self::Constants,
+            35 => Self::Weights,
+            36 => Self::Indices,
             _ => return None,
         })
     }
@@ -100,6 +115,11 @@ impl SectionKind {
             Self::PlainTrees => "plain-trees",
             Self::PlainNodes => "plain-nodes",
             Self::Leaves => "leaves",
+            Self::Net => "net",
+            Self::Steps => "steps",
+            Self::Constants => "constants",
+            Self::Weights => "weights",
+            Self::Indices => "indices",
         }
     }
 }

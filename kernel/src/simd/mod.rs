@@ -2,8 +2,10 @@
 //! specification.
 
 mod float_environment;
+mod sqrt;
 
 pub(crate) use float_environment::with_default_float_environment;
+pub(crate) use sqrt::sqrt;
 
 /// Proof that this machine can run a backend: only this module can make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

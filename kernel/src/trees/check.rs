@@ -1,12 +1,13 @@
 //! The one check of a tree ensemble's sections. What passes here stays in bounds for every row.
 
-use super::{Compare, Leaves, Link, RankWidth, Trees};
+use super::{Compare, Leaves, RankWidth, Trees};
 use crate::error::ImageError;
 use crate::image::records::{
     FeatureRecord, GroupRecord, LEAF, ModelRecord, NodeRecord, SlotRecord, TreeRecord, TreesRecord, compare,
     slot, sum,
 };
 use crate::image::{SectionKind, Sections};
+use crate::link::Link;
 use crate::num::{index, power_of_two};
 use crate::scratch::padded;
 
@@ -25,7 +26,9 @@ impl<'image> Trees<'image> {
             compare::LESS_EQUAL => Compare::LessEqual,
             _ => return Err(invalid(SectionKind::Trees)),
         };
-        let link = Link::parse(record).filter(|_| record.reserved == 0).ok_or(invalid(SectionKind::Trees))?;
+        let link = Link::parse(record.link, record.link_scale)
+            .filter(|_| record.reserved == 0)
+            .ok_or(invalid(SectionKind::Trees))?;
         let trees = Self {
             features: sections.exactly(SectionKind::Features, index(model.n_features))?,
             thresholds: sections.slice(SectionKind::Thresholds)?,

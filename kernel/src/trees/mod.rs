@@ -4,17 +4,16 @@
 //! agree, so a walk needs integers only, and missing values and category sets are settled before it starts.
 
 mod check;
-mod link;
 mod quantize;
 mod walk;
 
 use crate::error::PredictError;
 use crate::image::records::{FeatureRecord, GroupRecord, NodeRecord, SlotRecord, TreeRecord};
+use crate::link::Link;
 use crate::model::Output;
 use crate::num::{float, single};
 use crate::scratch::Scratch;
 
-pub(crate) use link::Link;
 pub(crate) use quantize::Rank;
 
 /// A checked tree ensemble, borrowed from its image.

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use qsc_kernel::{Action, Model};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -14,9 +15,12 @@ use super::inspect;
 use crate::args::Format;
 use crate::commands::{outputs, progress};
 use crate::compile::ir::{TreeModel, check_feature_names};
+use crate::compile::nets::pack::NetPackOptions;
+use crate::compile::nets::{self, Family};
 use crate::compile::pack::{PackOptions, pack};
 use crate::compile::{ImportOptions, Iterations, Source, import_bytes, read_bounded};
 use crate::exit::Exit;
+use crate::image::ImageBytes;
 use crate::stream::AtomicFile;
 
 /// How often the spinner turns.
@@ -25,10 +29,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// Arguments of `qsc model compile`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  qsc model compile xgb.json --output xgb.qsm --name xgb --classes HOLD,BUY,SELL"
+    after_help = "Examples:\n  qsc model compile xgb.json --output xgb.qsm --name xgb --classes HOLD,BUY,SELL\n  qsc model compile model.safetensors --config config.json --output patchtst.qsm --name patchtst"
 )]
 pub struct CompileArgs {
-    /// XGBoost .json or .ubj, or LightGBM .txt
+    /// XGBoost .json or .ubj, LightGBM .txt, or .safetensors of a network
     input: PathBuf,
     /// Where to write the image
     #[arg(long, short)]
@@ -42,7 +46,7 @@ pub struct CompileArgs {
     /// Action of each class, in the model's order; three classes default to HOLD,BUY,SELL
     #[arg(long, value_delimiter = ',', value_enum)]
     classes: Option<Vec<Class>>,
-    /// JSON file that adds `feature_names` or `classes`
+    /// JSON file beside the model: a network's shapes and options, or `feature_names` and `classes` of trees
     #[arg(long, value_name = "MODEL.json")]
     config: Option<PathBuf>,
     /// Keep the library's own leaves and summation order: its margins bit for bit
@@ -58,6 +62,8 @@ enum From {
     Auto,
     Xgboost,
     Lightgbm,
+    Patchtst,
+    Nhits,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum, Deserialize)]
@@ -102,45 +108,98 @@ pub(super) fn run(args: &CompileArgs, format: Format) -> anyhow::Result<Exit> {
     let mut inputs = vec![("the input", args.input.as_path())];
     inputs.extend(args.config.as_deref().map(|path| ("--config", path)));
     outputs::ensure_apart(&inputs, &[("--output", &args.output)])?;
-    let config = read_config(args)?;
     let progress = progress::bar(None);
     progress.enable_steady_tick(TICK);
     progress.set_message(format!("importing {}", args.input.display()));
-    let options = ImportOptions {
-        from: match args.from {
-            From::Auto => Source::Auto,
-            From::Xgboost => Source::XgBoost,
-            From::Lightgbm => Source::LightGbm,
-        },
-        iterations: args.iterations,
-    };
     let source =
         read_bounded(&args.input).with_context(|| format!("cannot read {}", args.input.display()))?;
-    let mut model =
-        import_bytes(&source, &options).with_context(|| format!("cannot import {}", args.input.display()))?;
-    if let Some(names) = config.feature_names {
-        rename_features(&mut model, names)?;
-    }
-    let classes = args.classes.as_ref().or(config.classes.as_ref());
-    let file_name = args.input.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let stem = || args.input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let name = args.name.clone().unwrap_or_else(stem);
-    ensure!(!name.is_empty(), "the model needs a name; give one with --name");
-    let options = PackOptions {
-        name,
-        classes: classes.map(|classes| classes.iter().map(|class| class.action()).collect()),
-        exact: args.exact,
-        source_file: file_name,
-        source_sha256: Sha256::digest(&source).into(),
-    };
-    progress.set_message(format!("packing {} trees and proving the image", model.trees.len()));
-    let image = pack(&model, &options).with_context(|| format!("cannot compile {}", args.input.display()))?;
+    let network = nets::is_safetensors(&source) || matches!(args.from, From::Patchtst | From::Nhits);
+    let compile = if network { compile_net } else { compile_trees };
+    let image = compile(args, &source, &progress)?;
     progress.finish_and_clear();
     let mut file = AtomicFile::create(&args.output)?;
     file.write_all(image.as_bytes()).with_context(|| format!("cannot write {}", args.output.display()))?;
     file.replace()?;
     let checked = Model::check(image.as_bytes())?;
     inspect::print("model compile", &checked, &image, format)
+}
+
+fn compile_trees(args: &CompileArgs, source: &[u8], progress: &ProgressBar) -> anyhow::Result<ImageBytes> {
+    let config = read_config(args)?;
+    let options = ImportOptions {
+        from: match args.from {
+            From::Xgboost => Source::XgBoost,
+            From::Lightgbm => Source::LightGbm,
+            From::Auto | From::Patchtst | From::Nhits => Source::Auto,
+        },
+        iterations: args.iterations,
+    };
+    let mut model =
+        import_bytes(source, &options).with_context(|| format!("cannot import {}", args.input.display()))?;
+    if let Some(names) = config.feature_names {
+        rename_features(&mut model, names)?;
+    }
+    let classes = args.classes.as_ref().or(config.classes.as_ref());
+    let options = PackOptions {
+        name: args.model_name()?,
+        classes: classes.map(|classes| actions(classes)),
+        exact: args.exact,
+        source_file: args.source_file(),
+        source_sha256: Sha256::digest(source).into(),
+    };
+    progress.set_message(format!("packing {} trees and proving the image", model.trees.len()));
+    pack(&model, &options).with_context(|| format!("cannot compile {}", args.input.display()))
+}
+
+fn compile_net(args: &CompileArgs, source: &[u8], progress: &ProgressBar) -> anyhow::Result<ImageBytes> {
+    let cannot_import = || format!("cannot import {}", args.input.display());
+    ensure!(!args.exact, "--exact keeps the sums of trees; a network has none");
+    ensure!(args.iterations.is_none(), "--iterations counts boosting rounds; a network has none");
+    let family = match args.from {
+        From::Auto => None,
+        From::Patchtst => Some(Family::PatchTst),
+        From::Nhits => Some(Family::NHits),
+        From::Xgboost | From::Lightgbm => {
+            bail!("{} is a safetensors file of a network; leave --from away", args.input.display())
+        }
+    };
+    let config = match &args.config {
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            Some(serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?)
+        }
+        None => None,
+    };
+    let mut model = nets::import(source, config.as_ref(), family).with_context(cannot_import)?;
+    if let Some(classes) = &args.classes {
+        model = model.with_classes(&actions(classes))?;
+    }
+    let options = NetPackOptions {
+        name: args.model_name()?,
+        source_file: args.source_file(),
+        source_sha256: Sha256::digest(source).into(),
+    };
+    progress.set_message(format!("quantizing {} layers and measuring the error", model.steps.len()));
+    nets::pack::pack(&model, &options, None)
+        .with_context(|| format!("cannot compile {}", args.input.display()))
+}
+
+fn actions(classes: &[Class]) -> Vec<Action> {
+    classes.iter().map(|class| class.action()).collect()
+}
+
+impl CompileArgs {
+    fn model_name(&self) -> anyhow::Result<String> {
+        let stem = || self.input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = self.name.clone().unwrap_or_else(stem);
+        ensure!(!name.is_empty(), "the model needs a name; give one with --name");
+        Ok(name)
+    }
+
+    fn source_file(&self) -> String {
+        self.input.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
 }
 
 fn read_config(args: &CompileArgs) -> anyhow::Result<Config> {

@@ -8,7 +8,7 @@ use qsc_kernel::{GoldenError, Model, Scratch};
 use serde_json::json;
 
 use crate::args::Format;
-use crate::commands::predict::predict_rows;
+use crate::commands::predict::{predict_rows, read_rows};
 use crate::exit::Exit;
 use crate::image::ImageBytes;
 use crate::report;
@@ -133,8 +133,7 @@ fn compare(
     input: &std::path::Path,
     expected: &std::path::Path,
 ) -> anyhow::Result<Comparison> {
-    let names: Vec<&str> = model.feature_names().collect();
-    let rows = rows::read(input)?.bind(&names).with_context(|| input.display().to_string())?;
+    let rows = read_rows(input, model)?;
     let got = predict_rows(model, &rows, args.raw)?;
     let expected_values = rows::read_f64(expected)?;
     let width = if args.raw { model.n_raw() } else { model.n_outputs() };

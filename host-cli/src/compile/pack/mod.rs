@@ -7,7 +7,7 @@
 mod golden;
 mod leaves;
 mod ranks;
-mod writer;
+pub(super) mod writer;
 
 use anyhow::{Context as _, bail, ensure};
 use bytemuck::{Zeroable as _, bytes_of};
@@ -185,8 +185,8 @@ impl Parts<'_> {
             golden_rows: vectors.rows,
             scratch_bytes: self.scratch_bytes()?,
             decision: self.decision.kind,
-            dead_zone_low: if dead_zone { DEAD_ZONE_LOW } else { 0.0 },
-            dead_zone_high: if dead_zone { DEAD_ZONE_HIGH } else { 0.0 },
+            low: if dead_zone { DEAD_ZONE_LOW } else { 0.0 },
+            high: if dead_zone { DEAD_ZONE_HIGH } else { 0.0 },
             max_abs_error: self.leaves.max_abs_error,
             name: strings.push(&options.name)?,
             source_file: strings.push(&options.source_file)?,

@@ -11,40 +11,40 @@ use crate::image::ImageBytes;
 
 /// The texts of an image.
 #[derive(Default)]
-pub(super) struct Strings(String);
+pub(in crate::compile) struct Strings(String);
 
 impl Strings {
-    pub(super) fn push(&mut self, text: &str) -> anyhow::Result<StringRef> {
+    pub(in crate::compile) fn push(&mut self, text: &str) -> anyhow::Result<StringRef> {
         let at = StringRef { offset: u32::try_from(self.0.len())?, len: u32::try_from(text.len())? };
         self.0.push_str(text);
         Ok(at)
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(in crate::compile) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 }
 
 /// Collects sections in the order they will lie.
-pub(super) struct Writer {
+pub(in crate::compile) struct Writer {
     kind: u32,
     sections: Vec<(SectionKind, Vec<u8>)>,
 }
 
 impl Writer {
-    pub(super) const fn new(kind: u32) -> Self {
+    pub(in crate::compile) const fn new(kind: u32) -> Self {
         Self { kind, sections: Vec::new() }
     }
 
-    pub(super) fn section(&mut self, kind: SectionKind, bytes: &[u8]) {
+    pub(in crate::compile) fn section(&mut self, kind: SectionKind, bytes: &[u8]) {
         self.sections.push((kind, bytes.to_vec()));
     }
 
-    pub(super) fn slice<T: NoUninit>(&mut self, kind: SectionKind, elements: &[T]) {
+    pub(in crate::compile) fn slice<T: NoUninit>(&mut self, kind: SectionKind, elements: &[T]) {
         self.section(kind, cast_slice(elements));
     }
 
-    pub(super) fn finish(self) -> anyhow::Result<ImageBytes> {
+    pub(in crate::compile) fn finish(self) -> anyhow::Result<ImageBytes> {
         let too_large = || "the image would be larger than 4 GiB";
         let table_len = self.sections.len() * size_of::<SectionRecord>();
         let mut end = size_of::<Header>() + table_len;

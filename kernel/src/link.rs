@@ -1,10 +1,10 @@
 //! Margins to outputs.
 
-use crate::image::records::{TreesRecord, link};
+use crate::image::records::link;
 use crate::math::{exp, log1p_exp, sigmoid, softmax};
 use crate::num::single;
 
-/// The link of a tree model: `n` margins in f64 give `n` outputs in f32.
+/// The link of a model: `n` margins or logits in f64 give `n` outputs in f32.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Link {
     function: Function,
@@ -23,9 +23,9 @@ enum Function {
 }
 
 impl Link {
-    /// The link a record names; `None` for an unknown number or a scale that is no positive finite number.
-    pub(crate) fn parse(record: &TreesRecord) -> Option<Self> {
-        let function = match record.link {
+    /// The link of this number; `None` for an unknown one or a scale that is no positive finite number.
+    pub(crate) fn parse(number: u32, scale: f64) -> Option<Self> {
+        let function = match number {
             link::IDENTITY => Function::Identity,
             link::SIGMOID => Function::Sigmoid,
             link::SOFTMAX => Function::Softmax,
@@ -35,7 +35,6 @@ impl Link {
             link::STEP => Function::Step,
             _ => return None,
         };
-        let scale = record.link_scale;
         (scale.is_finite() && scale > 0.0).then_some(Self { function, scale })
     }
 

@@ -1,0 +1,46 @@
+//! Layer normalization.
+
+use super::reduce::reduce;
+use crate::simd::sqrt;
+
+/// `rows [n, width]` in place: y = (x − mean) · r · gain + bias per row, with r = 1 / √(population variance + ε).
+///
+/// Mean and variance are sums by [`reduce`] divided by `count`, the width as f32; the variance is that of the centred values.
+/// Every operation is rounded once, in the order written.
+pub(crate) fn layer_norm(rows: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32, count: f32) {
+    for row in rows.chunks_exact_mut(gain.len().max(1)) {
+        let mean = reduce(row.iter().copied()) / count;
+        let variance = reduce(row.iter().map(|x| (x - mean) * (x - mean))) / count;
+        let r = 1.0 / sqrt(variance + epsilon);
+        for ((x, gain), bias) in row.iter_mut().zip(gain).zip(bias) {
+            *x = (*x - mean) * r * gain + bias;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn matches_f64() {
+        let width = 37;
+        let x: Vec<f32> = (0..2 * width).map(|i| (i as f32 * 0.77).sin() * 3.0 + 20.0).collect();
+        let gain: Vec<f32> = (0..width).map(|i| 0.5 + i as f32 * 0.03).collect();
+        let bias: Vec<f32> = (0..width).map(|i| i as f32 * 0.1 - 1.0).collect();
+        let mut y = x.clone();
+        layer_norm(&mut y, &gain, &bias, 1e-5, width as f32);
+        for (x, y) in x.chunks(width).zip(y.chunks(width)) {
+            let wide: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+            let mean = wide.iter().sum::<f64>() / width as f64;
+            let variance = wide.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+            for (i, y) in y.iter().enumerate() {
+                let exact =
+                    (wide[i] - mean) / (variance + 1e-5).sqrt() * f64::from(gain[i]) + f64::from(bias[i]);
+                assert!((f64::from(*y) - exact).abs() < 3e-6, "{y} {exact}");
+            }
+        }
+    }
+}
