@@ -11,4 +11,7 @@ fi
 mkdir -p images
 "$qsc" model compile trained/xgb.ubj --output images/xgb.qsm --name xgb --classes HOLD,BUY,SELL
 "$qsc" model compile trained/lgbm.txt --output images/lgbm.qsm --name lgbm --classes HOLD,BUY,SELL
+for net in nhits patchtst; do
+    "$qsc" model compile "trained/$net.safetensors" --config "trained/$net.json" --output "images/$net.qsm" --name "$net"
+done
 python3 train/manifest.py .

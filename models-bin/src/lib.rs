@@ -23,8 +23,17 @@ pub static XGB: &[u8] = aligned_bytes!("../images/xgb.qsm");
 /// LightGBM, three classes, 21 features.
 pub static LGBM: &[u8] = aligned_bytes!("../images/lgbm.qsm");
 
-/// Name and image of every bundled model.
-pub static IMAGES: [(&str, &[u8]); 2] = [("xgb", XGB), ("lgbm", LGBM)];
+/// SimpleNHiTS, three classes, windows of 120 steps of 14 features.
+pub static NHITS: &[u8] = aligned_bytes!("../images/nhits.qsm");
+
+/// PatchTSTModel, one probability, windows of 128 steps of 8 features.
+pub static PATCHTST: &[u8] = aligned_bytes!("../images/patchtst.qsm");
+
+/// Name and image of every bundled model, in the order of [`MODELS_TOML`].
+pub static IMAGES: [(&str, &[u8]); 4] = [("xgb", XGB), ("lgbm", LGBM), ("nhits", NHITS), ("patchtst", PATCHTST)];
+
+/// The demo's ensemble: names, weights, and images as `images/<name>.qsm`.
+pub static MODELS_TOML: &str = include_str!("../MODELS.toml");
 
 /// 3000 synthetic `market.features` events, one capture line each.
 pub static FEATURES_CAPTURE: &str = include_str!("../capture/features.jsonl");

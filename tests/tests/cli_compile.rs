@@ -58,7 +58,9 @@ fn bundled_images_are_their_trained_files_compiled() {
         assert_eq!(field("name"), name);
         let directory = TempDir::new().unwrap();
         let input = bundle::file(field("source"));
-        let run = compile(directory.path(), &input, &["--name", name, "--classes", "HOLD,BUY,SELL"]);
+        let config = input.with_extension("json");
+        let more = if config.exists() { ["--config", text(&config)] } else { ["--classes", "HOLD,BUY,SELL"] };
+        let run = compile(directory.path(), &input, &[&["--name", name], &more[..]].concat());
         assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
         let image = fs::read(directory.path().join("out.qsm")).unwrap();
         assert!(image == fs::read(bundle::file(field("image"))).unwrap(), "{name}: images/ is stale");
@@ -69,11 +71,11 @@ fn bundled_images_are_their_trained_files_compiled() {
 
 #[test]
 fn the_manifest_is_true() {
-    let metadata: Value =
-        serde_json::from_slice(&fs::read(bundle::file("trained/metadata.json")).unwrap()).unwrap();
+    let metadata = ["trained/metadata.json", "trained/metadata_nets.json"]
+        .map(|file| serde_json::from_slice::<Value>(&fs::read(bundle::file(file)).unwrap()).unwrap());
     for entry in manifest() {
         let field = |field: &str| entry[field].as_str().unwrap();
-        let trained = &metadata["models"][field("name")];
+        let trained = metadata.iter().find_map(|of| of["models"].get(field("name"))).unwrap();
         let image = bundle::file(field("image"));
         let bytes = fs::read(&image).unwrap();
         let source = fs::read(bundle::file(field("source"))).unwrap();
@@ -89,9 +91,14 @@ fn the_manifest_is_true() {
         assert_eq!(inspected["source"]["library"], field("library"));
         assert_eq!(json!(entry["features"]), inspected["feature_names"]);
         assert_eq!(json!(entry["classes"]), inspected["classes"]);
-        // LightGBM's text names the version of its format only.
+        // LightGBM's text names the version of its format only, safetensors none.
         let version = &inspected["source"]["library_version"];
-        assert!(*version == field("library_version") || field("library") == "lightgbm" && version == "v4");
+        let known = match field("library") {
+            "lightgbm" => "v4",
+            "torch" => "",
+            _ => field("library_version"),
+        };
+        assert_eq!(version, known);
         assert_eq!(trained["version"], field("library_version"));
         assert_eq!(trained["hold_out_accuracy"].as_f64(), entry["hold_out_accuracy"].as_float());
     }

@@ -37,7 +37,7 @@ fn the_story_is_told_and_checked() {
 
     let replay = &json["replay"];
     assert_eq!((&replay["intents"], &replay["rejects"]), (&json!(3000), &json!(0)));
-    assert_eq!(replay["models"], json!(["xgb", "lgbm"]));
+    assert_eq!(replay["models"], json!(["xgb", "lgbm", "nhits", "patchtst"]));
     assert!(replay["decisions_per_second"].as_f64().unwrap() > 0.0);
     let (p50, p99) = (&replay["decision_ns"]["p50"], &replay["decision_ns"]["p99"]);
     assert!(p50.as_u64().unwrap() > 0 && p50.as_u64() <= p99.as_u64());
@@ -46,7 +46,7 @@ fn the_story_is_told_and_checked() {
 
     let drill = &json["drill"];
     let at = |name: &str| drill[name].as_u64().unwrap();
-    assert_eq!(drill["model"], "xgb");
+    assert_eq!(drill["model"], "patchtst");
     assert!(at("frozen_at") < at("thrown_out_at") && at("thrown_out_at") < at("frozen_at") + 100, "{drill}");
     assert!(at("thrown_out_at") < at("thawed_at") && at("thawed_at") <= at("votes_again_at"), "{drill}");
 
@@ -78,7 +78,7 @@ fn the_text_says_the_same_and_nothing_is_overwritten() {
         assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
         assert!(run.stdout.starts_with("QSC demo, SYNTHETIC data\n"), "{run:?}");
         assert!(run.stdout.ends_with("Everything came out as it must: exit 0\n"), "{run:?}");
-        for part in ["xgb is frozen", "thrown out as degenerate_output after ", "votes again after "] {
+        for part in ["patchtst is frozen", "thrown out as degenerate_output after ", "votes again after "] {
             assert!(run.stdout.contains(part), "{part}: {run:?}");
         }
         let named: Vec<&str> =
@@ -104,7 +104,7 @@ fn its_files_are_an_ensemble_that_runs() {
     assert_eq!(run.code, Some(0), "{run:?}");
     let read = |name: &str| fs::read(directory.path().join(name)).unwrap();
     assert!(read("again.jsonl") == read("d/intents.jsonl"), "the demo replays as `run` runs");
-    assert!(read("d/xgb.qsm") == fs::read(bundle::file("images/xgb.qsm")).unwrap());
+    assert!(read("d/images/xgb.qsm") == fs::read(bundle::file("images/xgb.qsm")).unwrap());
     assert_eq!(names_in(directory.path()), ["again.jsonl", "d"], "it writes nowhere else");
 }
 

@@ -1,4 +1,4 @@
-//! Two really trained models, their guards and the vote in one program without std, without an allocator, and
+//! Four really trained models, their guards and the vote in one program without std, without an allocator, and
 //! without a reachable panic: the panic handler calls a symbol that nobody defines, so a program in which it
 //! survives optimization does not link. Built and inspected by `tests/no_alloc.rs`; it is not run.
 
@@ -10,7 +10,7 @@ use core::hint::black_box;
 use qsc_kernel::ensemble::{ConfidenceRule, Degeneracy, Ensemble, Input, Member, Mode, Ppm, VoteRules};
 use qsc_kernel::guard::input::Missing;
 use qsc_kernel::guard::{Fingerprint, FingerprintRing};
-use qsc_kernel::{Model, ScratchBuffer};
+use qsc_kernel::{Inactive, Model, ScratchBuffer};
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
@@ -22,7 +22,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 
 /// Everything a firmware calls; inputs are opaque, so no path can be decided at compile time.
 fn work() -> Option<()> {
-    let mut scratch = ScratchBuffer::<1024>::new();
+    let mut scratch = ScratchBuffer::<65536>::new();
     let mut ensemble = Ensemble::<Model<'static>, 4>::new(VoteRules::STANDARD, Degeneracy::Enforce);
     for (name, image) in black_box(qsc_models::IMAGES) {
         let model = Model::check(black_box(image)).ok()?;
@@ -36,11 +36,13 @@ fn work() -> Option<()> {
         ensemble.push(member).ok()?;
     }
     let mut fingerprints = FingerprintRing::new();
-    let row = black_box([0.5_f32; 32]);
+    let row = black_box([0.5_f32; 2048]);
     for _ in 0..black_box(1000) {
-        let first = Input::Row(row.get(..black_box(23))?);
-        let second = Input::Row(row.get(..black_box(21))?);
-        let round = ensemble.decide(&[first, second], scratch.scratch());
+        let mut inputs = [Input::Unavailable(Inactive::InsufficientHistory); 4];
+        for (member, input) in ensemble.members().iter().zip(&mut inputs) {
+            *input = Input::Row(row.get(..member.predictor()?.row_len())?);
+        }
+        let round = ensemble.decide(&inputs, scratch.scratch());
         black_box(&round);
         let names = ensemble.members().first()?.predictor()?.feature_names();
         fingerprints.observe(Fingerprint::of(names.zip(row)));

@@ -19,11 +19,12 @@ use crate::engine::{Candidate, Engine};
 use crate::image::ImageBytes;
 use crate::stream::{AtomicFile, Event, MARKET_FEATURES, Sink, SinkSpec, Source, SourceSpec, Window};
 
-/// Member the drill freezes.
-const FROZEN_MEMBER: usize = 0;
-/// Event at which it freezes, and at which it thaws.
-const FREEZE_AT: usize = 1000;
-const THAW_AT: usize = 1300;
+/// The model the drill freezes: the one that once answered 0.6150 for ever.
+const FROZEN_MODEL: &str = "patchtst";
+/// It freezes at the first of its votes from this event on …
+const FREEZE_FROM: usize = 1000;
+/// … and thaws after so many events.
+const FROZEN_FOR: usize = 300;
 
 /// What the healthy replay came to.
 pub(super) struct Healthy {
@@ -57,14 +58,13 @@ pub(super) struct Bundle {
 impl Bundle {
     /// Writes the bundled files into `directory` and reads them back.
     pub(super) fn unpack(directory: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(directory)
+        let images = directory.join("images");
+        fs::create_dir_all(&images)
             .with_context(|| format!("cannot create the demo's directory {}", directory.display()))?;
-        let mut text = String::new();
+        write(&directory.join("MODELS.toml"), qsc_models::MODELS_TOML.as_bytes())?;
         for (name, image) in qsc_models::IMAGES {
-            write(&directory.join(format!("{name}.qsm")), image)?;
-            text.push_str(&format!("[[model]]\nname = \"{name}\"\nimage = \"{name}.qsm\"\n\n"));
+            write(&images.join(format!("{name}.qsm")), image)?;
         }
-        write(&directory.join("MODELS.toml"), text.as_bytes())?;
         let capture = directory.join("features.jsonl");
         write(&capture, qsc_models::FEATURES_CAPTURE.as_bytes())?;
 
@@ -76,7 +76,7 @@ impl Bundle {
             );
             Ok(())
         })?;
-        let config = ModelsConfig::parse(&text, directory)?;
+        let config = ModelsConfig::parse(qsc_models::MODELS_TOML, directory)?;
         let images =
             Images::from_bytes(qsc_models::IMAGES.iter().map(|(_, image)| ImageBytes::copy_of(image)));
         Ok(Self { config, images, events })
@@ -132,28 +132,35 @@ impl Bundle {
         });
         let mut engine = Engine::new(&self.config, candidates.collect())?;
         let names = self.names();
+        let member = names.iter().position(|name| name == FROZEN_MODEL);
+        let member = member.context("the bundled ensemble lacks the model to freeze")?;
+        let switch = switches.get(member).context("a bundled model was not loaded")?;
         let mut drill = Drill {
-            model: names[FROZEN_MEMBER].clone(),
-            frozen_at: FREEZE_AT,
+            model: FROZEN_MODEL.to_owned(),
+            frozen_at: self.events.len(),
             thrown_out_at: None,
-            thawed_at: THAW_AT,
+            thawed_at: self.events.len(),
             votes_again_at: None,
             others: Vec::new(),
         };
+        let mut voted = false;
         for (at, event) in self.events.iter().enumerate() {
-            if let Some(switch) = switches.get(FROZEN_MEMBER) {
-                switch.set((FREEZE_AT..THAW_AT).contains(&at));
+            // What it voted last is what it will vote: a frozen dead-zone answer would only look indecisive.
+            if voted && at >= FREEZE_FROM && at < drill.frozen_at {
+                (drill.frozen_at, drill.thawed_at) = (at, at + FROZEN_FOR);
             }
+            switch.set((drill.frozen_at..drill.thawed_at).contains(&at));
             let decided = engine.decide(event, 0);
             let round = decided.map_err(|reject| anyhow::anyhow!("event {}: {reject}", event.id))?.round;
-            let outcome = round.outcomes.get(FROZEN_MEMBER);
+            let outcome = round.outcomes.get(member);
+            voted = outcome.is_some_and(Outcome::is_active);
             let out = matches!(outcome, Some(Outcome::Inactive { reason: Inactive::DegenerateOutput, .. }));
-            if out && drill.thrown_out_at.is_none() && at >= FREEZE_AT {
+            if out && at >= drill.frozen_at && drill.thrown_out_at.is_none() {
                 drill.thrown_out_at = Some(at);
                 let others = names.iter().cloned().zip(round.effective_weights.iter().copied());
                 drill.others = others.filter(|(name, _)| *name != drill.model).collect();
             }
-            if !out && at >= THAW_AT && drill.thrown_out_at.is_some() {
+            if voted && at >= drill.thawed_at {
                 drill.votes_again_at.get_or_insert(at);
             }
         }
