@@ -13,6 +13,9 @@ import indicators
 from labels import HORIZON, label
 from market import SYMBOLS, simulate
 
+SEED = 20_260_302
+"""Of the market, the capture and every model."""
+
 WARM_UP = 300
 TRAINING = 12_000
 HOLD_OUT = 4_000

@@ -4,48 +4,25 @@
     python train.py --check OUT    trains anew elsewhere and compares byte for byte with OUT; exit 2 on a difference
 """
 
-import argparse
-import filecmp
-import hashlib
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
+import artifacts
 import capture
 import dataset
 import gate
+from dataset import SEED
 from labels import BAND, CLASSES, HORIZON
 from market import SYMBOLS
 from models import Model, Predict, models
 
-SEED = 20_260_302
-
-VERIFY_ROWS = 256
-"""Capture rows kept with the library's answers, for `qsc model verify`."""
-
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare with what OUT holds instead of writing it")
-    parser.add_argument("out", type=Path, metavar="OUT", help="directory that gets trained/ and capture/")
-    arguments = parser.parse_args()
-    out: Path = arguments.out
-    if not arguments.check:
-        out.mkdir(parents=True, exist_ok=True)
-    # A result that turns out unfit must not replace half of a good one: build aside, then rename.
-    with tempfile.TemporaryDirectory(dir=None if arguments.check else out) as directory:
-        fresh = Path(directory)
-        try:
-            files = build(fresh)
-        except gate.Unfit as unfit:
-            print(f"train.py: nothing written: {unfit}", file=sys.stderr)
-            return 1
-        return _compare(files, fresh, out) if arguments.check else _install(files, fresh, out)
+    return artifacts.run(__doc__, build)
 
 
 def build(out: Path) -> list[Path]:
@@ -68,7 +45,7 @@ def build(out: Path) -> list[Path]:
         rows = dataset.matrix(served, model.features)
         answers[model.name] = predict(rows)
         figures = gate.check_predictions(model.name, answers[model.name])
-        files += [path, *_write_verify_rows(model, rows, answers[model.name], trained)]
+        files += [path, *artifacts.write_verify_rows(model.name, rows, answers[model.name], trained)]
         described[model.name] = _describe(model, path, predict, data.hold_out, figures)
 
     sides = [p.argmax(axis=1) for p in answers.values()]
@@ -84,7 +61,7 @@ def build(out: Path) -> list[Path]:
         "models": described,
         "capture": {
             "file": events.name,
-            "sha256": _sha256(events),
+            "sha256": artifacts.sha256(events),
             "events": count,
             "features": list(served),
             "action_agreement": round(float(np.mean(sides[0] == sides[1])), 4),
@@ -97,41 +74,13 @@ def build(out: Path) -> list[Path]:
     return [f.relative_to(out) for f in files]
 
 
-def _compare(files: list[Path], fresh: Path, kept: Path) -> int:
-    different = [f for f in files if not (kept / f).is_file() or not filecmp.cmp(fresh / f, kept / f, shallow=False)]
-    for file in different:
-        print(f"train.py: {kept / file} is missing or differs", file=sys.stderr)
-    print(f"\n{len(files) - len(different)} of {len(files)} files are byte-identical")
-    return 2 if different else 0
-
-
-def _install(files: list[Path], fresh: Path, out: Path) -> int:
-    print()
-    for file in files:
-        (out / file).parent.mkdir(exist_ok=True)
-        os.replace(fresh / file, out / file)
-        print(f"{(out / file).stat().st_size:9}  {file}")
-    return 0
-
-
-def _write_verify_rows(model: Model, rows: np.ndarray, answers: np.ndarray, trained: Path) -> list[Path]:
-    """Evenly spaced capture rows and the library's probabilities for them, both f32."""
-    chosen = np.linspace(0, len(rows) - 1, VERIFY_ROWS).astype(np.int64)
-    paths = []
-    for kind, values in (("rows", rows), ("expected", answers)):
-        path = trained / f"{kind}_{model.name}.npy"
-        np.save(path, np.ascontiguousarray(values[chosen]), allow_pickle=False)
-        paths.append(path)
-    return paths
-
-
 def _describe(model: Model, path: Path, predict: Predict, hold_out: dataset.Rows, figures: gate.Figures) -> dict:
     probabilities = predict(hold_out.matrix(model.features)).astype(np.float64)
     hit = probabilities.argmax(axis=1) == hold_out.labels
     likelihood = probabilities[np.arange(len(hit)), hold_out.labels]
     return {
         "file": model.file,
-        "sha256": _sha256(path),
+        "sha256": artifacts.sha256(path),
         "library": model.library,
         "version": model.version,
         "features": list(model.features),
@@ -149,10 +98,6 @@ def _describe(model: Model, path: Path, predict: Predict, hold_out: dataset.Rows
 
 def _balance(labels: np.ndarray) -> dict[str, float]:
     return {c: round(float(np.mean(labels == i)), 4) for i, c in enumerate(CLASSES)}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _print(metadata: dict) -> None:
