@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-readonly jobs=(setup fmt clippy docs test nostd demo)
+readonly jobs=(setup fmt clippy docs test bits nostd demo)
 # A job that could not run on this machine ends with this code (EX_TEMPFAIL).
 readonly skipped=75
 # Targets without std, the preferred one first.
@@ -19,6 +19,7 @@ usage() {
   clippy   lints of all crates and of every feature of the kernel; a warning fails
   docs     documentation of all crates; a warning fails
   test     all tests of all crates
+  bits     pinned output bits once more: optimized, and with FMA and AVX2 switched on for the whole build
   nostd    builds the kernel, with and without its features, for a target without std
   demo     runs the demo and looks for the reports it must write
 
@@ -104,6 +105,14 @@ job_test() {
     # Tests of the binary run this one: built alone, its dependencies would be built once more.
     cargo build --locked --workspace
     QSC_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/debug/qsc") cargo test --locked --workspace --no-fail-fast
+}
+
+job_bits() {
+    local run=(cargo test --locked --profile ci --package qsc-kernel --package qsc-tests --lib --test nets_parity -- bits)
+    "${run[@]}"
+    grep -qw fma /proc/cpuinfo 2>/dev/null || skip "this machine has no FMA"
+    # A target directory of its own: other flags rebuild everything.
+    RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+fma,+avx2" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/fma" "${run[@]}"
 }
 
 job_nostd() {

@@ -8,6 +8,7 @@ pub mod capture;
 pub mod engine;
 pub mod fixtures;
 pub mod models;
+pub mod nets;
 pub mod property;
 pub mod qsc;
 pub mod redis;

@@ -315,6 +315,7 @@ fn votes(image: &Model<'_>, values: &[f32], got: Result<(Action, f32), Inactive>
             let at = values.iter().position(|&value| value == largest).unwrap();
             Ok((image.classes().nth(at).unwrap(), largest))
         }
+        DecisionRule::HorizonReturn { .. } => unreachable!("trees forecast nothing"),
     };
     prop_assert_eq!(got, expected);
     Ok(())

@@ -86,8 +86,8 @@ impl<'image> Step<'image> {
         let constants = Constants(data.constants.get(index(record.constants)..)?);
         let first = index(record.first);
         let epsilon = record.epsilon;
-        let named = rows > 0 && width > 0 && out > 0 && record.reserved == 0;
-        if !named || !(0.0..=1.0).contains(&epsilon) {
+        let sized = rows > 0 && width > 0 && out > 0;
+        if !sized || !(0.0..=1.0).contains(&epsilon) || !unused_fields_are_zero(record) {
             return None;
         }
         let area = rows.checked_mul(width)?;
@@ -192,6 +192,28 @@ impl<'image> Step<'image> {
             _ => Access::Map,
         }
     }
+}
+
+/// An image has one encoding: what an operation does not look at is 0, rows are 1 where there is one row only, and a target
+/// as wide as the source says so.
+fn unused_fields_are_zero(record: &StepRecord) -> bool {
+    // Mode, period, constants, first, epsilon; whether rows and out are looked at.
+    let (used, rows, out) = match record.op {
+        op::CONSTANTS => ([false, false, true, false, false], false, false),
+        op::GATHER => ([false, false, false, true, false], false, true),
+        op::STATISTICS => ([true, false, false, false, true], true, false),
+        op::LINEAR_I8 => ([true, true, true, true, false], true, true),
+        op::LINEAR_F32 => ([true, true, true, false, false], true, true),
+        op::LAYER_NORM => ([false, false, true, false, true], true, false),
+        op::ATTENTION | op::TOKEN_POOL => ([true, true, false, false, false], true, false),
+        op::MAX_POOL => ([true, false, false, false, false], true, true),
+        _ => ([false; 5], true, false),
+    };
+    let fields = [record.mode, record.period, record.constants, record.first, record.epsilon.to_bits()];
+    record.reserved == 0
+        && used.iter().zip(fields).all(|(used, field)| *used || field == 0)
+        && (rows || record.rows == 1)
+        && (out || record.out == record.width)
 }
 
 /// The rest of the constants from a step's first one.

@@ -99,9 +99,11 @@ impl Parts {
             rows: u32::try_from(step.rows)?,
             width: u32::try_from(step.width)?,
             out: u32::try_from(step.width)?,
-            constants: u32::try_from(self.constants.len())?,
             ..StepRecord::zeroed()
         };
+        if matches!(step.op, Op::Constants(_) | Op::Linear(_) | Op::LayerNorm { .. }) {
+            record.constants = u32::try_from(self.constants.len())?;
+        }
         match &step.op {
             Op::Constants(values) => {
                 record.op = op::CONSTANTS;

@@ -15,3 +15,84 @@ pub(crate) mod relu;
 pub(crate) mod softmax;
 pub(crate) mod token_pool;
 pub(crate) mod window;
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::vec;
+    use std::vec::Vec;
+
+    use sha2::{Digest as _, Sha256};
+
+    use super::attention::Attention;
+    use super::linear_f32::LinearF32;
+    use super::linear_i8::{LinearI8, Quantized};
+    use super::token_pool::TokenPool;
+    use super::window::{Statistics, normalize};
+
+    /// Values in [−4, 4) that no platform computes differently.
+    fn values(count: usize, seed: u32) -> Vec<f32> {
+        let hash =
+            |i: u32| (i ^ seed).wrapping_mul(0x9E37_79B1).rotate_left(13).wrapping_mul(0x85EB_CA6B) >> 8;
+        (0..count as u32).map(|i| (f64::from(hash(i)) / 2_097_152.0 - 4.0) as f32).collect()
+    }
+
+    /// One small encoder layer through every operation; its bits were recorded on x86-64 in a debug build.
+    ///
+    /// Release builds, builds with `+fma,+avx2` and other architectures must give the same.
+    #[test]
+    fn bits_do_not_depend_on_the_build() {
+        let (tokens, width, wide) = (20, 24, 32);
+        let mut x = values(tokens * width, 1);
+        let mut statistics = vec![0.0; 2 * width];
+        for (kind, shift) in [
+            (Statistics::MeanAbs, 0.5),
+            (Statistics::Std, 0.25),
+            (Statistics::StdUnderRoot, -0.125),
+            (Statistics::MinMax, -0.5),
+        ] {
+            kind.run(&x, width, 1e-5, tokens as f32, &mut statistics).unwrap();
+            normalize(&mut x, &statistics, width).unwrap();
+            x.iter_mut().for_each(|x| *x += shift);
+        }
+        let weights: Vec<[i8; 64]> = values(6 * 6 * 64, 2)
+            .chunks_exact(64)
+            .map(|block| core::array::from_fn(|i| (block[i] * 31.0) as i8))
+            .collect();
+        let (scale, sum, bias) = (vec![0.004; 96], values(96, 3), values(2 * 96, 4));
+        let mut qkv = vec![0.0; tokens * 3 * width];
+        let (mut quantized, mut ranges) = (vec![[0; 4]; 2 * tokens * 6], vec![[0.0; 2]; tokens]);
+        for (add, fine) in [(false, false), (true, true)] {
+            let quantized = Quantized { values: &mut quantized, tokens: &mut ranges };
+            let weights = &weights[..5 * 6];
+            let layer =
+                LinearI8 { weights, scale: &scale[..80], sum: &sum[..80], bias: &bias[..160], add, fine };
+            layer.run(&x, width, &mut qkv, 3 * width, quantized).unwrap();
+        }
+        let mut attended = vec![0.0; tokens * width];
+        let attention = Attention { width, heads: 3, tokens: 10 };
+        attention.run(&qkv, &mut attended, &mut vec![0.0; 10]).unwrap();
+        super::layer_norm::layer_norm(
+            &mut attended,
+            &values(width, 5),
+            &values(width, 6),
+            1e-5,
+            width as f32,
+        );
+        super::gelu::gelu(&mut attended);
+        let flat = values(wide * width, 7);
+        let layer = LinearF32 { weights: flat.as_chunks().0, bias: &bias[..wide], add: false };
+        let mut hidden = vec![0.0; tokens * wide];
+        layer.run(&attended, width, &mut hidden, wide).unwrap();
+        let mut pooled = vec![0.0; 2 * wide];
+        TokenPool::Mean.run(&hidden, wide, 10, 10.0, &mut pooled).unwrap();
+        super::softmax::softmax(&mut pooled[..wide]);
+        assert!(pooled.iter().chain(&hidden).all(|value| value.is_finite()));
+        let mut hash = Sha256::new();
+        for value in x.iter().chain(&qkv).chain(&attended).chain(&hidden).chain(&pooled) {
+            hash.update(value.to_bits().to_le_bytes());
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        assert_eq!(digest[..8], [0x91, 0x32, 0x5a, 0xa9, 0x56, 0xd9, 0xa3, 0x43], "{:02x?}", &digest[..8]);
+    }
+}
