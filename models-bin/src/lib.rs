@@ -30,7 +30,8 @@ pub static NHITS: &[u8] = aligned_bytes!("../images/nhits.qsm");
 pub static PATCHTST: &[u8] = aligned_bytes!("../images/patchtst.qsm");
 
 /// Name and image of every bundled model, in the order of [`MODELS_TOML`].
-pub static IMAGES: [(&str, &[u8]); 4] = [("xgb", XGB), ("lgbm", LGBM), ("nhits", NHITS), ("patchtst", PATCHTST)];
+pub static IMAGES: [(&str, &[u8]); 4] =
+    [("xgb", XGB), ("lgbm", LGBM), ("nhits", NHITS), ("patchtst", PATCHTST)];
 
 /// The demo's ensemble: names, weights, and images as `images/<name>.qsm`.
 pub static MODELS_TOML: &str = include_str!("../MODELS.toml");

@@ -10,7 +10,6 @@ use qsc_cli::compile::pack::{PackOptions, pack};
 use qsc_cli::image::ImageBytes;
 use qsc_cli::rows;
 use qsc_kernel::model::Body;
-use qsc_kernel::model::Body;
 use qsc_kernel::{Model, Scratch};
 use qsc_tests::fixtures::{self, ModelCase};
 
