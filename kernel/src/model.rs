@@ -334,9 +334,10 @@ fn text(strings: &str, at: StringRef) -> Option<&str> {
 
 fn decision_rule(record: &ModelRecord) -> Option<DecisionRule> {
     let (low, high) = (record.low, record.high);
+    let no_zone = low.to_bits() == 0 && high.to_bits() == 0;
     match record.decision {
-        decision::NONE => Some(DecisionRule::None),
-        decision::CLASSES => Some(DecisionRule::Classes),
+        decision::NONE if no_zone => Some(DecisionRule::None),
+        decision::CLASSES if no_zone => Some(DecisionRule::Classes),
         decision::DEAD_ZONE if 0.0 <= low && low <= high && high <= 1.0 => {
             Some(DecisionRule::DeadZone { low, high })
         }

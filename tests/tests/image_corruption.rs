@@ -307,6 +307,109 @@ fn broken_section_tables_are_refused() {
     assert_eq!(Model::check(bytes.as_bytes()).unwrap_err(), ImageError::SectionTable);
 }
 
+/// One contradiction at a time in an image whose table and digest hold; offsets are those of FORMAT.md.
+#[test]
+fn contradictions_are_refused_by_section() {
+    use SectionKind::{
+        Classes, FeatureNames, Features, GoldenOutputs, GoldenRaw, GoldenRows, Groups, Leaves,
+        Model as Record, PlainNodes, PlainTrees, Slots, Strings, Thresholds, Trees,
+    };
+    type Alteration = (&'static str, SectionKind, fn(&mut Anatomy));
+    fn float(anatomy: &mut Anatomy, kind: SectionKind, at: usize, value: f32) {
+        anatomy.set(kind, at, value.to_bits());
+    }
+    fn last(anatomy: &mut Anatomy, kind: SectionKind) -> usize {
+        anatomy.section(kind).len() - 4
+    }
+    let alterations: [Alteration; 46] = [
+        ("no feature", Features, |a| a.set(Record, 0, 0)),
+        ("a feature more", Features, |a| a.set(Record, 0, 3)),
+        ("two steps", Record, |a| a.set(Record, 4, 2)),
+        ("a margin more", Groups, |a| a.set(Record, 8, 2)),
+        ("an output more", Record, |a| a.set(Record, 12, 2)),
+        ("a golden row more", GoldenRows, |a| a.set(Record, 16, 17)),
+        ("257 golden rows", Record, |a| a.set(Record, 16, 257)),
+        ("little scratch", Record, |a| a.set(Record, 20, 128)),
+        ("much scratch", Record, |a| a.set(Record, 20, u32::MAX)),
+        ("unknown decision", Record, |a| a.set(Record, 24, 3)),
+        ("classes without classes", Classes, |a| {
+            [24, 28, 32].into_iter().zip([1, 0, 0]).for_each(|(at, value)| a.set(Record, at, value));
+        }),
+        ("dead zone upside down", Record, |a| float(a, Record, 28, 0.7)),
+        ("dead zone below 0", Record, |a| float(a, Record, 28, -0.1)),
+        ("dead zone above 1", Record, |a| float(a, Record, 32, 1.1)),
+        ("dead zone NaN", Record, |a| float(a, Record, 32, f32::NAN)),
+        ("reserved", Record, |a| a.set(Record, 36, 1)),
+        ("name beyond the texts", Strings, |a| a.set(Record, 52, 1000)),
+        ("name of 4 GiB", Strings, |a| a.set(Record, 48, u32::MAX)),
+        ("feature name beyond the texts", Strings, |a| a.set(FeatureNames, 0, 1000)),
+        ("texts that are no UTF-8", Strings, |a| a.section(Strings)[0] = 0xff),
+        ("a name missing", FeatureNames, |a| a.section(FeatureNames).truncate(8)),
+        ("a class for a dead zone", Classes, |a| a.section(Classes).push(0)),
+        ("a golden margin missing", GoldenRaw, |a| a.section(GoldenRaw).truncate(120)),
+        ("a golden output missing", GoldenOutputs, |a| a.section(GoldenOutputs).truncate(60)),
+        ("ranks of 9 bits", Trees, |a| a.set(Trees, 0, 9)),
+        ("unknown sum", Trees, |a| a.set(Trees, 4, 4)),
+        ("a unit beyond f64", Trees, |a| a.set(Trees, 8, 1100)),
+        ("the smallest scale there is", Trees, |a| a.set(Trees, 8, 0x8000_0000)),
+        ("unknown link", Trees, |a| a.set(Trees, 12, 7)),
+        ("link scale NaN", Trees, |a| a.set(Trees, 20, 0x7ff8_0000)),
+        ("link scale below 0", Trees, |a| a.set(Trees, 20, 0xbff0_0000)),
+        ("unknown comparison", Trees, |a| a.set(Trees, 24, 2)),
+        ("thresholds that fall", Features, |a| float(a, Thresholds, 4, -9.0)),
+        ("a threshold twice", Features, |a| float(a, Thresholds, 4, 0.5)),
+        ("a threshold NaN", Features, |a| float(a, Thresholds, 0, f32::NAN)),
+        ("a run that skips a threshold", Features, |a| a.set(Features, 0, 1)),
+        ("a slot of no feature", Slots, |a| a.set(Slots, 0, 2)),
+        ("unknown slot rule", Slots, |a| a.set(Slots, 4, 9)),
+        ("a set for a number", Slots, |a| a.set(Slots, 12, 1)),
+        ("trees of no group", Groups, |a| a.set(Groups, 12, 1)),
+        ("an empty tree", PlainTrees, |a| a.set(PlainTrees, 4, 0)),
+        ("a child that is its parent", PlainNodes, |a| a.set(PlainNodes, 4, 0)),
+        ("a child beyond the tree", PlainNodes, |a| a.set(PlainNodes, 4, 6)),
+        ("a node of no slot", PlainNodes, |a| a.set(PlainNodes, 0, 9)),
+        ("a leaf out of order", PlainNodes, |a| {
+            let at = last(a, PlainNodes);
+            a.set(PlainNodes, at, 0);
+        }),
+        ("a leaf of no node", Leaves, |a| a.section(Leaves).extend([0; 4])),
+    ];
+    let (_, image) = one_of_each().remove(0);
+    let refusal = |alter: fn(&mut Anatomy), image: &ImageBytes| {
+        let mut anatomy = Anatomy::of(image.as_bytes());
+        alter(&mut anatomy);
+        Model::check(anatomy.assemble().as_bytes()).map(|_| ())
+    };
+    assert_eq!(refusal(|_| (), &image), Ok(()));
+    for (what, section, alter) in alterations {
+        let expected = match section {
+            // Leaf numbers are counted along the nodes.
+            Leaves => ImageError::Invalid(PlainNodes),
+            section => ImageError::Invalid(section),
+        };
+        assert_eq!(refusal(alter, &image), Err(expected), "{what}");
+    }
+    let overflow: fn(&mut Anatomy) = |a| {
+        let at = last(a, Leaves);
+        a.set(Leaves, at, i32::MAX as u32);
+    };
+    assert_eq!(refusal(overflow, &image), Err(ImageError::Invalid(Leaves)), "a sum that overflows");
+    let (_, classes) = one_of_each().remove(1);
+    assert_eq!(
+        refusal(|a| a.section(Classes)[1] = 3, &classes),
+        Err(ImageError::Invalid(Classes)),
+        "class 3"
+    );
+    let zone: fn(&mut Anatomy) = |a| float(a, Record, 28, 0.4);
+    assert_eq!(refusal(zone, &classes), Err(ImageError::Invalid(Record)), "a dead zone beside classes");
+    let set: fn(&mut Anatomy) = |a| {
+        let rules = |a: &mut Anatomy, at: usize| a.section(Slots)[at + 4];
+        let at = (0..).step_by(16).find(|&at| rules(a, at) == 8).unwrap();
+        a.set(Slots, at + 8, 1);
+    };
+    assert_eq!(refusal(set, &classes), Err(ImageError::Invalid(Slots)), "a set beyond the categories");
+}
+
 #[test]
 fn altered_golden_bits_do_not_hold() {
     for (name, image) in one_of_each() {

@@ -77,6 +77,9 @@ fn default_images_are_within_their_bound_and_the_tolerance() {
         worst.0, worst.1
     );
     assert!(rows >= 10_000, "only {rows} rows");
+    for encoding in ["u8 i32", "u8 i64", "u16 i32"] {
+        assert!(encodings.contains(encoding), "no trained model is packed as {encoding}: {encodings:?}");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use qsc_kernel::{Action, Backend, Inactive, Model, PredictError, Scratch, Scratc
 use qsc_tests::property;
 use qsc_tests::tree_cases::{Case, cases};
 
-const CASES: u32 = 2000;
+const CASES: u32 = 5000;
 const ROWS: usize = 24;
 
 type Verdict = Result<(), TestCaseError>;

@@ -81,7 +81,7 @@ fn read_model(document: &Value<'_>, iterations: Option<Iterations>) -> Result<Tr
     let version = Version { major, minor };
     ensure!(
         (OLDEST..=NEWEST).contains(&version),
-        "the file was written by XGBoost {version}, and only {OLDEST} to {NEWEST} are known; load it there and save it again"
+        "the file was written by XGBoost {version}, and only {OLDEST} to {NEWEST} are known; save the model with one of those"
     );
     let keys = AllowedKeys { version };
     keys.check(&top, &["learner", "version"])?;
