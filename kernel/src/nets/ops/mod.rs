@@ -71,7 +71,7 @@ mod tests {
         }
         let mut attended = vec![0.0; tokens * width];
         let attention = Attention { width, heads: 3, tokens: 10 };
-        attention.run(&qkv, &mut attended, &mut vec![0.0; 10]).unwrap();
+        attention.run(&qkv, &mut attended, &mut [0.0; 10]).unwrap();
         super::layer_norm::layer_norm(
             &mut attended,
             &values(width, 5),
