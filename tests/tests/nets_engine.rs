@@ -111,3 +111,21 @@ fn a_frozen_net_is_degenerate_after_its_window_and_its_weight_goes_to_the_others
     assert!(reasons[waiting..waiting + 99].iter().all(|reason| reason == "active"), "{reasons:?}");
     assert!(reasons[waiting + 99..].iter().all(|reason| reason == "degenerate_output"), "{reasons:?}");
 }
+
+#[test]
+fn the_log_says_how_a_patchtst_cuts_its_window() {
+    for (name, expected) in [
+        ("patchtst", "Patch config: 4 patches x 8 timesteps"),
+        ("patchtst-eight-patches", "Patch config: 8 patches x 16 timesteps"),
+        ("hf-eight-channels", "Patch config: 8 patches x 16 timesteps"),
+        ("simple-nhits", ""),
+    ] {
+        let case = nets::cases().into_iter().find(|case| case.name == name).unwrap();
+        let image = case.image();
+        let models = "[[model]]\nname = 'net'\nimage = 'net.qsm'\n";
+        let ensemble = Ensemble::new(&[("net.qsm", image.as_bytes())], models);
+        let (_, log) = ensemble.candidates();
+        assert!(log.contains(expected) && log.contains("[NET-INIT] Window: "), "{name}: {log}");
+        assert_eq!(log.contains("Patch config"), !expected.is_empty(), "{name}: {log}");
+    }
+}
