@@ -79,7 +79,7 @@ pub fn image(model: &NetModel) -> anyhow::Result<ImageBytes> {
         source_file: "model.safetensors".to_owned(),
         source_sha256: [0; 32],
     };
-    pack(model, &options, None)
+    pack(model, &options)
 }
 
 /// Every network case, by name.

@@ -1,7 +1,7 @@
 //! Images: read into memory the host owns, checked, golden vectors held on this machine.
 
 use anyhow::{Context as _, ensure};
-use qsc_kernel::model::DecisionRule;
+use qsc_kernel::model::{Body, DecisionRule};
 use qsc_kernel::{Model, Scratch};
 
 use super::Candidate;
@@ -60,6 +60,9 @@ impl Images {
                     if model.seq_len() > 1 {
                         log(format!("{tag} Window: {} steps of every symbol", model.seq_len()));
                     }
+                    if let Some((patches, steps)) = patches(&model) {
+                        log(format!("{tag} Patch config: {patches} patches x {steps} timesteps"));
+                    }
                     Candidate {
                         config: entry.clone(),
                         feature_names: model.feature_names().map(str::to_owned).collect(),
@@ -81,6 +84,20 @@ impl Images {
         }
         Ok(candidates)
     }
+}
+
+/// How a PatchTST cuts its window: patches, and steps of a patch, from the shape of its embedding.
+fn patches(model: &Model<'_>) -> Option<(usize, usize)> {
+    let Body::Net(net) = model.body() else { return None };
+    let channels = model.n_features();
+    let named = |name: &str| net.layers().find(|layer| layer.name == name);
+    if let Some(shared) = named("patch_embedding") {
+        return Some((shared.rows, shared.width / channels));
+    }
+    let alone = named("embedder.input_embedding")?;
+    // A class token is one more row of every channel.
+    let patches = (alone.rows / channels).checked_sub(usize::from(named("cls_token").is_some()))?;
+    Some((patches, alone.width))
 }
 
 /// A model that passed its check and gives its golden bits on this machine.

@@ -1,7 +1,7 @@
 //! Networks: a checked list of steps, each one operation on regions of a caller-owned arena of f32 values.
 //!
 //! One list for all architectures: shapes and regions are proven once for every net there can be, the compiler is free to
-//! fold and reorder, and a backend only has to make the few [`ops`] fast.
+//! fold and reorder, and a backend only has to make the few operations of `ops` fast.
 //!
 //! | file | does |
 //! | --- | --- |

@@ -181,8 +181,7 @@ fn compile_net(args: &CompileArgs, source: &[u8], progress: &ProgressBar) -> any
         source_sha256: Sha256::digest(source).into(),
     };
     progress.set_message(format!("quantizing {} layers and measuring the error", model.steps.len()));
-    nets::pack::pack(&model, &options, None)
-        .with_context(|| format!("cannot compile {}", args.input.display()))
+    nets::pack::pack(&model, &options).with_context(|| format!("cannot compile {}", args.input.display()))
 }
 
 fn actions(classes: &[Class]) -> Vec<Action> {

@@ -166,7 +166,7 @@ fn text(model: &Model<'_>, sha256: &str) -> String {
     };
     format!(
         "{name}: {summary}, {features} features, {outputs} outputs\n\
-         \x20 source    {file} ({library} {version}, {objective})\n\
+         \x20 source    {file} ({library}, {objective})\n\
          \x20           sha256 {source_sha}\n\
          \x20 image     format {major}.{minor}, {bytes} bytes, scratch {scratch} bytes\n\
          \x20           sha256 {sha}\n\
@@ -178,8 +178,7 @@ fn text(model: &Model<'_>, sha256: &str) -> String {
         features = model.n_features(),
         outputs = model.n_outputs(),
         file = model.source_file(),
-        library = model.library(),
-        version = model.library_version(),
+        library = format!("{} {}", model.library(), model.library_version()).trim_end(),
         objective = model.objective(),
         source_sha = hex::encode(model.source_sha256()),
         bytes = model.image_bytes(),

@@ -23,7 +23,7 @@ pub(super) struct Vectors {
 }
 
 /// The kernel's own answers on the first rows.
-pub(super) fn record(image: &Model<'_>, rows: &[&[f32]]) -> anyhow::Result<Vectors> {
+pub(super) fn record(image: &Model<'_>, rows: &[Vec<f32>]) -> anyhow::Result<Vectors> {
     let mut vectors = Vectors::default();
     let mut scratch = vec![0; image.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
     for row in rows.iter().take(STORED) {
@@ -48,7 +48,7 @@ pub(super) struct Measured {
 }
 
 /// Predicts `rows` with the image and in f64.
-pub(super) fn measure(model: &NetModel, image: &Model<'_>, rows: &[&[f32]]) -> anyhow::Result<Measured> {
+pub(super) fn measure(model: &NetModel, image: &Model<'_>, rows: &[Vec<f32>]) -> anyhow::Result<Measured> {
     let mut measured = Measured::default();
     let mut scratch = vec![0; image.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
     for row in rows {

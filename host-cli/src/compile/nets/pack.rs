@@ -28,20 +28,12 @@ pub struct NetPackOptions {
     pub source_sha256: [u8; 32],
 }
 
-/// Packs a network into an image and measures what 8 bits cost it on `rows`, `[n, seq_len · n_features]`; without rows,
-/// on synthetic ones.
+/// Packs a network into an image and measures what 8 bits cost it.
 ///
 /// # Errors
 /// A network beyond the format's limits, or an image that is too far from the trained network to be trusted.
-pub fn pack(
-    model: &NetModel,
-    options: &NetPackOptions,
-    rows: Option<&[&[f32]]>,
-) -> anyhow::Result<ImageBytes> {
-    let synthetic = measure::rows(model);
-    let synthetic: Vec<&[f32]> = synthetic.iter().map(Vec::as_slice).collect();
-    let rows = rows.unwrap_or(&synthetic);
-    ensure!(!rows.is_empty(), "there are no rows to measure the error on");
+pub fn pack(model: &NetModel, options: &NetPackOptions) -> anyhow::Result<ImageBytes> {
+    let rows = measure::rows(model);
     let mut parts = Parts::default();
     for step in &model.steps {
         parts.push(step).with_context(|| format!("layer {:?}", step.name))?;
@@ -59,10 +51,10 @@ pub fn pack(
     };
     let draft = parts.write(model, options, &net, &Vectors::default())?;
     let draft = check(&draft)?;
-    let measured = measure::measure(model, &draft, rows)?;
+    let measured = measure::measure(model, &draft, &rows)?;
     measured.check()?;
     measured.record(&mut net);
-    let vectors = measure::record(&draft, rows)?;
+    let vectors = measure::record(&draft, &rows)?;
     let finished = parts.write(model, options, &net, &vectors)?;
     let image = check(&finished)?;
     let mut scratch = vec![0; image.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
