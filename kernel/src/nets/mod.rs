@@ -138,7 +138,8 @@ impl<'image> Net<'image> {
         let (tokens, scratch) = scratch.take::<[f32; 2]>(sizes.tokens)?;
         let (scores, _) = scratch.take::<f32>(sizes.scores)?;
         let mut memory = Memory { arena, quantized, tokens, scores };
-        memory.arena.get_mut(..row.len()).ok_or(PredictError::Corrupt)?.copy_from_slice(row);
+        copy(row, memory.arena.get_mut(..row.len()).ok_or(PredictError::Corrupt)?)
+            .ok_or(PredictError::Corrupt)?;
         for record in self.steps {
             let step = Step::parse(record, &self.data).ok_or(PredictError::Corrupt)?;
             step.run(&mut memory).ok_or(PredictError::Corrupt)?;
@@ -151,6 +152,17 @@ impl<'image> Net<'image> {
         self.link.apply(raw, values);
         Ok(Output { raw, values })
     }
+}
+
+/// Copies values between slices of one length; other lengths are `None`, where `copy_from_slice` would panic.
+fn copy(source: &[f32], target: &mut [f32]) -> Option<()> {
+    if source.len() != target.len() {
+        return None;
+    }
+    for (target, &value) in target.iter_mut().zip(source) {
+        *target = value;
+    }
+    Some(())
 }
 
 /// Working memory of one prediction.
@@ -167,11 +179,11 @@ impl Step<'_> {
         let Self { op, source, target, width, out, .. } = *self;
         let (arena, scores) = (&mut *memory.arena, &mut *memory.scores);
         match op {
-            Op::Constants(values) => target.of_mut(arena)?.copy_from_slice(values),
+            Op::Constants(values) => copy(values, target.of_mut(arena)?)?,
             Op::LayerNorm { gain, bias, epsilon, count } => {
                 if source != target {
                     let (source, target) = disjoint(arena, source, target)?;
-                    target.copy_from_slice(source);
+                    copy(source, target)?;
                 }
                 layer_norm(target.of_mut(arena)?, gain, bias, epsilon, count);
             }

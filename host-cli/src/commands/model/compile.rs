@@ -28,9 +28,11 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Arguments of `qsc model compile`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  qsc model compile xgb.json --output xgb.qsm --name xgb --classes HOLD,BUY,SELL\n  qsc model compile model.safetensors --config config.json --output patchtst.qsm --name patchtst"
-)]
+#[command(after_help = "\
+A network takes its config.json beside the weights: --config config.json.
+
+Example:
+  qsc model compile xgb.json --output xgb.qsm --name xgb --classes HOLD,BUY,SELL")]
 pub struct CompileArgs {
     /// XGBoost .json or .ubj, LightGBM .txt, or .safetensors of a network
     input: PathBuf,

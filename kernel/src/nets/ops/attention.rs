@@ -1,6 +1,7 @@
 //! Multi-head self-attention among the tokens of each sequence.
 
 use super::reduce::{LANES, columns, reduce};
+use super::size;
 use super::softmax::softmax;
 
 /// The shape of an attention step: heads divide the width, sequences divide the rows.
@@ -21,13 +22,13 @@ impl Attention {
     /// summed by [`reduce`]; the weights are the softmax of a query's scores. `scores [tokens]` is working memory.
     pub(crate) fn run(self, source: &[f32], target: &mut [f32], scores: &mut [f32]) -> Option<()> {
         let Self { width, heads, tokens } = self;
-        let head_width = width.checked_div(heads)?;
-        let row_width = width.checked_mul(3)?;
+        let head_width = size(width.checked_div(heads)?);
+        let row_width = size(width.checked_mul(3)?);
         let scores = scores.get_mut(..tokens)?;
-        let sequences = source.chunks_exact(row_width.checked_mul(tokens)?);
-        for (source, target) in sequences.zip(target.chunks_exact_mut(width.checked_mul(tokens)?)) {
+        let sequences = source.chunks_exact(size(row_width.checked_mul(tokens)?));
+        for (source, target) in sequences.zip(target.chunks_exact_mut(size(width.checked_mul(tokens)?))) {
             let rows = || source.chunks_exact(row_width);
-            for (query, target) in rows().zip(target.chunks_exact_mut(width)) {
+            for (query, target) in rows().zip(target.chunks_exact_mut(size(width))) {
                 for (head, target) in target.chunks_exact_mut(head_width).enumerate() {
                     let first = head.checked_mul(head_width)?;
                     let key = width.checked_add(first)?;

@@ -1,6 +1,7 @@
 //! The f32 linear layer, for small layers that must stay wider than 8 bits: embeddings and heads.
 
 use super::reduce::{LANES, columns, reduce};
+use super::size;
 
 /// A checked layer with `out` outputs, padded to a multiple of 16 where it says `[out]`.
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +19,11 @@ impl LinearF32<'_> {
     /// the bias added.
     pub(crate) fn run(&self, source: &[f32], width: usize, target: &mut [f32], out: usize) -> Option<()> {
         let padded = out.checked_next_multiple_of(LANES)?;
-        for (at, weights) in self.weights.chunks_exact(width).enumerate() {
+        for (at, weights) in self.weights.chunks_exact(size(width)).enumerate() {
             let first = at.checked_mul(LANES)?;
-            let bias_rows = self.bias.chunks_exact(padded).cycle();
-            for ((x, y), bias) in source.chunks_exact(width).zip(target.chunks_exact_mut(out)).zip(bias_rows)
+            let bias_rows = self.bias.chunks_exact(size(padded)).cycle();
+            for ((x, y), bias) in
+                source.chunks_exact(size(width)).zip(target.chunks_exact_mut(size(out))).zip(bias_rows)
             {
                 let dots = reduce(x.iter().zip(weights).map(|(x, weights)| weights.map(|w| w * x)));
                 let bias = columns(bias.get(first..)?);

@@ -2,6 +2,7 @@
 
 use super::quantize::{HIGH, Token, quantize, quantize_fine};
 use super::reduce::LANES;
+use super::size;
 use crate::num::nearest_single;
 
 /// Weights of 16 outputs for 4 inputs, `[16][4] s8`: one cache line, one `vpdpbusd` or four `sdot`.
@@ -58,8 +59,10 @@ impl LinearI8<'_> {
         let groups = width.div_ceil(4);
         let row_groups = groups.checked_mul(self.digits())?;
         let Quantized { values, tokens } = quantized;
-        let rows = source.chunks_exact(width);
-        for ((row, values), token) in rows.zip(values.chunks_exact_mut(row_groups)).zip(tokens.iter_mut()) {
+        let rows = source.chunks_exact(size(width));
+        for ((row, values), token) in
+            rows.zip(values.chunks_exact_mut(size(row_groups))).zip(tokens.iter_mut())
+        {
             let (first, second) = values.split_at_mut_checked(groups)?;
             let first = digits(first, width)?;
             let Token { scale, middle } = if self.fine {
@@ -69,12 +72,13 @@ impl LinearI8<'_> {
             };
             *token = [scale, middle];
         }
-        let bias_rows = || self.bias.chunks_exact(self.scale.len()).cycle();
+        let bias_rows = || self.bias.chunks_exact(size(self.scale.len())).cycle();
         let outputs = self.scale.chunks_exact(LANES).zip(self.sum.chunks_exact(LANES)).enumerate();
         // Outputs outermost: one pass over the weights, each block reused by every row from the nearest cache.
-        for (weights, (at, (scale, sum))) in self.weights.chunks_exact(groups).zip(outputs) {
+        for (weights, (at, (scale, sum))) in self.weights.chunks_exact(size(groups)).zip(outputs) {
             let first = at.checked_mul(LANES)?;
-            let rows = target.chunks_exact_mut(out).zip(values.chunks_exact(row_groups)).zip(&*tokens);
+            let rows =
+                target.chunks_exact_mut(size(out)).zip(values.chunks_exact(size(row_groups))).zip(&*tokens);
             for (((row, values), &[token_scale, middle]), bias) in rows.zip(bias_rows()) {
                 let dots = self.dots(weights, values.split_at_checked(groups)?);
                 let target = row.get_mut(first..)?;

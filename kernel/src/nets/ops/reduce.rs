@@ -40,8 +40,8 @@ pub(crate) fn reduce<T: Term>(mut terms: impl Iterator<Item = T>) -> T {
         }
     }
     for half in [8, 4, 2, 1] {
-        let (low, high) = lanes.split_at_mut(half);
-        for (low, high) in low.iter_mut().zip(high) {
+        let before = lanes;
+        for (low, high) in lanes.iter_mut().zip(before.iter().skip(half)).take(half) {
             *low = low.plus(*high);
         }
     }

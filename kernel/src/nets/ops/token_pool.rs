@@ -2,6 +2,7 @@
 
 use super::max_pool::maximum;
 use super::reduce::{LANES, columns, reduce};
+use super::size;
 
 /// What is kept of the tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +23,13 @@ impl TokenPool {
         count: f32,
         target: &mut [f32],
     ) -> Option<()> {
-        let sequences = source.chunks_exact(tokens.checked_mul(width)?);
-        for (source, target) in sequences.zip(target.chunks_exact_mut(width)) {
+        let sequences = source.chunks_exact(size(tokens.checked_mul(width)?));
+        for (source, target) in sequences.zip(target.chunks_exact_mut(size(width))) {
             for (at, target) in target.chunks_mut(LANES).enumerate() {
                 let first = at.checked_mul(LANES)?;
-                let rows =
-                    || source.chunks_exact(width).map(|row| columns(row.get(first..).unwrap_or_default()));
+                let rows = || {
+                    source.chunks_exact(size(width)).map(|row| columns(row.get(first..).unwrap_or_default()))
+                };
                 let pooled = match self {
                     Self::Mean => reduce(rows()).map(|sum| sum / count),
                     Self::Max => rows().fold([f32::NEG_INFINITY; LANES], |mut max, row| {

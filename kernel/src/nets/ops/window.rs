@@ -1,6 +1,7 @@
 //! Scaling of the input window by its own statistics, column by column, and its undoing.
 
 use super::reduce::{LANES, columns, reduce};
+use super::size;
 use crate::simd::sqrt;
 
 /// Which shift and divisor a column gets.
@@ -31,7 +32,8 @@ impl Statistics {
         let (shifts, divisors) = target.split_at_mut_checked(width)?;
         for (at, (shifts, divisors)) in shifts.chunks_mut(LANES).zip(divisors.chunks_mut(LANES)).enumerate() {
             let first = at.checked_mul(LANES)?;
-            let rows = || source.chunks_exact(width).map(|row| columns(row.get(first..).unwrap_or_default()));
+            let rows =
+                || source.chunks_exact(size(width)).map(|row| columns(row.get(first..).unwrap_or_default()));
             let (shift, divisor) = self.block(rows, epsilon, count);
             for ((to, shift), (divisor_to, divisor)) in
                 shifts.iter_mut().zip(shift).zip(divisors.iter_mut().zip(divisor))
@@ -90,7 +92,7 @@ fn pick(a: [f32; LANES], b: [f32; LANES], take: impl Fn(f32, f32) -> bool) -> [f
 /// `rows [n, width]` in place: (x − shift) / divisor, with both from `statistics [2, width]`.
 pub(crate) fn normalize(rows: &mut [f32], statistics: &[f32], width: usize) -> Option<()> {
     let (shifts, divisors) = statistics.split_at_checked(width)?;
-    for row in rows.chunks_exact_mut(width) {
+    for row in rows.chunks_exact_mut(size(width)) {
         for ((x, shift), divisor) in row.iter_mut().zip(shifts).zip(divisors) {
             *x = (*x - shift) / divisor;
         }
@@ -101,7 +103,7 @@ pub(crate) fn normalize(rows: &mut [f32], statistics: &[f32], width: usize) -> O
 /// `rows [n, width]` in place: x · divisor + shift, with both from `statistics [2, width]`.
 pub(crate) fn denormalize(rows: &mut [f32], statistics: &[f32], width: usize) -> Option<()> {
     let (shifts, divisors) = statistics.split_at_checked(width)?;
-    for row in rows.chunks_exact_mut(width) {
+    for row in rows.chunks_exact_mut(size(width)) {
         for ((x, shift), divisor) in row.iter_mut().zip(shifts).zip(divisors) {
             *x = *x * divisor + shift;
         }
