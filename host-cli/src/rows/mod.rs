@@ -146,14 +146,14 @@ impl Rows {
                 Ok(Self { shape: RowShape::sequence(steps, 1), ..self })
             }
             (given, wanted) => {
-                let text = |steps: Option<usize>| {
-                    steps.map_or("no time steps".to_owned(), |n| format!("{n} time steps"))
+                let text = |steps: Option<usize>, features: usize| match steps {
+                    Some(steps) => format!("{steps} time steps of {features} features"),
+                    None => format!("{features} features and no time steps"),
                 };
                 bail!(
-                    "the rows have {} and {} features where the model wants {} of {n_features}",
-                    text(given),
-                    self.shape.n_features,
-                    text(wanted)
+                    "the rows have {} where the model wants {}",
+                    text(given, self.shape.n_features),
+                    text(wanted, n_features)
                 )
             }
         }
