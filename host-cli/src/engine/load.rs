@@ -30,12 +30,20 @@ impl Images {
     /// Checks every image and runs its golden vectors; logs what was loaded, and why what was not.
     ///
     /// # Errors
-    /// A model that loads but cannot vote: its outputs are no probabilities of known classes.
+    /// A model that loads but cannot vote: its outputs are no probabilities of known classes; another number of images
+    /// than models.
     pub fn load<'images>(
         &'images self,
         config: &ModelsConfig,
         log: &mut dyn FnMut(String),
     ) -> anyhow::Result<Vec<Candidate<PanicGuard<Model<'images>>>>> {
+        // A model without an image must not vanish from the ensemble unsaid.
+        ensure!(
+            self.0.len() == config.models.len(),
+            "{} images were given for the {} models of MODELS.toml; give one for each",
+            self.0.len(),
+            config.models.len()
+        );
         log(identity::log_line());
         let mut candidates = Vec::new();
         for (entry, image) in config.models.iter().zip(&self.0) {
