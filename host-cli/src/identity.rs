@@ -45,7 +45,7 @@ pub fn log_line() -> String {
 
 /// Names of the kernel's backends this machine can run.
 pub fn backends() -> impl Iterator<Item = &'static str> {
-    Backend::available().iter().map(|backend| backend.name())
+    Backend::available().map(Backend::name)
 }
 
 #[cfg(test)]

@@ -130,8 +130,8 @@ impl<'image> Model<'image> {
             return Err(PredictError::RowLength { expected, actual: row.len() });
         }
         with_default_float_environment(|| match &self.body {
-            Body::Trees(trees) => trees.predict(row, scratch),
-            Body::Net(net) => net.predict(row, scratch),
+            Body::Trees(trees) => trees.predict(row, scratch, self.backend),
+            Body::Net(net) => net.predict(row, scratch, self.backend),
         })
     }
 

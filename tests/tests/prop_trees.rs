@@ -37,7 +37,7 @@ fn packed_models_predict_what_the_interpreter_says() {
                 Model::check(image.as_bytes()).map_err(|error| TestCaseError::fail(error.to_string()))?;
             describes_itself(&case.model, &options, &image, &model)?;
             for backend in Backend::available() {
-                predicts(&case, exact, &model.clone().with_backend(*backend))?;
+                predicts(&case, exact, &model.clone().with_backend(backend))?;
             }
             let mut seen = seen.borrow_mut();
             for trait_of_model in traits(&case.model, &model) {

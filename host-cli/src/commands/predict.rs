@@ -88,11 +88,10 @@ fn backend(name: &str) -> anyhow::Result<Backend> {
     if name == "auto" {
         return Ok(Backend::detect());
     }
-    let available = Backend::available();
-    if let Some(backend) = available.iter().find(|backend| backend.name() == name) {
-        return Ok(*backend);
+    if let Some(backend) = Backend::available().find(|backend| backend.name() == name) {
+        return Ok(backend);
     }
-    let names: Vec<&str> = available.iter().map(|backend| backend.name()).collect();
+    let names: Vec<&str> = Backend::available().map(Backend::name).collect();
     bail!("this machine cannot run backend {name:?}; it has auto, {}", names.join(", "))
 }
 

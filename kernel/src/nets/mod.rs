@@ -19,6 +19,7 @@ use crate::link::Link;
 use crate::model::Output;
 use crate::num::index;
 use crate::scratch::Scratch;
+use crate::simd::Backend;
 use ops::gather::gather;
 use ops::gelu::gelu;
 use ops::layer_norm::layer_norm;
@@ -126,7 +127,12 @@ impl<'image> Net<'image> {
     }
 
     /// Predicts one row `[seq_len, n_features] f32` of finite values.
-    pub(crate) fn predict<'s>(&self, row: &[f32], scratch: Scratch<'s>) -> Result<Output<'s>, PredictError> {
+    pub(crate) fn predict<'s>(
+        &self,
+        row: &[f32],
+        scratch: Scratch<'s>,
+        _backend: Backend,
+    ) -> Result<Output<'s>, PredictError> {
         if !row.iter().all(|value| value.is_finite()) {
             return Err(PredictError::NonFiniteInput);
         }

@@ -1,11 +1,21 @@
 //! Backends: which instructions a prediction uses. All of them give the same bits; the scalar one is the
 //! specification.
+//!
+//! A backend is chosen once, when a model is loaded, and matched once per prediction. Its token is the proof that this
+//! machine has the instructions: only `detect` can make one.
 
+mod detect;
 mod float_environment;
 mod sqrt;
 
 pub(crate) use float_environment::with_default_float_environment;
 pub(crate) use sqrt::sqrt;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use detect::{Avx2, Avx512};
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) use detect::Neon;
 
 /// Proof that this machine can run a backend: only this module can make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,25 +23,40 @@ pub struct Backend {
     tier: Tier,
 }
 
+/// What a backend runs on; the tokens of SIMD tiers cannot be made without asking the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tier {
+pub(crate) enum Tier {
+    /// Plain code, the specification.
     Scalar,
+    /// Portable SIMD of the `wide` crate: the instructions the whole build was compiled for.
+    Wide,
+    /// AVX2 with BMI1, BMI2, LZCNT and POPCNT (x86-64-v3 without its FMA, which nothing here may use).
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    /// AVX-512 F, BW, VL, DQ, CD, VBMI and VNNI: Ice Lake, Zen 4 and later.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    /// NEON, part of every AArch64.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
 }
 
 impl Backend {
     /// The specification: runs everywhere.
     pub const SCALAR: Self = Self { tier: Tier::Scalar };
+    /// Portable SIMD: runs everywhere, with what the build was compiled for.
+    pub const WIDE: Self = Self { tier: Tier::Wide };
 
     /// The fastest backend of this machine.
     #[must_use]
-    pub const fn detect() -> Self {
-        Self::SCALAR
+    pub fn detect() -> Self {
+        Self::available().last().unwrap_or(Self::SCALAR)
     }
 
     /// The backends of this machine, slowest first.
-    #[must_use]
-    pub const fn available() -> &'static [Self] {
-        &[Self::SCALAR]
+    pub fn available() -> impl Iterator<Item = Self> {
+        let native = detect::native().into_iter().flatten();
+        [Tier::Scalar, Tier::Wide].into_iter().chain(native).map(|tier| Self { tier })
     }
 
     /// The name `--backend` takes.
@@ -39,6 +64,19 @@ impl Backend {
     pub const fn name(self) -> &'static str {
         match self.tier {
             Tier::Scalar => "scalar",
+            Tier::Wide => "wide",
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Tier::Neon(_) => "neon",
         }
+    }
+
+    /// What a prediction is to run on.
+    #[allow(dead_code, reason = "trees and networks ask from the next step on")]
+    pub(crate) const fn tier(self) -> Tier {
+        self.tier
     }
 }

@@ -13,6 +13,7 @@ use crate::link::Link;
 use crate::model::Output;
 use crate::num::{float, single};
 use crate::scratch::Scratch;
+use crate::simd::Backend;
 
 pub(crate) use quantize::Rank;
 
@@ -104,7 +105,12 @@ impl Trees<'_> {
     }
 
     /// Predicts one row `[n_features] f32`; NaN is a missing value, infinities are ordinary values.
-    pub(crate) fn predict<'s>(&self, row: &[f32], scratch: Scratch<'s>) -> Result<Output<'s>, PredictError> {
+    pub(crate) fn predict<'s>(
+        &self,
+        row: &[f32],
+        scratch: Scratch<'s>,
+        _backend: Backend,
+    ) -> Result<Output<'s>, PredictError> {
         let (raw, scratch) = scratch.take::<f64>(self.groups.len())?;
         let (values, scratch) = scratch.take::<f32>(self.groups.len())?;
         match self.rank {
