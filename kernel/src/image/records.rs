@@ -138,8 +138,8 @@ pub struct TreesRecord {
     pub link_scale: f64,
     /// Comparison rule of thresholds, see [`compare`].
     pub compare: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// How trees are stored: 0 plain nodes; 3 to 9 blocks of trees with that many levels; 32 or 64 masks of that many leaves.
+    pub layout: u32,
 }
 
 /// Values of [`TreesRecord::sum`].
@@ -263,6 +263,69 @@ pub struct NodeRecord {
 /// [`NodeRecord::slot`] of a leaf.
 pub const LEAF: u16 = u16::MAX;
 
+/// Three levels of a tree: node i's children are 2i and 2i + 1, node 1 is the root.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct BlockRecord {
+    /// Slot of each node; 0 where there is none.
+    pub slots: [u8; 8],
+    /// A slot rank above this goes right; [`NO_NODE`] where there is no node, and always at 0.
+    pub ranks: [u8; 8],
+}
+
+/// The first blocks of eight trees, side by side.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct TopBlocksRecord {
+    /// [`BlockRecord::slots`] of each tree.
+    pub slots: [[u8; 8]; 8],
+    /// [`BlockRecord::ranks`] of each tree.
+    pub ranks: [[u8; 8]; 8],
+}
+
+/// The last three levels of a tree and the leaves below: one cache line.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct LeafBlockRecord {
+    /// The nodes.
+    pub nodes: BlockRecord,
+    /// Bits of the leaves, i32 or f32, left to right.
+    pub leaves: [u32; 8],
+    /// Zero.
+    pub reserved: [u8; 16],
+}
+
+/// A tree of up to 32 leaves: its nodes in post-order, each with the leaves it excludes.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct MaskTree32Record {
+    /// Slot of each node; 0 where there is none.
+    pub slots: [u8; 32],
+    /// A slot rank above this goes right; [`NO_NODE`] where there is no node.
+    pub ranks: [u8; 32],
+    /// Leaves of the left subtree, leaf i as bit i; 0 where there is no node.
+    pub masks: [u32; 32],
+}
+
+/// A tree of up to 64 leaves, otherwise as [`MaskTree32Record`].
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct MaskTree64Record {
+    /// Slot of each node; 0 where there is none.
+    pub slots: [u8; 64],
+    /// A slot rank above this goes right; [`NO_NODE`] where there is no node.
+    pub ranks: [u8; 64],
+    /// Leaves of the left subtree, leaf i as bit i; 0 where there is no node.
+    pub masks: [u64; 64],
+}
+
+/// The rank of a place without a node: no 8-bit rank is above it, so every row goes left.
+pub const NO_NODE: u8 = u8::MAX;
+/// Trees of a group in blocks are filled up to a multiple of this with trees that add nothing …
+pub const BLOCK_TREES: u32 = 8;
+/// … and trees with masks up to a multiple of this.
+pub const MASK_TREES: u32 = 4;
+
 /// What a network says of itself.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -371,4 +434,8 @@ const _: () = {
     assert!(size_of::<ModelRecord>() == 120);
     assert!(size_of::<TreesRecord>() == 32);
     assert!(size_of::<NodeRecord>() == 8);
+    assert!(size_of::<TopBlocksRecord>() == 128);
+    assert!(size_of::<LeafBlockRecord>() == 64);
+    assert!(size_of::<MaskTree32Record>() == 192);
+    assert!(size_of::<MaskTree64Record>() == 640);
 };

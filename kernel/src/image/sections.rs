@@ -43,8 +43,16 @@ pub enum SectionKind {
     PlainTrees = 22,
     /// `NodeRecord`s of the plain layout.
     PlainNodes = 23,
-    /// Leaf values: i32, i64, f32 or f64 by the sum mode.
+    /// Leaf values of plain trees and of those with masks: i32, i64, f32 or f64 by the sum mode.
     Leaves = 24,
+    /// `TopBlocksRecord`s of the blocks layout.
+    TopBlocks = 25,
+    /// `BlockRecord`s between top and leaf blocks.
+    MiddleBlocks = 26,
+    /// `LeafBlockRecord`s.
+    LeafBlocks = 27,
+    /// `MaskTree32Record`s or `MaskTree64Record`s.
+    MaskTrees = 28,
     /// One `NetRecord`.
     Net = 32,
     /// `StepRecord`s in the order they run.
@@ -79,6 +87,10 @@ impl SectionKind {
             22 => Self::PlainTrees,
             23 => Self::PlainNodes,
             24 => Self::Leaves,
+            25 => Self::TopBlocks,
+            26 => Self::MiddleBlocks,
+            27 => Self::LeafBlocks,
+            28 => Self::MaskTrees,
             32 => Self::Net,
             33 => Self::Steps,
             34 => Self::Constants,
@@ -115,6 +127,10 @@ impl SectionKind {
             Self::PlainTrees => "plain-trees",
             Self::PlainNodes => "plain-nodes",
             Self::Leaves => "leaves",
+            Self::TopBlocks => "top-blocks",
+            Self::MiddleBlocks => "middle-blocks",
+            Self::LeafBlocks => "leaf-blocks",
+            Self::MaskTrees => "mask-trees",
             Self::Net => "net",
             Self::Steps => "steps",
             Self::Constants => "constants",

@@ -1,10 +1,15 @@
 //! The one check of a tree ensemble's sections. What passes here stays in bounds for every row.
 
+use super::blocks::Blocks;
+use super::layout::{Layout, TreeLayout};
+use super::leaf::Leaf;
+use super::masks::Masks;
+use super::plain::Plain;
 use super::{Compare, Leaves, RankWidth, Trees};
 use crate::error::ImageError;
 use crate::image::records::{
-    FeatureRecord, GroupRecord, LEAF, ModelRecord, NodeRecord, SlotRecord, TreeRecord, TreesRecord, compare,
-    slot, sum,
+    BlockRecord, FeatureRecord, GroupRecord, LEAF, LeafBlockRecord, MaskTree32Record, ModelRecord,
+    NodeRecord, SlotRecord, TopBlocksRecord, TreeRecord, TreesRecord, compare, slot, sum,
 };
 use crate::image::{SectionKind, Sections};
 use crate::link::Link;
@@ -26,30 +31,41 @@ impl<'image> Trees<'image> {
             compare::LESS_EQUAL => Compare::LessEqual,
             _ => return Err(invalid(SectionKind::Trees)),
         };
-        let link = Link::parse(record.link, record.link_scale)
-            .filter(|_| record.reserved == 0)
+        let link = Link::parse(record.link, record.link_scale).ok_or(invalid(SectionKind::Trees))?;
+        let kind = TreeLayout::from_code(record.layout)
+            .filter(|kind| *kind == TreeLayout::Plain || rank == RankWidth::U8)
             .ok_or(invalid(SectionKind::Trees))?;
-        let trees = Self {
+        let groups = sections.exactly(SectionKind::Groups, index(model.n_raw))?;
+        let n_trees = trees_of(groups).ok_or(invalid(SectionKind::Groups))?;
+        let stored = stored_trees(groups, kind).ok_or(invalid(SectionKind::Groups))?;
+        let mut trees = Self {
             features: sections.exactly(SectionKind::Features, index(model.n_features))?,
             thresholds: sections.slice(SectionKind::Thresholds)?,
             slots: sections.slice(SectionKind::Slots)?,
             categories: sections.slice(SectionKind::Categories)?,
-            groups: sections.exactly(SectionKind::Groups, index(model.n_raw))?,
-            trees: sections.slice(SectionKind::PlainTrees)?,
-            nodes: sections.slice(SectionKind::PlainNodes)?,
+            groups,
+            layout: match kind {
+                TreeLayout::Plain => Layout::Plain(Plain::read(sections, stored)?),
+                TreeLayout::Blocks { levels } => {
+                    Layout::Blocks(Blocks::read(sections, record, levels, stored)?)
+                }
+                TreeLayout::Masks { leaves: 32 } => Layout::Masks32(Masks::read(sections, stored)?),
+                TreeLayout::Masks { .. } => Layout::Masks64(Masks::read(sections, stored)?),
+            },
             leaves: leaves(sections, record)?,
+            n_trees,
+            n_leaves: 0,
             rank,
             compare,
             link,
         };
         let hold = |holds: bool, kind| if holds { Ok(()) } else { Err(invalid(kind)) };
-        // One after the other: once tables are known not to overlap, later checks cost no more than their size.
+        unused_are_empty(sections, kind)?;
         hold(trees.features_hold(), SectionKind::Features)?;
         hold(trees.slots_hold(), SectionKind::Slots)?;
-        hold(trees.groups_hold(), SectionKind::Groups)?;
-        hold(trees.trees_hold(), SectionKind::PlainTrees)?;
-        hold(trees.nodes_hold(), SectionKind::PlainNodes)?;
-        hold(trees.leaves_hold(), SectionKind::Leaves)?;
+        let nodes = trees.nodes_hold(stored)?;
+        trees.n_leaves = n_trees.saturating_add(nodes);
+        hold(trees.sums_hold(), SectionKind::Leaves)?;
         hold(trees.dimensions_hold(model), SectionKind::Model)?;
         Ok(trees)
     }
@@ -78,8 +94,12 @@ impl<'image> Trees<'image> {
 
     /// Slots name features and category sets that exist.
     fn slots_hold(&self) -> bool {
-        // Slot numbers are 16 bits, and the highest means a leaf.
-        self.slots.len() < usize::from(LEAF)
+        // Plain slot numbers are 16 bits, and the highest means a leaf; the other layouts have 8 bits.
+        let limit = match self.layout {
+            Layout::Plain(_) => usize::from(LEAF).saturating_sub(1),
+            Layout::Blocks(_) | Layout::Masks32(_) | Layout::Masks64(_) => MAX_BYTE_SLOTS,
+        };
+        self.slots.len() <= limit
             && self.slots.iter().all(|&SlotRecord { feature, rule, first, count }| {
                 let set = self.categories.get(index(first)..).and_then(|rest| rest.get(..index(count)));
                 let known = match rule {
@@ -91,86 +111,97 @@ impl<'image> Trees<'image> {
             })
     }
 
-    /// Groups share out the trees, in order.
-    fn groups_hold(&self) -> bool {
+    /// Trees are trees over slots that exist, have the leaves they need, and those that fill up a group are empty.
+    /// Gives the number of nodes.
+    fn nodes_hold(&self, stored: usize) -> Result<usize, ImageError> {
+        let slots = self.slots.len();
+        let leaves = |per_tree: usize| {
+            if stored.checked_mul(per_tree) == Some(self.leaves.len()) {
+                Ok(())
+            } else {
+                Err(ImageError::Invalid(SectionKind::Leaves))
+            }
+        };
+        let (nodes, section) = match &self.layout {
+            Layout::Plain(plain) => (plain.check(slots, self.leaves.len())?, SectionKind::PlainTrees),
+            Layout::Blocks(blocks) => {
+                leaves(0)?;
+                (blocks.check(slots)?, SectionKind::LeafBlocks)
+            }
+            Layout::Masks32(masks) => {
+                leaves(32)?;
+                (masks.check(slots)?, SectionKind::MaskTrees)
+            }
+            Layout::Masks64(masks) => {
+                leaves(64)?;
+                (masks.check(slots)?, SectionKind::MaskTrees)
+            }
+        };
+        if self.fillers_are_idle() { Ok(nodes) } else { Err(ImageError::Invalid(section)) }
+    }
+
+    /// Trees that fill up a group have no nodes and add nothing.
+    fn fillers_are_idle(&self) -> bool {
+        let kind = self.layout.kind();
         let mut next = 0_usize;
-        for &GroupRecord { first_tree, count, .. } in self.groups {
-            if index(first_tree) != next {
-                return false;
-            }
-            next = next.saturating_add(index(count));
-        }
-        next == self.trees.len() && !self.groups.is_empty()
-    }
-
-    /// Trees share out the nodes, in order, and none is empty.
-    fn trees_hold(&self) -> bool {
-        let mut next = 0_usize;
-        for &TreeRecord { first_node, count } in self.trees {
-            if index(first_node) != next || count == 0 {
-                return false;
-            }
-            next = next.saturating_add(index(count));
-        }
-        next == self.nodes.len()
-    }
-
-    /// Children lie behind their parent and inside the tree, slots exist, and leaves are numbered in order,
-    /// so that each leaf belongs to one node.
-    fn nodes_hold(&self) -> bool {
-        let mut next_leaf = 0_usize;
-        for &TreeRecord { first_node, count } in self.trees {
-            let Some(nodes) = self.nodes.get(index(first_node)..).and_then(|rest| rest.get(..index(count)))
-            else {
-                return false;
-            };
-            for (at, &NodeRecord { slot, child, rank }) in nodes.iter().enumerate() {
-                let child = index(child);
-                if slot == LEAF {
-                    if child != next_leaf || rank != 0 {
-                        return false;
-                    }
-                    next_leaf = next_leaf.saturating_add(1);
-                } else {
-                    let inside = child > at && child.saturating_add(1) < nodes.len();
-                    if !inside || usize::from(slot) >= self.slots.len() {
-                        return false;
-                    }
-                }
-            }
-        }
-        next_leaf == self.n_leaves()
-    }
-
-    /// No sum of base and leaves can overflow, whatever the row.
-    fn leaves_hold(&self) -> bool {
         self.groups.iter().all(|group| {
-            match self.leaves {
-                Leaves::FixedI32 { leaves, .. } => {
-                    self.magnitude(group, |at| leaves.get(at).map(|leaf| i64::from(*leaf)))
+            let count = index(group.count);
+            let Some(stored) = stored_in_group(count, kind) else { return false };
+            let first = next.saturating_add(count);
+            let fillers = stored.saturating_sub(count);
+            next = next.saturating_add(stored);
+            match &self.layout {
+                Layout::Plain(_) => true,
+                Layout::Blocks(blocks) => match self.leaves {
+                    Leaves::ExactF32 { .. } => blocks.are_idle::<f32>(first, fillers),
+                    _ => blocks.are_idle::<i32>(first, fillers),
+                },
+                Layout::Masks32(masks) => {
+                    masks.are_idle(first, fillers) && self.leaves.neutral(first, fillers, 32)
                 }
-                Leaves::FixedI64 { leaves, .. } => self.magnitude(group, |at| leaves.get(at).copied()),
-                Leaves::ExactF32 { .. } | Leaves::ExactF64 { .. } => Some(0),
+                Layout::Masks64(masks) => {
+                    masks.are_idle(first, fillers) && self.leaves.neutral(first, fillers, 64)
+                }
             }
-            .is_some_and(|magnitude| match self.leaves {
-                Leaves::FixedI32 { .. } => magnitude <= u64::from(i32::MAX.unsigned_abs()),
-                _ => magnitude <= i64::MAX.unsigned_abs(),
-            })
         })
     }
 
-    /// |base| + Σ over trees of the largest |leaf|; `None` on overflow.
-    fn magnitude(&self, group: &GroupRecord, leaf: impl Fn(usize) -> Option<i64>) -> Option<u64> {
-        let mut total = group.base.cast_signed().unsigned_abs();
-        for tree in self.group_trees(group)? {
-            let nodes = self.nodes.get(index(tree.first_node)..)?.get(..index(tree.count))?;
-            let mut largest = 0;
-            for node in nodes.iter().filter(|node| node.slot == LEAF) {
-                largest = leaf(index(node.child))?.unsigned_abs().max(largest);
-            }
-            total = total.checked_add(largest)?;
+    /// No sum of base and leaves can overflow, whatever the row.
+    fn sums_hold(&self) -> bool {
+        let kind = self.layout.kind();
+        let mut first = 0_usize;
+        self.groups.iter().all(|group| {
+            let Some(stored) = stored_in_group(index(group.count), kind) else { return false };
+            let (leaves, limit) = match self.leaves {
+                Leaves::FixedI32 { leaves, .. } => {
+                    (self.magnitude32(leaves, first, stored), u64::from(i32::MAX.unsigned_abs()))
+                }
+                Leaves::FixedI64 { leaves, .. } => {
+                    (self.magnitude(leaves, first, stored), i64::MAX.unsigned_abs())
+                }
+                Leaves::ExactF32 { .. } | Leaves::ExactF64 { .. } => return true,
+            };
+            first = first.saturating_add(stored);
+            let base = group.base.cast_signed().unsigned_abs();
+            leaves.and_then(|leaves| leaves.checked_add(base)).is_some_and(|magnitude| magnitude <= limit)
+        })
+    }
+
+    /// Σ over trees of the largest |leaf|; `None` on overflow.
+    fn magnitude32(&self, leaves: &[i32], first: usize, stored: usize) -> Option<u64> {
+        match &self.layout {
+            Layout::Blocks(blocks) => blocks.part(first, stored)?.magnitude::<i32>(),
+            _ => self.magnitude(leaves, first, stored),
         }
-        Some(total)
+    }
+
+    fn magnitude<L: Leaf>(&self, leaves: &[L], first: usize, stored: usize) -> Option<u64> {
+        match &self.layout {
+            Layout::Plain(plain) => plain.part(first, stored)?.magnitude(leaves),
+            Layout::Masks32(_) => largest_of_each(leaves, 32, first, stored),
+            Layout::Masks64(_) => largest_of_each(leaves, 64, first, stored),
+            Layout::Blocks(_) => None,
+        }
     }
 
     /// Outputs, steps and scratch memory are those a tree model has.
@@ -182,14 +213,90 @@ impl<'image> Trees<'image> {
 
     /// Bytes one prediction needs: margins, outputs and the quantized row, each padded.
     pub(crate) fn scratch_bytes(&self) -> Option<usize> {
-        let rank = match self.rank {
-            RankWidth::U8 => size_of::<u8>(),
-            RankWidth::U16 => size_of::<u16>(),
+        let ranks = match self.rank {
+            RankWidth::U8 => self.row_len().checked_mul(size_of::<u8>())?,
+            RankWidth::U16 => self.row_len().checked_mul(size_of::<u16>())?,
         };
         let margins = padded(self.groups.len().checked_mul(size_of::<f64>())?)?;
         let outputs = padded(self.groups.len().checked_mul(size_of::<f32>())?)?;
-        let ranks = padded(self.slots.len().checked_mul(rank)?)?;
-        margins.checked_add(outputs)?.checked_add(ranks)
+        margins.checked_add(outputs)?.checked_add(padded(ranks)?)
+    }
+}
+
+/// Slots that one byte can number.
+const MAX_BYTE_SLOTS: usize = 256;
+
+/// Trees of all groups, if they share them out in order and there is a group at all.
+fn trees_of(groups: &[GroupRecord]) -> Option<usize> {
+    let mut next = 0_usize;
+    for &GroupRecord { first_tree, count, .. } in groups {
+        if index(first_tree) != next {
+            return None;
+        }
+        next = next.checked_add(index(count))?;
+    }
+    (!groups.is_empty()).then_some(next)
+}
+
+/// Trees as stored: each group filled up.
+fn stored_trees(groups: &[GroupRecord], kind: TreeLayout) -> Option<usize> {
+    groups.iter().try_fold(0_usize, |sum, group| sum.checked_add(stored_in_group(index(group.count), kind)?))
+}
+
+/// Trees of one group as stored.
+pub(super) fn stored_in_group(count: usize, kind: TreeLayout) -> Option<usize> {
+    count.checked_next_multiple_of(kind.trees_at_once())
+}
+
+/// Σ over trees of `per_tree` leaves of the largest |leaf|; `None` on overflow.
+fn largest_of_each<L: Leaf>(leaves: &[L], per_tree: usize, first: usize, stored: usize) -> Option<u64> {
+    let leaves = leaves.get(first.checked_mul(per_tree)?..)?.get(..stored.checked_mul(per_tree)?)?;
+    let trees = leaves.chunks_exact(per_tree.max(1));
+    let largest = trees.map(|tree| tree.iter().map(|leaf| leaf.magnitude()).max().unwrap_or(0));
+    largest.into_iter().try_fold(0_u64, u64::checked_add)
+}
+
+/// Sections of the layouts an image does not use are there and empty.
+fn unused_are_empty(sections: &Sections<'_>, kind: TreeLayout) -> Result<(), ImageError> {
+    if kind != TreeLayout::Plain {
+        sections.exactly::<TreeRecord>(SectionKind::PlainTrees, 0)?;
+        sections.exactly::<NodeRecord>(SectionKind::PlainNodes, 0)?;
+    }
+    if !matches!(kind, TreeLayout::Blocks { .. }) {
+        sections.exactly::<TopBlocksRecord>(SectionKind::TopBlocks, 0)?;
+        sections.exactly::<BlockRecord>(SectionKind::MiddleBlocks, 0)?;
+        sections.exactly::<LeafBlockRecord>(SectionKind::LeafBlocks, 0)?;
+    }
+    if !matches!(kind, TreeLayout::Masks { .. }) {
+        sections.exactly::<MaskTree32Record>(SectionKind::MaskTrees, 0)?;
+    }
+    Ok(())
+}
+
+impl Leaves<'_> {
+    /// Values of the leaves section.
+    const fn len(&self) -> usize {
+        match self {
+            Self::FixedI32 { leaves, .. } => leaves.len(),
+            Self::FixedI64 { leaves, .. } => leaves.len(),
+            Self::ExactF32 { leaves } => leaves.len(),
+            Self::ExactF64 { leaves } => leaves.len(),
+        }
+    }
+
+    /// Whether trees `first` to `first + count` of `per_tree` leaves each add nothing.
+    fn neutral(&self, first: usize, count: usize, per_tree: usize) -> bool {
+        fn all<L: Leaf>(leaves: &[L], first: Option<usize>, count: Option<usize>) -> bool {
+            let run = first.zip(count).and_then(|(first, count)| leaves.get(first..)?.get(..count));
+            run.is_some_and(|run| run.iter().all(|leaf| leaf.is_neutral()))
+        }
+        let (first, count) = (first.checked_mul(per_tree), count.checked_mul(per_tree));
+        match self {
+            Self::FixedI32 { leaves, .. } => all(leaves, first, count),
+            Self::FixedI64 { leaves, .. } => all(leaves, first, count),
+            Self::ExactF32 { leaves } => all(leaves, first, count),
+            Self::ExactF64 { leaves } => all(leaves, first, count),
+        }
     }
 }
 

@@ -3,18 +3,24 @@
 //! Ranks are lossless: a threshold comparison on the original value and the comparison of its rank always
 //! agree, so a walk needs integers only, and missing values and category sets are settled before it starts.
 
+mod blocks;
 mod check;
+mod layout;
+mod leaf;
+mod masks;
+mod plain;
 mod quantize;
 mod walk;
 
 use crate::error::PredictError;
-use crate::image::records::{FeatureRecord, GroupRecord, NodeRecord, SlotRecord, TreeRecord};
+use crate::image::records::{FeatureRecord, GroupRecord, SlotRecord};
 use crate::link::Link;
 use crate::model::Output;
-use crate::num::{float, single};
 use crate::scratch::Scratch;
 use crate::simd::Backend;
+use layout::Layout;
 
+pub use layout::TreeLayout;
 pub(crate) use quantize::Rank;
 
 /// A checked tree ensemble, borrowed from its image.
@@ -25,9 +31,10 @@ pub struct Trees<'image> {
     slots: &'image [SlotRecord],
     categories: &'image [u32],
     groups: &'image [GroupRecord],
-    trees: &'image [TreeRecord],
-    nodes: &'image [NodeRecord],
+    layout: Layout<'image>,
     leaves: Leaves<'image>,
+    n_trees: usize,
+    n_leaves: usize,
     rank: RankWidth,
     compare: Compare,
     link: Link,
@@ -51,7 +58,7 @@ enum Compare {
     LessEqual,
 }
 
-/// Leaf values and how they are summed.
+/// Leaf values and how they are summed; blocks hold theirs themselves, and the slice is empty.
 #[derive(Clone, Copy, Debug)]
 enum Leaves<'image> {
     /// Multiples of `step`; any order of summation gives the same bits.
@@ -68,7 +75,7 @@ impl Trees<'_> {
     /// Trees in all groups.
     #[must_use]
     pub const fn n_trees(&self) -> usize {
-        self.trees.len()
+        self.n_trees
     }
 
     /// Values of the quantized row.
@@ -80,12 +87,13 @@ impl Trees<'_> {
     /// Leaves of all trees.
     #[must_use]
     pub const fn n_leaves(&self) -> usize {
-        match self.leaves {
-            Leaves::FixedI32 { leaves, .. } => leaves.len(),
-            Leaves::FixedI64 { leaves, .. } => leaves.len(),
-            Leaves::ExactF32 { leaves } => leaves.len(),
-            Leaves::ExactF64 { leaves } => leaves.len(),
-        }
+        self.n_leaves
+    }
+
+    /// How trees are stored.
+    #[must_use]
+    pub const fn layout(&self) -> TreeLayout {
+        self.layout.kind()
     }
 
     /// How ranks, sums and links are encoded, in a few words: `u8 ranks, i32 leaves of 2^-24`.
@@ -109,56 +117,31 @@ impl Trees<'_> {
         &self,
         row: &[f32],
         scratch: Scratch<'s>,
-        _backend: Backend,
+        backend: Backend,
     ) -> Result<Output<'s>, PredictError> {
         let (raw, scratch) = scratch.take::<f64>(self.groups.len())?;
         let (values, scratch) = scratch.take::<f32>(self.groups.len())?;
         match self.rank {
-            RankWidth::U8 => self.margins::<u8>(row, scratch, raw)?,
-            RankWidth::U16 => self.margins::<u16>(row, scratch, raw)?,
+            RankWidth::U8 => {
+                let (ranks, _) = scratch.take::<u8>(self.row_len())?;
+                self.quantize(row, ranks)?;
+                self.margins(ranks, raw, backend)?;
+            }
+            RankWidth::U16 => {
+                let (ranks, _) = scratch.take::<u16>(self.row_len())?;
+                self.quantize(row, ranks)?;
+                self.margins_u16(ranks, raw)?;
+            }
         }
         self.link.apply(raw, values);
         Ok(Output { raw, values })
     }
 
-    fn margins<R: Rank>(
-        &self,
-        row: &[f32],
-        scratch: Scratch<'_>,
-        raw: &mut [f64],
-    ) -> Result<(), PredictError> {
-        let (ranks, _) = scratch.take::<R>(self.slots.len())?;
-        self.quantize(row, ranks)?;
-        for (group, margin) in self.groups.iter().zip(raw.iter_mut()) {
-            *margin = self.sum(group, ranks)?;
-        }
-        Ok(())
-    }
-
-    /// The margin of one group: its base and one leaf per tree.
-    fn sum<R: Rank>(&self, group: &GroupRecord, ranks: &[R]) -> Result<f64, PredictError> {
-        let trees = self.group_trees(group).ok_or(PredictError::Corrupt)?;
-        match self.leaves {
-            Leaves::FixedI32 { leaves, step } => {
-                let mut sum = group.base.cast_signed();
-                self.walk(trees, ranks, leaves, |leaf| sum = sum.wrapping_add(i64::from(leaf)))?;
-                Ok(float(sum) * step)
-            }
-            Leaves::FixedI64 { leaves, step } => {
-                let mut sum = group.base.cast_signed();
-                self.walk(trees, ranks, leaves, |leaf| sum = sum.wrapping_add(leaf))?;
-                Ok(float(sum) * step)
-            }
-            Leaves::ExactF32 { leaves } => {
-                let mut sum = single(f64::from_bits(group.base));
-                self.walk(trees, ranks, leaves, |leaf| sum += leaf)?;
-                Ok(f64::from(sum))
-            }
-            Leaves::ExactF64 { leaves } => {
-                let mut sum = f64::from_bits(group.base);
-                self.walk(trees, ranks, leaves, |leaf| sum += leaf)?;
-                Ok(sum)
-            }
+    /// Values of the row of ranks that walks read: one a slot, in 8 bits at least as many as a byte can number.
+    fn row_len(&self) -> usize {
+        match self.rank {
+            RankWidth::U8 => self.slots.len().max(size_of::<blocks::Row>()),
+            RankWidth::U16 => self.slots.len(),
         }
     }
 }

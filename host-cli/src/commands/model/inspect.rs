@@ -105,6 +105,7 @@ fn describe_trees(trees: &Trees<'_>, max_abs_error: f64) -> Value {
             "leaves": quantization.leaf.name(),
             "leaf_step": quantization.step,
             "max_abs_error": max_abs_error,
+            "layout": trees.layout().to_string(),
         },
         "trees": trees.n_trees(),
         "leaves": trees.n_leaves(),
@@ -197,8 +198,9 @@ fn trees_text(trees: &Trees<'_>, max_abs_error: f64) -> (String, String) {
         None => format!("{} leaves", quantization.leaf.name()),
     };
     let encoding = format!(
-        "  encoding  {}-bit ranks, {leaf}\n  error     raw output within {max_abs_error:.3e} of the exact sum (proven)\n",
-        quantization.rank_bits
+        "  encoding  {}-bit ranks, {leaf}, layout {}\n  error     raw output within {max_abs_error:.3e} of the exact sum (proven)\n",
+        quantization.rank_bits,
+        trees.layout(),
     );
     (format!("{} trees, {} leaves", trees.n_trees(), trees.n_leaves()), encoding)
 }

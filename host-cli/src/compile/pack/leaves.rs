@@ -17,7 +17,7 @@ const RELATIVE_LIMIT: f64 = 1e-6;
 /// … and below this in absolute terms; typical errors are two orders smaller than the bound.
 const ABSOLUTE_LIMIT: f64 = 5e-5;
 
-/// Leaf values in image order, by tree and group.
+/// Leaf values by number, tree and group.
 #[derive(Default)]
 pub(super) struct LeafValues {
     values: Vec<f64>,
@@ -53,11 +53,58 @@ impl LeafValues {
     }
 }
 
+/// Leaves by number, in the type they are stored in.
+pub(super) enum Encoded {
+    I32(Vec<i32>),
+    I64(Vec<i64>),
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+}
+
+impl Encoded {
+    /// Bytes of a leaf.
+    pub(super) const fn width(&self) -> usize {
+        match self {
+            Self::I32(_) | Self::F32(_) => 4,
+            Self::I64(_) | Self::F64(_) => 8,
+        }
+    }
+
+    const fn sum(&self) -> u32 {
+        match self {
+            Self::I32(_) => sum::FIXED_I32,
+            Self::I64(_) => sum::FIXED_I64,
+            Self::F32(_) => sum::EXACT_F32,
+            Self::F64(_) => sum::EXACT_F64,
+        }
+    }
+
+    /// The leaves with these numbers; `None` is the one that changes no sum, 0 or −0.
+    pub(super) fn bytes(&self, places: &[Option<u32>]) -> Vec<u8> {
+        fn pick<T: Copy + bytemuck::NoUninit>(all: &[T], neutral: T, places: &[Option<u32>]) -> Vec<u8> {
+            let of = |place: &Option<u32>| place.map_or(neutral, |number| all[number as usize]);
+            cast_slice(&places.iter().map(of).collect::<Vec<T>>()).to_vec()
+        }
+        match self {
+            Self::I32(all) => pick(all, 0, places),
+            Self::I64(all) => pick(all, 0, places),
+            Self::F32(all) => pick(all, -0.0, places),
+            Self::F64(all) => pick(all, -0.0, places),
+        }
+    }
+
+    /// One leaf of four bytes.
+    pub(super) fn bits(&self, place: Option<u32>) -> anyhow::Result<u32> {
+        let bytes = self.bytes(&[place]);
+        Ok(u32::from_le_bytes(bytes.as_slice().try_into().context("a leaf in a block has four bytes")?))
+    }
+}
+
 /// Leaves as the image stores them.
 pub(super) struct Leaves {
     pub(super) sum: u32,
     pub(super) scale_log2: i32,
-    pub(super) bytes: Vec<u8>,
+    pub(super) values: Encoded,
     /// Start of each group's sum, in the encoding of the sum mode.
     pub(super) base: Vec<u64>,
     /// Largest possible |raw output as f32 − sum in f64|, for the exact sum as for one rounded in tree order.
@@ -89,31 +136,27 @@ impl Leaves {
         if narrow.error <= ABSOLUTE_LIMIT && narrow.error <= largest * RELATIVE_LIMIT {
             let leaves: Vec<i32> =
                 narrow.leaves.iter().map(|&leaf| i32::try_from(leaf)).collect::<Result<_, _>>()?;
-            return Ok(narrow.into_leaves(sum::FIXED_I32, cast_slice(&leaves).to_vec(), to_f32));
+            return Ok(narrow.into_leaves(Encoded::I32(leaves), to_f32));
         }
         // 2^61 leaves room for one unit of rounding per tree below i64::MAX.
         let wide = Fixed::new(model, values, largest, 2.0_f64.powi(61));
-        let bytes = cast_slice(&wide.leaves).to_vec();
-        Ok(wide.into_leaves(sum::FIXED_I64, bytes, to_f32))
+        let leaves = wide.leaves.clone();
+        Ok(wide.into_leaves(Encoded::I64(leaves), to_f32))
     }
 
     /// The library's own leaves; the bound is that of a sequential sum (Higham, Accuracy and Stability, §4.2).
     fn floats(model: &TreeModel, values: &LeafValues, largest: f64, to_f32: f64) -> Self {
-        let base = model.base.iter().map(|base| base.to_bits()).collect();
-        match model.rules {
+        let (encoded, error) = match model.rules {
             LibraryRules::XgBoost => {
-                let leaves: Vec<f32> = values.values.iter().map(|&value| value as f32).collect();
+                let leaves = values.values.iter().map(|&value| value as f32).collect();
                 let terms = values.tree_ends.len() as f64 + 1.0;
                 let gamma = terms * F32_ROUNDING / (1.0 - terms * F32_ROUNDING).max(f64::MIN_POSITIVE);
-                let bytes = cast_slice(&leaves).to_vec();
-                let max_abs_error = largest * gamma + to_f32;
-                Self { sum: sum::EXACT_F32, scale_log2: 0, bytes, base, max_abs_error }
+                (Encoded::F32(leaves), largest * gamma)
             }
-            LibraryRules::LightGbm => {
-                let bytes = cast_slice(&values.values).to_vec();
-                Self { sum: sum::EXACT_F64, scale_log2: 0, bytes, base, max_abs_error: to_f32 }
-            }
-        }
+            LibraryRules::LightGbm => (Encoded::F64(values.values.clone()), 0.0),
+        };
+        let base = model.base.iter().map(|base| base.to_bits()).collect();
+        Self { sum: encoded.sum(), scale_log2: 0, values: encoded, base, max_abs_error: error + to_f32 }
     }
 }
 
@@ -146,8 +189,8 @@ impl Fixed {
         }
     }
 
-    fn into_leaves(self, sum: u32, bytes: Vec<u8>, to_f32: f64) -> Leaves {
+    fn into_leaves(self, values: Encoded, to_f32: f64) -> Leaves {
         let Self { scale_log2, base, error, .. } = self;
-        Leaves { sum, scale_log2, bytes, base, max_abs_error: error + to_f32 }
+        Leaves { sum: values.sum(), scale_log2, values, base, max_abs_error: error + to_f32 }
     }
 }

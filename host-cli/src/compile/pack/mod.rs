@@ -1,26 +1,29 @@
 //! The packer: an intermediate tree model becomes an image, and the image is proven against it.
 //!
-//! `ranks` turns splits into slots and ranks, `leaves` turns leaf values into what is summed, `golden` chooses
-//! rows, `writer` lays sections out. Nothing leaves here before the finished image, read back through the
+//! `ranks` turns splits into slots and ranks, `tree` numbers what is left of each tree, `leaves` turns leaf values into
+//! what is summed, `layout` chooses how trees are stored, `golden` chooses rows, `writer` lays sections out. Nothing leaves here before the finished image, read back through the
 //! kernel's own check, agrees with the interpreter on golden and probe rows.
 
 mod golden;
+mod layout;
 mod leaves;
 mod ranks;
+mod tree;
 pub(super) mod writer;
 
 use anyhow::{Context as _, bail, ensure};
 use bytemuck::{Zeroable as _, bytes_of};
 use qsc_kernel::image::SectionKind;
-use qsc_kernel::image::records::{
-    GroupRecord, LEAF, ModelRecord, NodeRecord, TreeRecord, TreesRecord, compare, decision, kind, link,
-};
-use qsc_kernel::{Action, Model, Scratch};
+use qsc_kernel::image::records::{GroupRecord, ModelRecord, TreesRecord, compare, decision, kind, link};
+use qsc_kernel::trees::TreeLayout;
+use qsc_kernel::{Action, Backend, Model, Scratch};
 
 use super::ir::{Library, LibraryRules, Link, TreeModel};
 use crate::image::ImageBytes;
+use layout::{Shape, Trees};
 use leaves::Leaves;
-use ranks::{Quantizer, RankedNode};
+use ranks::Quantizer;
+use tree::Forest;
 use writer::{Strings, Writer};
 
 /// Outputs below this are SELL for a one-probability model.
@@ -48,19 +51,41 @@ pub struct PackOptions {
 /// # Errors
 /// A model beyond the format's limits, classes that do not fit, or an image that does not agree with the model.
 pub fn pack(model: &TreeModel, options: &PackOptions) -> anyhow::Result<ImageBytes> {
-    let groups = model.groups();
-    ensure!(groups > 0, "the model has no output");
+    pack_as(model, options, None)
+}
+
+/// As [`pack`], in a given layout instead of the one estimated to be fastest.
+///
+/// # Errors
+/// Those of [`pack`], and a layout that cannot hold the model.
+pub fn pack_as(
+    model: &TreeModel,
+    options: &PackOptions,
+    layout: Option<TreeLayout>,
+) -> anyhow::Result<ImageBytes> {
+    ensure!(model.groups() > 0, "the model has no output");
     let quantizer = Quantizer::new(model)?;
-    let plain = PlainLayout::new(model, &quantizer)?;
-    let leaves = Leaves::new(model, &plain.leaf_values, options.exact)?;
+    let forest = Forest::new(model, &quantizer)?;
+    let leaves = Leaves::new(model, &forest.values, options.exact)?;
+    let shape = Shape::new(&forest, &quantizer, &leaves);
+    let layout = layout.unwrap_or_else(|| shape.cheapest());
+    ensure!(shape.fits(layout), "the layout {layout} cannot hold the model");
+    let trees = Trees::new(&forest, layout, &leaves)?;
     let decision = Decision::new(model, options.classes.as_deref())?;
     let rows = golden::rows(&quantizer, model.feature_names.len());
 
     // Without golden vectors first: the kernel itself says which bits they are.
-    let image =
-        Parts { model, options, quantizer: &quantizer, plain: &plain, leaves: &leaves, decision: &decision };
+    let image = Parts {
+        model,
+        options,
+        quantizer: &quantizer,
+        groups: &forest.ranges()?,
+        trees: &trees,
+        leaves: &leaves,
+        decision: &decision,
+    };
     let draft = image.write(&golden::Vectors::default())?;
-    let vectors = golden::record(&check(&draft)?, &rows)?;
+    let vectors = golden::record(&check(&draft)?.with_backend(Backend::SCALAR), &rows)?;
     let finished = image.write(&vectors)?;
     golden::prove(&check(&finished)?, model, &rows, options.exact)?;
     Ok(finished)
@@ -70,65 +95,6 @@ pub fn pack(model: &TreeModel, options: &PackOptions) -> anyhow::Result<ImageByt
 fn check(image: &ImageBytes) -> anyhow::Result<Model<'_>> {
     Model::check(image.as_bytes())
         .context("the packed image does not pass its own check; please report this model")
-}
-
-/// Trees in group order, nodes in breadth-first order with children side by side.
-struct PlainLayout {
-    groups: Vec<(u32, u32)>,
-    trees: Vec<TreeRecord>,
-    nodes: Vec<NodeRecord>,
-    /// Value of each leaf, and for each tree the number of its first.
-    leaf_values: leaves::LeafValues,
-}
-
-impl PlainLayout {
-    fn new(model: &TreeModel, quantizer: &Quantizer) -> anyhow::Result<Self> {
-        let mut layout = Self {
-            groups: Vec::new(),
-            trees: Vec::new(),
-            nodes: Vec::new(),
-            leaf_values: leaves::LeafValues::default(),
-        };
-        for group in 0..model.groups() {
-            let first = u32::try_from(layout.trees.len())?;
-            for tree in model.trees.iter().filter(|tree| tree.group == group) {
-                layout.push(&quantizer.tree(tree)?)?;
-            }
-            let count = u32::try_from(layout.trees.len())? - first;
-            layout.groups.push((first, count));
-            layout.leaf_values.end_group();
-        }
-        Ok(layout)
-    }
-
-    fn push(&mut self, ranked: &[RankedNode]) -> anyhow::Result<()> {
-        let first_node = u32::try_from(self.nodes.len()).context("more than 2^32 nodes")?;
-        // Places are handed out breadth-first; `order[i]` is the ranked node at place i.
-        let mut order = vec![0_usize];
-        let mut at = 0;
-        while at < order.len() {
-            if let RankedNode::Split { left, right, .. } = ranked[order[at]] {
-                order.extend([left, right]);
-            }
-            at += 1;
-        }
-        let mut next_child = 1_u32;
-        for &node in &order {
-            self.nodes.push(match ranked[node] {
-                RankedNode::Leaf(value) => {
-                    NodeRecord { slot: LEAF, rank: 0, child: self.leaf_values.push(value)? }
-                }
-                RankedNode::Split { slot, rank, .. } => {
-                    let child = next_child;
-                    next_child += 2;
-                    NodeRecord { slot, rank, child }
-                }
-            });
-        }
-        self.leaf_values.end_tree();
-        self.trees.push(TreeRecord { first_node, count: u32::try_from(order.len())? });
-        Ok(())
-    }
 }
 
 /// How the outputs vote.
@@ -166,7 +132,8 @@ struct Parts<'a> {
     model: &'a TreeModel,
     options: &'a PackOptions,
     quantizer: &'a Quantizer,
-    plain: &'a PlainLayout,
+    groups: &'a [(u32, u32)],
+    trees: &'a Trees,
     leaves: &'a Leaves,
     decision: &'a Decision,
 }
@@ -201,7 +168,7 @@ impl Parts<'_> {
         };
         let names =
             model.feature_names.iter().map(|name| strings.push(name)).collect::<anyhow::Result<Vec<_>>>()?;
-        let group_records = self.plain.groups.iter().zip(&self.leaves.base);
+        let group_records = self.groups.iter().zip(&self.leaves.base);
         let group_records: Vec<GroupRecord> = group_records
             .map(|(&(first_tree, count), &base)| GroupRecord { base, first_tree, count })
             .collect();
@@ -220,9 +187,7 @@ impl Parts<'_> {
         writer.slice(SectionKind::Slots, &self.quantizer.slots);
         writer.slice(SectionKind::Categories, &self.quantizer.categories);
         writer.slice(SectionKind::Groups, &group_records);
-        writer.slice(SectionKind::PlainTrees, &self.plain.trees);
-        writer.slice(SectionKind::PlainNodes, &self.plain.nodes);
-        writer.section(SectionKind::Leaves, &self.leaves.bytes);
+        self.trees.write(&mut writer, self.leaves);
         writer.finish()
     }
 
@@ -247,15 +212,16 @@ impl Parts<'_> {
                 LibraryRules::XgBoost => compare::LESS,
                 LibraryRules::LightGbm => compare::LESS_EQUAL,
             },
-            reserved: 0,
+            layout: self.trees.layout.code(),
         }
     }
 
     /// As `FORMAT.md` defines it: margins, outputs and ranks, each padded to 64 bytes.
     fn scratch_bytes(&self) -> anyhow::Result<u32> {
         let groups = self.model.groups();
-        let rank = self.quantizer.rank_bits as usize / 8;
-        let parts = [groups * 8, groups * 4, self.quantizer.slots.len() * rank];
+        let slots = self.quantizer.slots.len();
+        let ranks = if self.quantizer.rank_bits == 8 { slots.max(256) } else { slots * 2 };
+        let parts = [groups * 8, groups * 4, ranks];
         Ok(u32::try_from(parts.iter().map(|part| part.next_multiple_of(64)).sum::<usize>())?)
     }
 }
