@@ -68,7 +68,11 @@ impl<'image> Net<'image> {
                 }
                 _ => true,
             };
-            if !sound || !indices_hold || !arena.contains(step.target) {
+            let units_hold = match step.op {
+                Op::LinearI8(layer) => layer.units_hold(step.width),
+                _ => true,
+            };
+            if !sound || !indices_hold || !units_hold || !arena.contains(step.target) {
                 return None;
             }
             work = step.work().and_then(|step| work.checked_add(step)).filter(|work| *work <= MAX_WORK)?;
@@ -111,7 +115,7 @@ impl<'image> Net<'image> {
     /// Bytes one prediction needs, each part padded: logits, outputs, arena, quantized rows, their scales, scores.
     fn scratch_bytes(&self) -> Option<usize> {
         let Sizes { raw, arena, quantized, tokens, scores } = self.sizes;
-        let parts = [(raw, 8), (raw, 4), (arena, 4), (quantized, 4), (tokens, 8), (scores, 4)];
+        let parts = [(raw, 8), (raw, 4), (arena, 4), (quantized, 8), (tokens, 8), (scores, 4)];
         parts
             .iter()
             .try_fold(0_usize, |total, &(count, size)| total.checked_add(padded(count.checked_mul(size)?)?))

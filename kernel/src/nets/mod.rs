@@ -19,11 +19,11 @@ use crate::link::Link;
 use crate::model::Output;
 use crate::num::index;
 use crate::scratch::Scratch;
-use crate::simd::Backend;
+use crate::simd::{Backend, Block, Simd, Work, dispatch};
 use ops::gather::gather;
 use ops::gelu::gelu;
 use ops::layer_norm::layer_norm;
-use ops::linear_i8::{Block, Quantized};
+use ops::linear_i8::Quantized;
 use ops::max_pool::max_pool;
 use ops::relu::relu;
 use ops::window::{denormalize, normalize};
@@ -131,7 +131,7 @@ impl<'image> Net<'image> {
         &self,
         row: &[f32],
         scratch: Scratch<'s>,
-        _backend: Backend,
+        backend: Backend,
     ) -> Result<Output<'s>, PredictError> {
         if !row.iter().all(|value| value.is_finite()) {
             return Err(PredictError::NonFiniteInput);
@@ -140,16 +140,13 @@ impl<'image> Net<'image> {
         let (raw, scratch) = scratch.take::<f64>(sizes.raw)?;
         let (values, scratch) = scratch.take::<f32>(sizes.raw)?;
         let (arena, scratch) = scratch.take::<f32>(sizes.arena)?;
-        let (quantized, scratch) = scratch.take::<[i8; 4]>(sizes.quantized)?;
+        let (quantized, scratch) = scratch.take::<[i16; 4]>(sizes.quantized)?;
         let (tokens, scratch) = scratch.take::<[f32; 2]>(sizes.tokens)?;
         let (scores, _) = scratch.take::<f32>(sizes.scores)?;
         let mut memory = Memory { arena, quantized, tokens, scores };
         copy(row, memory.arena.get_mut(..row.len()).ok_or(PredictError::Corrupt)?)
             .ok_or(PredictError::Corrupt)?;
-        for record in self.steps {
-            let step = Step::parse(record, &self.data).ok_or(PredictError::Corrupt)?;
-            step.run(&mut memory).ok_or(PredictError::Corrupt)?;
-        }
+        dispatch(backend, Steps { net: self, memory: &mut memory }).ok_or(PredictError::Corrupt)?;
         let logits = Region { first: index(self.record.output), len: sizes.raw };
         let logits = logits.of(memory.arena).ok_or(PredictError::Corrupt)?;
         for (raw, &logit) in raw.iter_mut().zip(logits) {
@@ -174,15 +171,35 @@ fn copy(source: &[f32], target: &mut [f32]) -> Option<()> {
 /// Working memory of one prediction.
 struct Memory<'s> {
     arena: &'s mut [f32],
-    quantized: &'s mut [[i8; 4]],
+    quantized: &'s mut [[i16; 4]],
     tokens: &'s mut [[f32; 2]],
     scores: &'s mut [f32],
 }
 
+/// All steps of a network over one row's memory.
+struct Steps<'a, 's> {
+    net: &'a Net<'a>,
+    memory: &'a mut Memory<'s>,
+}
+
+impl Work for Steps<'_, '_> {
+    /// `None` only if memory changed after the check.
+    type Output = Option<()>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<()> {
+        for record in self.net.steps {
+            Step::parse(record, &self.net.data)?.run(simd, self.memory)?;
+        }
+        Some(())
+    }
+}
+
 impl Step<'_> {
     /// Runs the step. `None` only if memory changed after the check.
-    fn run(&self, memory: &mut Memory<'_>) -> Option<()> {
-        let Self { op, source, target, width, out, .. } = *self;
+    #[inline(always)]
+    fn run<S: Simd>(&self, simd: S, memory: &mut Memory<'_>) -> Option<()> {
+        let Self { op, source, target, rows, width, out } = *self;
         let (arena, scores) = (&mut *memory.arena, &mut *memory.scores);
         match op {
             Op::Constants(values) => copy(values, target.of_mut(arena)?)?,
@@ -191,28 +208,28 @@ impl Step<'_> {
                     let (source, target) = disjoint(arena, source, target)?;
                     copy(source, target)?;
                 }
-                layer_norm(target.of_mut(arena)?, gain, bias, epsilon, count);
+                layer_norm(simd, target.of_mut(arena)?, gain, bias, epsilon, count);
             }
-            Op::Relu => relu(target.of_mut(arena)?),
-            Op::Gelu => gelu(target.of_mut(arena)?),
+            Op::Relu => relu(simd, target.of_mut(arena)?),
+            Op::Gelu => gelu(simd, target.of_mut(arena)?),
             _ => {
                 let (source, target) = disjoint(arena, source, target)?;
                 match op {
                     Op::Gather(indices) => gather(source, indices, target)?,
                     Op::Statistics { kind, epsilon, count } => {
-                        kind.run(source, width, epsilon, count, target)?
+                        kind.run(simd, source, (rows, width), epsilon, count, target)?
                     }
-                    Op::Normalize => normalize(target, source, width)?,
-                    Op::Denormalize => denormalize(target, source, width)?,
+                    Op::Normalize => normalize(simd, target, source, width)?,
+                    Op::Denormalize => denormalize(simd, target, source, width)?,
                     Op::LinearI8(layer) => {
                         let (values, tokens) = (&mut *memory.quantized, &mut *memory.tokens);
-                        layer.run(source, width, target, out, Quantized { values, tokens })?;
+                        layer.run(simd, source, width, target, out, Quantized { values, tokens })?;
                     }
-                    Op::LinearF32(layer) => layer.run(source, width, target, out)?,
-                    Op::Attention(attention) => attention.run(source, target, scores)?,
+                    Op::LinearF32(layer) => layer.run(simd, source, width, target, out)?,
+                    Op::Attention(attention) => attention.run(simd, source, target, scores)?,
                     Op::MaxPool { kernel } => max_pool(source, width, kernel, target, out),
                     Op::TokenPool { kind, tokens, count } => {
-                        kind.run(source, width, tokens, count, target)?
+                        kind.run(simd, source, width, tokens, count, target)?
                     }
                     Op::Constants(_) | Op::LayerNorm { .. } | Op::Relu | Op::Gelu => return None,
                 }

@@ -4,11 +4,11 @@ use super::Data;
 use super::ops::attention::Attention;
 use super::ops::linear_f32::LinearF32;
 use super::ops::linear_i8::{LinearI8, MAX_WIDTH};
-use super::ops::reduce::LANES;
 use super::ops::token_pool::TokenPool;
 use super::ops::window::Statistics;
 use crate::image::records::{StepRecord, op, statistics};
 use crate::num::{count_single, index};
+use crate::simd::LANES;
 
 /// Consecutive values of the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl<'image> Step<'image> {
                 linear_period().filter(|()| width <= MAX_WIDTH)?;
                 let padded = out.checked_next_multiple_of(LANES)?;
                 let (scale, constants) = constants.take(padded)?;
-                let (sum, constants) = constants.take(padded)?;
+                let (units, constants) = constants.take(padded)?;
                 let (bias, _) = constants.take(padded.checked_mul(period)?)?;
                 let blocks = (padded / LANES).checked_mul(width.div_ceil(4))?;
                 let weights = data.weights.get(first..)?.get(..blocks)?;
@@ -120,7 +120,7 @@ impl<'image> Step<'image> {
                     0..=3 => (mode & 1 == 1, mode & 2 == 2),
                     _ => return None,
                 };
-                let layer = LinearI8 { weights, scale, sum, bias, add, fine };
+                let layer = LinearI8 { weights, scale, units, bias, add, fine };
                 (Op::LinearI8(layer), area, rows.checked_mul(out)?)
             }
             op::LINEAR_F32 => {

@@ -6,9 +6,11 @@
 
 mod detect;
 mod float_environment;
+mod lanes;
 mod sqrt;
 
 pub(crate) use float_environment::with_default_float_environment;
+pub(crate) use lanes::{Block, Elementwise, Function, LANES, Scalar, Simd, Single, Work, dispatch};
 pub(crate) use sqrt::sqrt;
 
 #[cfg(target_arch = "x86_64")]
@@ -75,7 +77,6 @@ impl Backend {
     }
 
     /// What a prediction is to run on.
-    #[allow(dead_code, reason = "trees and networks ask from the next step on")]
     pub(crate) const fn tier(self) -> Tier {
         self.tier
     }

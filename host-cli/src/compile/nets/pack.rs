@@ -177,8 +177,8 @@ impl Parts {
             for (o, row) in affine.rows().enumerate() {
                 let quantized = QuantizedRow::new(row);
                 scales[o] = quantized.scale;
-                let units: i32 = quantized.units.iter().map(|unit| i32::from(*unit)).sum();
-                sums[o] = (f64::from(units) * f64::from(quantized.scale)) as f32;
+                // At most 2^23 in magnitude: exact.
+                sums[o] = quantized.units.iter().map(|unit| i32::from(*unit)).sum::<i32>() as f32;
                 for (k, unit) in quantized.units.iter().enumerate() {
                     self.weights[first + o / LANES * groups + k / 4][o % LANES * 4 + k % 4] = *unit;
                 }
@@ -257,7 +257,7 @@ impl Parts {
     /// As `FORMAT.md` defines it: logits, outputs, arena, quantized rows, their scales and scores, each padded to 64 bytes.
     fn scratch_bytes(&self, model: &NetModel) -> anyhow::Result<u32> {
         let raw = model.output.len;
-        let parts = [raw * 8, raw * 4, model.arena * 4, self.quantized * 4, self.tokens * 8, self.scores * 4];
+        let parts = [raw * 8, raw * 4, model.arena * 4, self.quantized * 8, self.tokens * 8, self.scores * 4];
         Ok(u32::try_from(parts.iter().map(|part| part.next_multiple_of(64)).sum::<usize>())?)
     }
 }

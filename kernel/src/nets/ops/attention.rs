@@ -1,8 +1,9 @@
 //! Multi-head self-attention among the tokens of each sequence.
 
-use super::reduce::{LANES, columns, reduce};
+use super::reduce::{Columns, column_sum};
 use super::size;
 use super::softmax::softmax;
+use crate::simd::{LANES, Simd};
 
 /// The shape of an attention step: heads divide the width, sequences divide the rows.
 #[derive(Clone, Copy, Debug)]
@@ -18,33 +19,47 @@ pub(crate) struct Attention {
 impl Attention {
     /// `target [rows, width]` from `source [rows, 3 · width]`: queries, keys and values of each token side by side.
     ///
-    /// Queries come already divided by the root of the head's width. Scores and weighted sums are products rounded once and
-    /// summed by [`reduce`]; the weights are the softmax of a query's scores. `scores [tokens]` is working memory.
-    pub(crate) fn run(self, source: &[f32], target: &mut [f32], scores: &mut [f32]) -> Option<()> {
+    /// Queries come already divided by the root of the head's width. Scores are sums of products in the order of
+    /// [`row_sum`](super::reduce::row_sum), weighted values in that of [`column_sum`]; the weights are the softmax of a
+    /// query's scores. `scores [tokens]` is working memory.
+    #[inline(always)]
+    pub(crate) fn run<S: Simd>(
+        self,
+        simd: S,
+        source: &[f32],
+        target: &mut [f32],
+        scores: &mut [f32],
+    ) -> Option<()> {
         let Self { width, heads, tokens } = self;
         let head_width = size(width.checked_div(heads)?);
         let row_width = size(width.checked_mul(3)?);
         let scores = scores.get_mut(..tokens)?;
         let sequences = source.chunks_exact(size(row_width.checked_mul(tokens)?));
         for (source, target) in sequences.zip(target.chunks_exact_mut(size(width.checked_mul(tokens)?))) {
-            let rows = || source.chunks_exact(row_width);
-            for (query, target) in rows().zip(target.chunks_exact_mut(size(width))) {
+            for (query, target) in source.chunks_exact(row_width).zip(target.chunks_exact_mut(size(width))) {
                 for (head, target) in target.chunks_exact_mut(head_width).enumerate() {
                     let first = head.checked_mul(head_width)?;
                     let key = width.checked_add(first)?;
                     let value = key.checked_add(width)?;
                     let query = query.get(first..)?.get(..head_width)?;
-                    for (score, row) in scores.iter_mut().zip(rows()) {
-                        *score = reduce(query.iter().zip(row.get(key..)?).map(|(q, k)| q * k));
-                    }
-                    softmax(scores);
-                    for (block, target) in target.chunks_mut(LANES).enumerate() {
-                        let start = value.checked_add(block.checked_mul(LANES)?)?;
-                        let values = rows().map(|row| columns(row.get(start..).unwrap_or_default()));
-                        let sums = reduce(scores.iter().zip(values).map(|(p, values)| values.map(|v| p * v)));
-                        for (to, sum) in target.iter_mut().zip(sums) {
-                            *to = sum;
+                    for (score, row) in scores.iter_mut().zip(source.chunks_exact(row_width)) {
+                        let key = row.get(key..)?.get(..head_width)?;
+                        let mut sum = simd.splat(0.0);
+                        for (q, k) in query.chunks(LANES).zip(key.chunks(LANES)) {
+                            let product = simd.mul(simd.load_part(q, 0.0), simd.load_part(k, 0.0));
+                            sum = simd.add(sum, product);
                         }
+                        *score = simd.sum(sum);
+                    }
+                    softmax(simd, scores);
+                    for (block, target) in target.chunks_mut(LANES).enumerate() {
+                        let first = value.checked_add(block.checked_mul(LANES)?)?;
+                        let values = Columns { values: source, width: row_width, first, count: target.len() };
+                        let sums = column_sum(simd, tokens, |token| {
+                            let weight = scores.get(token).copied().unwrap_or_default();
+                            simd.mul(simd.splat(weight), values.row(simd, token))
+                        });
+                        simd.store_part(sums, target);
                     }
                 }
             }
@@ -57,6 +72,7 @@ impl Attention {
 mod tests {
     extern crate std;
     use super::*;
+    use crate::simd::Scalar;
     use std::vec;
     use std::vec::Vec;
 
@@ -68,7 +84,7 @@ mod tests {
                 .collect();
             let mut target = vec![9.0; sequences * tokens * width];
             let mut scores = vec![0.0; tokens];
-            Attention { width, heads, tokens }.run(&source, &mut target, &mut scores).unwrap();
+            Attention { width, heads, tokens }.run(Scalar, &source, &mut target, &mut scores).unwrap();
             let at = |token: usize, part: usize, column: usize| {
                 f64::from(source[token * 3 * width + part * width + column])
             };

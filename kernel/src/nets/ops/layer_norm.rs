@@ -1,19 +1,36 @@
 //! Layer normalization.
 
-use super::reduce::reduce;
-use crate::simd::sqrt;
+use super::reduce::row_sum;
+use super::size;
+use crate::simd::{LANES, Simd, sqrt};
 
 /// `rows [n, width]` in place: y = (x − mean) · r · gain + bias per row, with r = 1 / √(population variance + ε).
 ///
-/// Mean and variance are sums by [`reduce`] divided by `count`, the width as f32; the variance is that of the centred values.
+/// Mean and variance are sums by [`row_sum`] divided by `count`, the width as f32; the variance is that of the centred values.
 /// Every operation is rounded once, in the order written.
-pub(crate) fn layer_norm(rows: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32, count: f32) {
-    for row in rows.chunks_exact_mut(gain.len().max(1)) {
-        let mean = reduce(row.iter().copied()) / count;
-        let variance = reduce(row.iter().map(|x| (x - mean) * (x - mean))) / count;
-        let r = 1.0 / sqrt(variance + epsilon);
-        for ((x, gain), bias) in row.iter_mut().zip(gain).zip(bias) {
-            *x = (*x - mean) * r * gain + bias;
+#[inline(always)]
+pub(crate) fn layer_norm<S: Simd>(
+    simd: S,
+    rows: &mut [f32],
+    gain: &[f32],
+    bias: &[f32],
+    epsilon: f32,
+    count: f32,
+) {
+    for row in rows.chunks_exact_mut(size(gain.len())) {
+        let mean = row_sum(simd, row) / count;
+        let middle = simd.splat(mean);
+        let mut squares = simd.splat(0.0);
+        for part in row.chunks(LANES) {
+            let centred = simd.sub(simd.load_part(part, mean), middle);
+            squares = simd.add(squares, simd.mul(centred, centred));
+        }
+        let variance = simd.sum(squares) / count;
+        let r = simd.splat(1.0 / sqrt(variance + epsilon));
+        for ((part, gain), bias) in row.chunks_mut(LANES).zip(gain.chunks(LANES)).zip(bias.chunks(LANES)) {
+            let centred = simd.sub(simd.load_part(part, 0.0), middle);
+            let scaled = simd.mul(simd.mul(centred, r), simd.load_part(gain, 0.0));
+            simd.store_part(simd.add(scaled, simd.load_part(bias, 0.0)), part);
         }
     }
 }
@@ -22,6 +39,7 @@ pub(crate) fn layer_norm(rows: &mut [f32], gain: &[f32], bias: &[f32], epsilon: 
 mod tests {
     extern crate std;
     use super::*;
+    use crate::simd::Scalar;
     use std::vec::Vec;
 
     #[test]
@@ -31,7 +49,7 @@ mod tests {
         let gain: Vec<f32> = (0..width).map(|i| 0.5 + i as f32 * 0.03).collect();
         let bias: Vec<f32> = (0..width).map(|i| i as f32 * 0.1 - 1.0).collect();
         let mut y = x.clone();
-        layer_norm(&mut y, &gain, &bias, 1e-5, width as f32);
+        layer_norm(Scalar, &mut y, &gain, &bias, 1e-5, width as f32);
         for (x, y) in x.chunks(width).zip(y.chunks(width)) {
             let wide: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
             let mean = wide.iter().sum::<f64>() / width as f64;

@@ -1,7 +1,8 @@
 //! The f32 linear layer, for small layers that must stay wider than 8 bits: embeddings and heads.
 
-use super::reduce::{LANES, columns, reduce};
+use super::reduce::column_sum;
 use super::size;
+use crate::simd::{LANES, Simd};
 
 /// A checked layer with `out` outputs, padded to a multiple of 16 where it says `[out]`.
 #[derive(Clone, Copy, Debug)]
@@ -15,9 +16,17 @@ pub(crate) struct LinearF32<'image> {
 }
 
 impl LinearF32<'_> {
-    /// `target [rows, out]` from `source [rows, width]`: products rounded once, summed over the inputs by [`reduce`], then
-    /// the bias added.
-    pub(crate) fn run(&self, source: &[f32], width: usize, target: &mut [f32], out: usize) -> Option<()> {
+    /// `target [rows, out]` from `source [rows, width]`: products rounded once, summed over the inputs in the order of
+    /// [`column_sum`], then the bias added.
+    #[inline(always)]
+    pub(crate) fn run<S: Simd>(
+        &self,
+        simd: S,
+        source: &[f32],
+        width: usize,
+        target: &mut [f32],
+        out: usize,
+    ) -> Option<()> {
         let padded = out.checked_next_multiple_of(LANES)?;
         for (at, weights) in self.weights.chunks_exact(size(width)).enumerate() {
             let first = at.checked_mul(LANES)?;
@@ -25,12 +34,20 @@ impl LinearF32<'_> {
             for ((x, y), bias) in
                 source.chunks_exact(size(width)).zip(target.chunks_exact_mut(size(out))).zip(bias_rows)
             {
-                let dots = reduce(x.iter().zip(weights).map(|(x, weights)| weights.map(|w| w * x)));
-                let bias = columns(bias.get(first..)?);
-                for ((to, dot), bias) in y.get_mut(first..)?.iter_mut().zip(dots).zip(bias) {
-                    let y = dot + bias;
-                    *to = if self.add { *to + y } else { y };
+                let dots = column_sum(simd, width, |at| match (x.get(at), weights.get(at)) {
+                    (Some(&x), Some(weights)) => simd.mul(simd.load(weights), simd.splat(x)),
+                    _ => simd.splat(0.0),
+                });
+                let part = y.get_mut(first..)?;
+                let part = match part.split_at_mut_checked(LANES) {
+                    Some((part, _)) => part,
+                    None => part,
+                };
+                let mut y = simd.add(dots, simd.load_part(bias.get(first..)?, 0.0));
+                if self.add {
+                    y = simd.add(simd.load_part(part, 0.0), y);
                 }
+                simd.store_part(y, part);
             }
         }
         Some(())
@@ -41,6 +58,7 @@ impl LinearF32<'_> {
 mod tests {
     extern crate std;
     use super::*;
+    use crate::simd::Scalar;
     use std::vec;
     use std::vec::Vec;
 
@@ -58,7 +76,7 @@ mod tests {
         let layer = LinearF32 { weights: &weights, bias: &bias, add: false };
         let source: Vec<f32> = (0..3 * width).map(|i| (i as f32 * 0.9).cos()).collect();
         let mut target = vec![7.0; 3 * out];
-        layer.run(&source, width, &mut target, out).unwrap();
+        layer.run(Scalar, &source, width, &mut target, out).unwrap();
         for t in 0..3 {
             for o in 0..out {
                 let dot: f64 =

@@ -1,14 +1,11 @@
 //! The 8-bit linear layer: where almost all of the work is.
 
-use super::quantize::{HIGH, Token, quantize, quantize_fine};
-use super::reduce::LANES;
+use super::quantize::{HIGH, Token, quantize};
 use super::size;
 use crate::num::nearest_single;
+use crate::simd::{Block, LANES, Simd};
 
-/// Weights of 16 outputs for 4 inputs, `[16][4] s8`: one cache line, one `vpdpbusd` or four `sdot`.
-pub(crate) type Block = [i8; 64];
-
-/// Widest input row: keeps every dot product of ±127 values far inside i32.
+/// Widest input row: keeps every dot product of ±127 values far inside i32, and 128-fold sums of weights exact in f32.
 pub(crate) const MAX_WIDTH: usize = 65_536;
 
 /// A checked layer with `out` outputs, padded to a multiple of 16 where it says `[out]`.
@@ -18,8 +15,8 @@ pub(crate) struct LinearI8<'image> {
     pub(crate) weights: &'image [Block],
     /// `[out]`: value of one unit of an output's weights.
     pub(crate) scale: &'image [f32],
-    /// `[out]`: the sum of an output's weights as they are read.
-    pub(crate) sum: &'image [f32],
+    /// `[out]`: the sum of an output's weights in units, an integer.
+    pub(crate) units: &'image [f32],
     /// `[period, out]`: bias, with positions folded in where there are any.
     pub(crate) bias: &'image [f32],
     /// Adds to the target instead of replacing it.
@@ -31,8 +28,8 @@ pub(crate) struct LinearI8<'image> {
 /// Working memory of the layer.
 #[derive(Debug)]
 pub(crate) struct Quantized<'s> {
-    /// `[rows, digits, width / 4] [s8; 4]`, at least; the high digits of a row come first.
-    pub(crate) values: &'s mut [[i8; 4]],
+    /// `[rows, digits, width / 4] [i16; 4]`, at least; the high digits of a row come first.
+    pub(crate) values: &'s mut [[i16; 4]],
     /// `[rows, 2]`, at least: scale and middle of each row.
     pub(crate) tokens: &'s mut [[f32; 2]],
 }
@@ -43,13 +40,47 @@ impl LinearI8<'_> {
         if self.fine { 2 } else { 1 }
     }
 
+    /// Every output's `units` is the sum of its weights: some backends start from it.
+    pub(crate) fn units_hold(&self, width: usize) -> bool {
+        let blocks = self.weights.chunks_exact(size(width.div_ceil(4)));
+        blocks.zip(self.units.chunks_exact(LANES)).all(|(blocks, units)| {
+            let mut sums = [0_i32; LANES];
+            for block in blocks {
+                let (outputs, _) = block.as_chunks::<4>();
+                for (sum, weights) in sums.iter_mut().zip(outputs) {
+                    *sum = weights.iter().fold(*sum, |sum, &weight| sum.wrapping_add(i32::from(weight)));
+                }
+            }
+            sums.iter().zip(units).all(|(&sum, units)| nearest_single(sum).to_bits() == units.to_bits())
+        })
+    }
+
     /// `target [rows, out]` from `source [rows, width]`.
     ///
-    /// Rows are quantized by [`quantize`] or [`quantize_fine`]; dot products of s8 are exact in i32, so their order is free. Then,
-    /// each operation rounded once: dot = f32(one digit) or f32(high) · 255 + f32(low), and
-    /// `dot · scale · token scale + (token middle · sum + bias)`, left to right.
-    pub(crate) fn run(
+    /// Rows are quantized by [`quantize`]; dot products of digits are exact in i32, so their order is free. Then, each operation
+    /// rounded once: dot = f32(one digit) or f32(high) · 255 + f32(low), and
+    /// `dot · scale · token scale + (token middle · (units · scale) + bias)`, left to right.
+    #[inline(always)]
+    pub(crate) fn run<S: Simd>(
         &self,
+        simd: S,
+        source: &[f32],
+        width: usize,
+        target: &mut [f32],
+        out: usize,
+        quantized: Quantized<'_>,
+    ) -> Option<()> {
+        if self.fine {
+            self.run_in::<S, true>(simd, source, width, target, out, quantized)
+        } else {
+            self.run_in::<S, false>(simd, source, width, target, out, quantized)
+        }
+    }
+
+    #[inline(always)]
+    fn run_in<S: Simd, const FINE: bool>(
+        &self,
+        simd: S,
         source: &[f32],
         width: usize,
         target: &mut [f32],
@@ -58,82 +89,165 @@ impl LinearI8<'_> {
     ) -> Option<()> {
         let groups = width.div_ceil(4);
         let row_groups = groups.checked_mul(self.digits())?;
-        let Quantized { values, tokens } = quantized;
+        let values: &mut [S::Digits] = bytemuck::try_cast_slice_mut(quantized.values).ok()?;
         let rows = source.chunks_exact(size(width));
-        for ((row, values), token) in
-            rows.zip(values.chunks_exact_mut(size(row_groups))).zip(tokens.iter_mut())
+        let n_rows = rows.len();
+        for ((row, digits), to) in
+            rows.zip(values.chunks_exact_mut(size(row_groups))).zip(&mut *quantized.tokens)
         {
-            let (first, second) = values.split_at_mut_checked(groups)?;
-            let first = digits(first, width)?;
-            let Token { scale, middle } = if self.fine {
-                quantize_fine(row, first, digits(second, width)?)
-            } else {
-                quantize(row, first)
-            };
-            *token = [scale, middle];
+            let Token { scale, middle } = quantize::<S, FINE>(simd, row, digits, groups)?;
+            *to = [scale, middle];
         }
-        let bias_rows = || self.bias.chunks_exact(size(self.scale.len())).cycle();
-        let outputs = self.scale.chunks_exact(LANES).zip(self.sum.chunks_exact(LANES)).enumerate();
+        let tokens = quantized.tokens.get(..n_rows)?;
+        let mut tiles = Tiles { simd, layer: self, values, tokens, groups, target, out };
         // Outputs outermost: one pass over the weights, each block reused by every row from the nearest cache.
-        for (weights, (at, (scale, sum))) in self.weights.chunks_exact(size(groups)).zip(outputs) {
-            let first = at.checked_mul(LANES)?;
-            let rows =
-                target.chunks_exact_mut(size(out)).zip(values.chunks_exact(size(row_groups))).zip(&*tokens);
-            for (((row, values), &[token_scale, middle]), bias) in rows.zip(bias_rows()) {
-                let dots = self.dots(weights, values.split_at_checked(groups)?);
-                let target = row.get_mut(first..)?;
-                let outputs = scale.iter().zip(sum).zip(bias.get(first..)?).zip(dots);
-                for (to, (((scale, sum), bias), dot)) in target.iter_mut().zip(outputs) {
-                    let y = dot * scale * token_scale + (middle * sum + bias);
-                    *to = if self.add { *to + y } else { y };
+        let (blocks, mut at) = (self.scale.len() / LANES, 0_usize);
+        if S::STREAMS >= 4 && n_rows == 1 {
+            while blocks.wrapping_sub(at) >= 4 {
+                tiles.columns::<FINE, 4>(at)?;
+                at = at.wrapping_add(4);
+            }
+        }
+        if S::BLOCKS >= 2 {
+            while blocks.wrapping_sub(at) >= 2 {
+                tiles.columns::<FINE, 2>(at)?;
+                at = at.wrapping_add(2);
+            }
+        }
+        while at < blocks {
+            tiles.columns::<FINE, 1>(at)?;
+            at = at.wrapping_add(1);
+        }
+        Some(())
+    }
+}
+
+/// A layer whose rows are quantized, on its way through tiles of rows by blocks of 16 outputs.
+struct Tiles<'a, S: Simd> {
+    simd: S,
+    layer: &'a LinearI8<'a>,
+    values: &'a [S::Digits],
+    tokens: &'a [[f32; 2]],
+    groups: usize,
+    target: &'a mut [f32],
+    out: usize,
+}
+
+/// What `B` blocks of outputs have in common for all rows.
+struct Outputs<'a, S: Simd, const B: usize> {
+    weights: &'a [Block],
+    /// Index of the first block.
+    first: usize,
+    scale: [S::F; B],
+    /// Sums of the weights as they are read.
+    sum: [S::F; B],
+    start: [S::I; B],
+}
+
+impl<S: Simd> Tiles<'_, S> {
+    /// All rows of `B` blocks.
+    #[inline(always)]
+    fn columns<const FINE: bool, const B: usize>(&mut self, first: usize) -> Option<()> {
+        let (simd, layer) = (self.simd, self.layer);
+        let zero = simd.splat(0.0);
+        let (mut scale, mut sum, mut start) = ([zero; B], [zero; B], [simd.splat_int(0); B]);
+        let constants = layer.scale.as_chunks().0.iter().zip(layer.units.as_chunks().0).skip(first);
+        let lanes = scale.iter_mut().zip(sum.iter_mut()).zip(start.iter_mut());
+        for (((scale, sum), start), (of_scale, of_units)) in lanes.zip(constants) {
+            let units = simd.load(of_units);
+            *scale = simd.load(of_scale);
+            *sum = simd.mul(units, *scale);
+            *start = simd.start(units);
+        }
+        let weights = layer.weights.get(first.checked_mul(self.groups)?..)?;
+        let outputs = Outputs { weights, first, scale, sum, start };
+        let (rows, mut row) = (self.tokens.len(), 0_usize);
+        if FINE {
+            // A row is two rows of digits.
+            if S::ROWS >= 8 && B <= 2 {
+                while rows.wrapping_sub(row) >= 4 {
+                    self.tile::<FINE, 8, B>(&outputs, row)?;
+                    row = row.wrapping_add(4);
                 }
             }
+            while row < rows {
+                self.tile::<FINE, 2, B>(&outputs, row)?;
+                row = row.wrapping_add(1);
+            }
+            return Some(());
+        }
+        if S::ROWS >= 8 && B <= 2 {
+            while rows.wrapping_sub(row) >= 8 {
+                self.tile::<FINE, 8, B>(&outputs, row)?;
+                row = row.wrapping_add(8);
+            }
+        }
+        if S::ROWS >= 4 && B <= 2 {
+            while rows.wrapping_sub(row) >= 4 {
+                self.tile::<FINE, 4, B>(&outputs, row)?;
+                row = row.wrapping_add(4);
+            }
+        }
+        while row < rows {
+            self.tile::<FINE, 1, B>(&outputs, row)?;
+            row = row.wrapping_add(1);
         }
         Some(())
     }
 
-    /// Dot products of one row with 16 outputs, its digits taken together.
-    #[inline]
-    fn dots(&self, weights: &[Block], (first, second): (&[[i8; 4]], &[[i8; 4]])) -> [f32; LANES] {
-        let mut first = dots(weights, first).map(nearest_single);
-        if self.fine {
-            for (high, low) in first.iter_mut().zip(dots(weights, second)) {
-                *high = *high * nearest_single(HIGH) + nearest_single(low);
+    /// `T` rows of digits, from row `row` on.
+    #[inline(always)]
+    fn tile<const FINE: bool, const T: usize, const B: usize>(
+        &mut self,
+        outputs: &Outputs<'_, S, B>,
+        row: usize,
+    ) -> Option<()> {
+        let (simd, layer) = (self.simd, self.layer);
+        let first = row.checked_mul(self.groups.checked_mul(layer.digits())?)?;
+        let values = self.values.get(first..)?;
+        let dots = simd.dots::<T, B>(outputs.weights, values, self.groups, outputs.start);
+        let padded = layer.scale.len();
+        let period = layer.bias.len().checked_div(padded)?;
+        let mut bias_row = row.checked_rem(period)?;
+        let columns = outputs.first.checked_mul(LANES)?;
+        let rows = self.target.chunks_exact_mut(size(self.out)).zip(self.tokens).skip(row);
+        for (dots, (target, &[token_scale, middle])) in dots.chunks_exact(if FINE { 2 } else { 1 }).zip(rows)
+        {
+            let (high, low) = match dots {
+                [high] => (high, high),
+                [high, low] => (high, low),
+                _ => return None,
+            };
+            let bias = layer.bias.get(bias_row.checked_mul(padded)?.checked_add(columns)?..)?;
+            bias_row = bias_row.wrapping_add(1);
+            if bias_row == period {
+                bias_row = 0;
+            }
+            let target = target.get_mut(columns..)?.chunks_mut(LANES);
+            let constants = outputs.scale.iter().zip(&outputs.sum).zip(bias.as_chunks().0);
+            for (((to, ((scale, sum), bias)), high), low) in target.zip(constants).zip(high).zip(low) {
+                let mut dot = simd.float(*high);
+                if FINE {
+                    dot = simd.add(simd.mul(dot, simd.splat(HIGH)), simd.float(*low));
+                }
+                let scaled = simd.mul(simd.mul(dot, *scale), simd.splat(token_scale));
+                let fixed = simd.add(simd.mul(simd.splat(middle), *sum), simd.load(bias));
+                let mut y = simd.add(scaled, fixed);
+                if layer.add {
+                    y = simd.add(simd.load_part(to, 0.0), y);
+                }
+                simd.store_part(y, to);
             }
         }
-        first
+        Some(())
     }
-}
-
-/// The `width` digits in these groups; those beyond are set to 0.
-fn digits(groups: &mut [[i8; 4]], width: usize) -> Option<&mut [i8]> {
-    let (digits, padding) = groups.as_flattened_mut().split_at_mut_checked(width)?;
-    padding.fill(0);
-    Some(digits)
-}
-
-/// Dot products of one token with 16 outputs.
-#[inline]
-fn dots(weights: &[Block], values: &[[i8; 4]]) -> [i32; LANES] {
-    // Pairs match the multiply-add instructions of every x86: plain code that compilers vectorize.
-    let mut pairs = [[0_i32; 2]; LANES];
-    for (block, values) in weights.iter().zip(values) {
-        let [a, b, c, d] = values.map(i32::from);
-        let (outputs, _) = block.as_chunks::<4>();
-        for ([even, odd], weights) in pairs.iter_mut().zip(outputs) {
-            let [w, x, y, z] = weights.map(i32::from);
-            // |sums| stay below MAX_WIDTH · 127², inside i32: wrapping never happens.
-            *even = even.wrapping_add(w.wrapping_mul(a).wrapping_add(x.wrapping_mul(b)));
-            *odd = odd.wrapping_add(y.wrapping_mul(c).wrapping_add(z.wrapping_mul(d)));
-        }
-    }
-    pairs.map(|[even, odd]| even.wrapping_add(odd))
 }
 
 #[cfg(test)]
 mod tests {
     extern crate std;
     use super::*;
+    use crate::simd::Scalar;
     use std::vec;
     use std::vec::Vec;
 
@@ -141,7 +255,7 @@ mod tests {
     struct Example {
         weights: Vec<Block>,
         scale: Vec<f32>,
-        sum: Vec<f32>,
+        units: Vec<f32>,
         bias: Vec<f32>,
     }
 
@@ -155,23 +269,24 @@ mod tests {
 
         fn new() -> Self {
             let mut weights = vec![[0; 64]; 2 * 3];
-            let (mut scale, mut sum) = (vec![0.0; 32], vec![0.0; 32]);
+            let (mut scale, mut units) = (vec![0.0; 32], vec![0.0; 32]);
             for o in 0..Self::OUT {
                 scale[o] = 0.01 + o as f32 * 1e-3;
                 for k in 0..Self::WIDTH {
                     weights[o / 16 * 3 + k / 4][o % 16 * 4 + k % 4] = Self::weight(o, k) as i8;
                 }
-                sum[o] = (0..Self::WIDTH).map(|k| Self::weight(o, k)).sum::<i32>() as f32 * scale[o];
+                units[o] = (0..Self::WIDTH).map(|k| Self::weight(o, k)).sum::<i32>() as f32;
             }
-            Self { weights, scale, sum, bias: (0..64_u8).map(|i| f32::from(i) * 0.25).collect() }
+            Self { weights, scale, units, bias: (0..64_u8).map(|i| f32::from(i) * 0.25).collect() }
         }
 
         fn run(&self, source: &[f32], target: &mut [f32], add: bool, fine: bool) {
-            let Self { weights, scale, sum, bias } = self;
+            let Self { weights, scale, units, bias } = self;
             let (mut values, mut tokens) = (vec![[9; 4]; 18], vec![[0.0; 2]; 3]);
             let quantized = Quantized { values: &mut values, tokens: &mut tokens };
-            let layer = LinearI8 { weights, scale, sum, bias, add, fine };
-            layer.run(source, Self::WIDTH, target, Self::OUT, quantized).unwrap();
+            let layer = LinearI8 { weights, scale, units, bias, add, fine };
+            assert!(layer.units_hold(Self::WIDTH));
+            layer.run(Scalar, source, Self::WIDTH, target, Self::OUT, quantized).unwrap();
         }
     }
 
@@ -182,9 +297,10 @@ mod tests {
         let mut target = vec![100.0; 3 * Example::OUT];
         example.run(&source, &mut target, true, false);
         for (t, row) in source.chunks_exact(Example::WIDTH).enumerate() {
-            let mut q = [0; Example::WIDTH];
-            let token = quantize(row, &mut q);
-            let read = |q: i8| f64::from(token.middle) + f64::from(token.scale) * f64::from(q);
+            let mut digits = [[0; 4]; 3];
+            let token = quantize::<Scalar, false>(Scalar, row, &mut digits, 3).unwrap();
+            let q = &digits.as_flattened()[..Example::WIDTH];
+            let read = |q: i16| f64::from(token.middle) + f64::from(token.scale) * f64::from(q);
             for o in 0..Example::OUT {
                 let units: f64 =
                     q.iter().enumerate().map(|(k, &q)| f64::from(Example::weight(o, k)) * read(q)).sum();

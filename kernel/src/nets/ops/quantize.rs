@@ -1,5 +1,7 @@
 //! Activations to 8 bits, each token by its own range.
 
+use crate::simd::{LANES, Simd};
+
 /// How the quantized values of one token are read: x ≈ middle + scale · q.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Token {
@@ -15,93 +17,116 @@ const CONSTANT: f32 = f32::from_bits((127 - 100) << 23);
 /// Largest magnitude of one digit.
 const DIGIT: f32 = 127.0;
 /// What the high digit counts for: low digits from −127 to 127 fill the steps between.
-pub(crate) const HIGH: i32 = 255;
+pub(crate) const HIGH: f32 = 255.0;
 /// Largest magnitude of two digits.
 const TWO_DIGITS: f32 = 127.0 * 255.0;
 
-/// Fills `quantized` `[n] s8` from `row` `[n] f32`, symmetric about the middle of the row's range.
+/// Adding 1.5·2^23 leaves the nearest integer, ties to even, in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// Fills `digits [1, groups]`, or `[2, groups]` for two of them, from `row [n] f32`, four in a group, symmetric about the middle
+/// of the row's range. Digits beyond the row are any.
 ///
 /// middle = min/2 + max/2, half = max − middle, scale = half / 127, q = (x − middle) · (127 / half) rounded to the
-/// nearest integer (ties to even) and kept within ±127. Minimum and maximum do not depend on an order. The middle costs
-/// nothing later (each output knows the sum of its weights) and halves the step for one-sided rows, as after ReLU.
-pub(crate) fn quantize(row: &[f32], quantized: &mut [i8]) -> Token {
-    let steps = quantized.iter_mut().zip(row);
-    let fill = |middle, inverse| {
-        for (q, &x) in steps {
-            *q = narrow(nearest((x - middle) * inverse));
+/// nearest integer (ties to even) and kept within ±127. The middle costs nothing later (each output knows the sum of its
+/// weights) and halves the step for one-sided rows, as after ReLU.
+///
+/// In two digits q = 255 · high + low, with 127 · 255 in place of 127. The high digit is the quotient by 255 rounded to
+/// nearest, which is never a tie: the inverse of 255 as f32 is close enough.
+#[inline(always)]
+pub(crate) fn quantize<S: Simd, const FINE: bool>(
+    simd: S,
+    row: &[f32],
+    digits: &mut [S::Digits],
+    groups: usize,
+) -> Option<Token> {
+    let (token, inverse) = range(simd, row, if FINE { TWO_DIGITS } else { DIGIT });
+    let (round, middle) = (simd.splat(ROUND), simd.splat(token.middle));
+    let (inverse, high_digit) = (simd.splat(inverse), simd.splat(HIGH));
+    let (high, low) = digits.split_at_mut_checked(groups)?;
+    let mut low = low.chunks_mut(4);
+    for (part, high) in row.chunks(LANES).zip(high.chunks_mut(4)) {
+        let centred = simd.sub(simd.load_part(part, token.middle), middle);
+        let rounded = simd.add(simd.mul(centred, inverse), round);
+        if FINE {
+            let whole = simd.sub(rounded, round);
+            let quotient = simd.add(simd.mul(whole, simd.splat(1.0 / HIGH)), round);
+            let rest = simd.sub(whole, simd.mul(simd.sub(quotient, round), high_digit));
+            put(narrow(simd, quotient), high);
+            put(narrow(simd, simd.add(rest, round)), low.next()?);
+        } else {
+            put(narrow(simd, rounded), high);
         }
-    };
-    by_range(row, DIGIT, fill).unwrap_or_else(|token| {
-        quantized.fill(0);
-        token
-    })
+    }
+    Some(token)
 }
 
-/// As [`quantize`], in two digits: q = 255 · high + low with 127 · 255 in place of 127. The high digit is the quotient
-/// by 255 rounded to nearest, which is never a tie.
-pub(crate) fn quantize_fine(row: &[f32], high: &mut [i8], low: &mut [i8]) -> Token {
-    let digits = high.iter_mut().zip(low.iter_mut()).zip(row);
-    let fill = |middle, inverse| {
-        for ((high, low), &x) in digits {
-            let q = nearest((x - middle) * inverse);
-            let quotient = q.wrapping_add(127).div_euclid(HIGH);
-            *high = narrow(quotient);
-            *low = narrow(q.wrapping_sub(quotient.wrapping_mul(HIGH)));
-        }
-    };
-    by_range(row, TWO_DIGITS, fill).unwrap_or_else(|token| {
-        high.fill(0);
-        low.fill(0);
-        token
-    })
-}
-
-/// Hands middle and inverse unit of the row's range to `fill`; `Err` for rows that are constant or not finite.
-fn by_range(row: &[f32], largest: f32, fill: impl FnOnce(f32, f32)) -> Result<Token, Token> {
-    let (mut min, mut max, mut finite) = (f32::INFINITY, f32::NEG_INFINITY, true);
-    for &x in row {
-        min = if x < min { x } else { min };
-        max = if x > max { x } else { max };
-        finite &= x.is_finite();
+/// How the row is read, and the inverse of its unit: 0 for rows that are constant or not finite.
+#[inline(always)]
+fn range<S: Simd>(simd: S, row: &[f32], largest: f32) -> (Token, f32) {
+    let first = row.first().copied().unwrap_or_default();
+    let start = simd.splat(first);
+    let (mut min, mut max, mut nan) = (start, start, simd.is_nan(start));
+    for part in row.chunks(LANES) {
+        let x = simd.load_part(part, first);
+        (min, max) = (simd.min(x, min), simd.max(x, max));
+        nan = simd.or(nan, simd.is_nan(x));
     }
-    if !finite {
-        return Err(Token { scale: f32::NAN, middle: f32::NAN });
-    }
+    let (min, max) = (simd.lowest(min), simd.highest(max));
     let middle = 0.5 * min + 0.5 * max;
     let half = max - middle;
-    if half < CONSTANT {
-        return Err(Token { scale: 0.0, middle });
+    if simd.any(nan) || !min.is_finite() || !max.is_finite() {
+        (Token { scale: f32::NAN, middle: f32::NAN }, 0.0)
+    } else if half < CONSTANT {
+        (Token { scale: 0.0, middle }, 0.0)
+    } else {
+        (Token { scale: half / largest, middle }, largest / half)
     }
-    fill(middle, largest / half);
-    Ok(Token { scale: half / largest, middle })
 }
 
-/// The nearest integer, ties to even, for |x| below 2^22.
-#[inline]
-fn nearest(x: f32) -> i32 {
-    // Adding 1.5·2^23 leaves the rounded integer in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    (x + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed()
+/// Integers above [`ROUND`] as digits within ±127; a NaN, which the token's scale makes good for nothing, is one of them.
+#[inline(always)]
+fn narrow<S: Simd>(simd: S, rounded: S::F) -> [S::Digits; 4] {
+    let kept = simd.max(rounded, simd.splat(ROUND - DIGIT));
+    let kept = simd.min(kept, simd.splat(ROUND + DIGIT));
+    simd.digits(simd.sub_int(simd.bits(kept), simd.bits(simd.splat(ROUND))))
 }
 
-#[inline]
-fn narrow(q: i32) -> i8 {
-    #[allow(clippy::as_conversions, reason = "clamped to what an i8 holds")]
-    let narrow = q.clamp(-127, 127) as i8;
-    narrow
+/// As many of the four groups as there is room for.
+#[inline(always)]
+fn put<D: Copy>(groups: [D; 4], to: &mut [D]) {
+    if let Some(full) = to.first_chunk_mut() {
+        *full = groups;
+        return;
+    }
+    for (to, group) in to.iter_mut().zip(groups) {
+        *to = group;
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::*;
+    use crate::simd::Scalar;
+    use std::vec;
+    use std::vec::Vec;
+
+    /// The digits of a row, high and low, and how they are read.
+    fn quantized<const FINE: bool>(row: &[f32]) -> (Vec<i16>, Vec<i16>, Token) {
+        let groups = row.len().div_ceil(4);
+        let mut digits = vec![[9; 4]; groups * if FINE { 2 } else { 1 }];
+        let token = quantize::<Scalar, FINE>(Scalar, row, &mut digits, groups).unwrap();
+        let (high, low) = digits.as_flattened().split_at(4 * groups);
+        (high[..row.len()].to_vec(), low.get(..row.len()).unwrap_or_default().to_vec(), token)
+    }
 
     #[test]
     fn no_value_is_off_by_more_than_half_a_step() {
         let row: [f32; 97] = core::array::from_fn(|i| 3.0 + (i as f32 * 0.7).sin() * 5.0);
-        let mut q = [0; 97];
-        let Token { scale, middle } = quantize(&row, &mut q);
-        for (x, q) in row.iter().zip(q) {
-            let read = f64::from(middle) + f64::from(scale) * f64::from(q);
+        let (q, _, Token { scale, middle }) = quantized::<false>(&row);
+        for (x, q) in row.iter().zip(&q) {
+            let read = f64::from(middle) + f64::from(scale) * f64::from(*q);
             assert!((f64::from(*x) - read).abs() <= f64::from(scale) * 0.500_01, "{x} reads as {read}");
         }
         assert!(q.contains(&127) && q.contains(&-127));
@@ -111,12 +136,11 @@ mod tests {
     fn two_digits_are_255_times_finer() {
         let row: [f32; 301] =
             core::array::from_fn(|i| (i as f32 * 0.7).sin() * 5.0 + (i as f32 * 0.01).exp());
-        let (mut high, mut low) = ([0; 301], [0; 301]);
-        let Token { scale, middle } = quantize_fine(&row, &mut high, &mut low);
-        let one_digit = quantize(&row, &mut [0; 301]).scale;
+        let (high, low, Token { scale, middle }) = quantized::<true>(&row);
+        let one_digit = quantized::<false>(&row).2.scale;
         assert!((one_digit / scale - 255.0).abs() < 1e-3);
-        for (x, (high, low)) in row.iter().zip(high.into_iter().zip(low)) {
-            let q = 255 * i32::from(high) + i32::from(low);
+        for (x, (high, low)) in row.iter().zip(high.iter().zip(low)) {
+            let q = 255 * i32::from(*high) + i32::from(low);
             let read = f64::from(middle) + f64::from(scale) * f64::from(q);
             assert!((f64::from(*x) - read).abs() <= f64::from(scale) * 0.51, "{x} reads as {read}");
         }
@@ -124,22 +148,35 @@ mod tests {
     }
 
     #[test]
-    fn ties_go_to_even() {
-        for (x, expected) in
-            [(0.5, 0), (1.5, 2), (2.5, 2), (-0.5, 0), (-1.5, -2), (127.4, 127), (-130.0, -127)]
-        {
-            assert_eq!(narrow(nearest(x)), expected, "{x}");
+    fn two_digits_are_the_nearest_quotient_and_its_rest() {
+        // A row that quantizes to every integer two digits hold.
+        let row: Vec<f32> = (-32_385..=32_385_i32).map(|q| q as f32).collect();
+        let (high, low, token) = quantized::<true>(&row);
+        assert_eq!(token, Token { scale: 1.0, middle: 0.0 });
+        for (q, (high, low)) in (-32_385..=32_385_i32).zip(high.into_iter().zip(low)) {
+            let quotient = (q + 127).div_euclid(255);
+            assert_eq!((i32::from(high), i32::from(low)), (quotient, q - 255 * quotient), "{q}");
         }
     }
 
     #[test]
+    fn ties_go_to_even() {
+        let row = [-127.0, 127.0, 0.5, 1.5, 2.5, -0.5, -1.5, 126.4];
+        assert_eq!(quantized::<false>(&row).0, [-127, 127, 0, 2, 2, 0, -2, 126]);
+    }
+
+    #[test]
     fn constant_rows_are_exact_and_bad_ones_poison() {
-        let mut q = [1; 3];
-        assert_eq!(quantize(&[7.5; 3], &mut q), Token { scale: 0.0, middle: 7.5 });
-        assert_eq!(q, [0; 3]);
-        assert_eq!(quantize(&[0.0, 1e-35, 0.0], &mut q).scale, 0.0);
+        let (q, _, token) = quantized::<false>(&[7.5; 3]);
+        assert_eq!((q, token), (vec![0; 3], Token { scale: 0.0, middle: 7.5 }));
+        assert_eq!(quantized::<false>(&[0.0, 1e-35, 0.0]).2.scale, 0.0);
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            assert!(quantize(&[1.0, bad, 2.0], &mut q).scale.is_nan());
+            for at in 0..3 {
+                let mut row = [1.0, 2.0, 3.0];
+                row[at] = bad;
+                assert!(quantized::<false>(&row).2.scale.is_nan());
+                assert!(quantized::<true>(&row).2.scale.is_nan());
+            }
         }
     }
 }

@@ -1,75 +1,76 @@
 //! Sums in the one order every backend keeps.
 
-/// Width of the virtual register every sum runs in.
-pub(crate) const LANES: usize = 16;
+use crate::simd::{LANES, Simd};
 
-/// What can be summed: one value, or sixteen columns side by side.
-pub(crate) trait Term: Copy {
-    /// Where every lane starts.
-    const ZERO: Self;
-    /// Element-wise sum, each rounded once.
-    fn plus(self, other: Self) -> Self;
-}
-
-impl Term for f32 {
-    const ZERO: Self = 0.0;
-    fn plus(self, other: Self) -> Self {
-        self + other
+/// The sum of a row: value i is added to lane i mod 16, which starts at +0; the lanes are then added pairwise,
+/// 8, 4, 2 and 1 apart. The order depends on the number of values alone.
+#[inline(always)]
+pub(crate) fn row_sum<S: Simd>(simd: S, row: &[f32]) -> f32 {
+    let mut sum = simd.splat(0.0);
+    for part in row.chunks(LANES) {
+        sum = simd.add(sum, simd.load_part(part, 0.0));
     }
+    simd.sum(sum)
 }
 
-impl Term for [f32; LANES] {
-    const ZERO: Self = [0.0; LANES];
-    fn plus(mut self, other: Self) -> Self {
-        for (sum, value) in self.iter_mut().zip(other) {
-            *sum += value;
-        }
-        self
-    }
-}
-
-/// The sum of `terms`: term i is added to lane i mod 16, which starts at +0; the lanes are then added pairwise,
-/// 8, 4, 2 and 1 apart. The order depends on the number of terms alone.
-#[inline]
-pub(crate) fn reduce<T: Term>(mut terms: impl Iterator<Item = T>) -> T {
-    let mut lanes = [T::ZERO; LANES];
-    'terms: loop {
+/// The sums of sixteen columns over `count` terms: term i is added to lane i mod 4, which starts at +0; the lanes are then
+/// added pairwise, 2 and 1 apart. Fewer lanes than a row has, since each is a register.
+#[inline(always)]
+pub(crate) fn column_sum<S: Simd>(simd: S, count: usize, term: impl Fn(usize) -> S::F) -> S::F {
+    let mut lanes = [simd.splat(0.0); 4];
+    let mut at = 0_usize;
+    for _ in 0..count / 4 {
         for lane in &mut lanes {
-            let Some(term) = terms.next() else { break 'terms };
-            *lane = lane.plus(term);
+            *lane = simd.add(*lane, term(at));
+            at = at.wrapping_add(1);
         }
     }
-    for half in [8, 4, 2, 1] {
-        let before = lanes;
-        for (low, high) in lanes.iter_mut().zip(before.iter().skip(half)).take(half) {
-            *low = low.plus(*high);
-        }
+    for lane in lanes.iter_mut().take(count % 4) {
+        *lane = simd.add(*lane, term(at));
+        at = at.wrapping_add(1);
     }
-    let [total, ..] = lanes;
-    total
+    let [a, b, c, d] = lanes;
+    simd.add(simd.add(a, c), simd.add(b, d))
 }
 
-/// Up to sixteen columns of a row; those beyond its end are 0.
-#[inline]
-pub(crate) fn columns(row: &[f32]) -> [f32; LANES] {
-    if let Some(full) = row.first_chunk() {
-        return *full;
+/// Sixteen columns of `[rows, width]` values from column `first` on; those beyond the row's end are 0.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Columns<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) width: usize,
+    pub(crate) first: usize,
+    /// Columns there are, from 1 to 16.
+    pub(crate) count: usize,
+}
+
+impl<'a> Columns<'a> {
+    /// Sixteen columns of rows of `width`, or as many as are left.
+    #[inline(always)]
+    pub(crate) fn new(values: &'a [f32], width: usize, first: usize) -> Self {
+        Self { values, width, first, count: width.saturating_sub(first).min(LANES) }
     }
-    let mut padded = [0.0; LANES];
-    for (to, from) in padded.iter_mut().zip(row) {
-        *to = *from;
+
+    /// One row; all 0 beyond the last.
+    #[inline(always)]
+    pub(crate) fn row<S: Simd>(&self, simd: S, at: usize) -> S::F {
+        let first = at.wrapping_mul(self.width).wrapping_add(self.first);
+        let rest = self.values.get(first..).unwrap_or_default();
+        match rest.get(..self.count) {
+            Some(part) => simd.load_part(part, 0.0),
+            None => simd.splat(0.0),
+        }
     }
-    padded
 }
 
 #[cfg(test)]
 mod tests {
     extern crate std;
     use super::*;
+    use crate::simd::Scalar;
     use std::vec::Vec;
 
     #[test]
-    fn lanes_and_tree_are_the_documented_ones() {
+    fn lanes_and_trees_are_the_documented_ones() {
         let values: Vec<f32> = (0..53_i16).map(|i| 1.0 / f32::from(3 * i + 1)).collect();
         let mut lanes = [0.0_f32; 16];
         for (i, value) in values.iter().enumerate() {
@@ -80,18 +81,17 @@ mod tests {
                 lanes[i] += lanes[i + half];
             }
         }
-        assert_eq!(reduce(values.iter().copied()).to_bits(), lanes[0].to_bits());
-    }
-
-    #[test]
-    fn columns_sum_as_single_values_do() {
-        for n in [0, 1, 8, 16, 17, 40_u8] {
-            let value = |row: u8, column: usize| f32::from(row) * 0.37 - column as f32 / 7.0;
-            let rows = (0..n).map(|row| core::array::from_fn::<f32, 16, _>(|column| value(row, column)));
-            let together = reduce(rows);
-            for (column, sum) in together.iter().enumerate() {
-                assert_eq!(sum.to_bits(), reduce((0..n).map(|row| value(row, column))).to_bits());
+        assert_eq!(row_sum(Scalar, &values).to_bits(), lanes[0].to_bits());
+        for count in [0, 1, 3, 4, 5, 53] {
+            let mut lanes = [0.0_f32; 4];
+            for (i, value) in values.iter().enumerate().take(count) {
+                lanes[i % 4] += value;
             }
+            let expected = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+            let columns = Columns::new(&values, 1, 0);
+            let sums = column_sum(Scalar, count, |at| columns.row(Scalar, at));
+            assert_eq!(sums[0].to_bits(), expected.to_bits(), "{count}");
+            assert_eq!(sums[1..], [0.0; 15]);
         }
     }
 }

@@ -1,33 +1,41 @@
 //! Softmax over one row of scores.
 
-use super::reduce::reduce;
-use crate::math::exp;
+use crate::math::Exp;
+use crate::simd::{LANES, Simd};
 
-/// `scores [n]` in place: e^(xᵢ − max) divided by their sum by [`reduce`]. A NaN among them makes all of them NaN.
-pub(crate) fn softmax(scores: &mut [f32]) {
-    let mut max = f32::NEG_INFINITY;
-    for &score in scores.iter() {
-        // A NaN must reach the output, not be dropped by the comparison.
-        max = if score > max || score.is_nan() { score } else { max };
+/// `scores [n]` in place: e^(xᵢ − max) divided by their sum, in the order of [`row_sum`](super::reduce::row_sum). A NaN
+/// among them makes all of them NaN.
+#[inline(always)]
+pub(crate) fn softmax<S: Simd>(simd: S, scores: &mut [f32]) {
+    let mut max = simd.splat(f32::NEG_INFINITY);
+    for part in scores.chunks(LANES) {
+        // A NaN is dropped here and comes back by its own difference from the maximum.
+        max = simd.max(simd.load_part(part, f32::NEG_INFINITY), max);
     }
-    for score in scores.iter_mut() {
-        *score = exp(*score - max);
+    let max = simd.splat(simd.highest(max));
+    let mut sum = simd.splat(0.0);
+    for part in scores.chunks_mut(LANES) {
+        // e^−∞ adds 0 beyond the end.
+        let power = simd.map(Exp, simd.sub(simd.load_part(part, f32::NEG_INFINITY), max));
+        sum = simd.add(sum, power);
+        simd.store_part(power, part);
     }
-    let sum = reduce(scores.iter().copied());
-    for score in scores.iter_mut() {
-        *score /= sum;
+    let sum = simd.splat(simd.sum(sum));
+    for part in scores.chunks_mut(LANES) {
+        simd.store_part(simd.div(simd.load_part(part, 0.0), sum), part);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::Scalar;
 
     #[test]
     fn matches_f64() {
         let scores: [f32; 23] = core::array::from_fn(|i| (i as f32 * 1.7).sin() * 9.0);
         let mut p = scores;
-        softmax(&mut p);
+        softmax(Scalar, &mut p);
         let sum: f64 = scores.iter().map(|&x| f64::from(x).exp()).sum();
         for (p, x) in p.iter().zip(scores) {
             assert!((f64::from(*p) - f64::from(x).exp() / sum).abs() < 2.5e-7);
@@ -39,7 +47,7 @@ mod tests {
         for at in 0..3 {
             let mut p = [0.0, 1.0, 2.0];
             p[at] = f32::NAN;
-            softmax(&mut p);
+            softmax(Scalar, &mut p);
             assert!(p.iter().any(|p| p.is_nan()), "NaN at {at}");
         }
     }

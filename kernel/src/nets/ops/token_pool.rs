@@ -1,13 +1,13 @@
 //! Many tokens to one: mean or maximum over a sequence.
 
-use super::max_pool::maximum;
-use super::reduce::{LANES, columns, reduce};
+use super::reduce::{Columns, column_sum};
 use super::size;
+use crate::simd::{LANES, Simd};
 
 /// What is kept of the tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenPool {
-    /// Their mean: a sum by [`reduce`] divided by their number.
+    /// Their mean: a sum by [`column_sum`] divided by their number.
     Mean,
     /// Their largest value; NaN if there is one.
     Max,
@@ -15,8 +15,10 @@ pub(crate) enum TokenPool {
 
 impl TokenPool {
     /// `target [sequences, width]` from `source [sequences, tokens, width]`; `count` is `tokens` as f32.
-    pub(crate) fn run(
+    #[inline(always)]
+    pub(crate) fn run<S: Simd>(
         self,
+        simd: S,
         source: &[f32],
         width: usize,
         tokens: usize,
@@ -26,22 +28,22 @@ impl TokenPool {
         let sequences = source.chunks_exact(size(tokens.checked_mul(width)?));
         for (source, target) in sequences.zip(target.chunks_exact_mut(size(width))) {
             for (at, target) in target.chunks_mut(LANES).enumerate() {
-                let first = at.checked_mul(LANES)?;
-                let rows = || {
-                    source.chunks_exact(size(width)).map(|row| columns(row.get(first..).unwrap_or_default()))
-                };
+                let columns = Columns::new(source, width, at.checked_mul(LANES)?);
                 let pooled = match self {
-                    Self::Mean => reduce(rows()).map(|sum| sum / count),
-                    Self::Max => rows().fold([f32::NEG_INFINITY; LANES], |mut max, row| {
-                        for (max, x) in max.iter_mut().zip(row) {
-                            *max = maximum([*max, x].into_iter());
+                    Self::Mean => {
+                        let sum = column_sum(simd, tokens, |token| columns.row(simd, token));
+                        simd.div(sum, simd.splat(count))
+                    }
+                    Self::Max => {
+                        let mut max = simd.splat(f32::NEG_INFINITY);
+                        for token in 0..tokens {
+                            let x = columns.row(simd, token);
+                            max = simd.select(simd.is_nan(x), x, simd.max(x, max));
                         }
                         max
-                    }),
+                    }
                 };
-                for (to, value) in target.iter_mut().zip(pooled) {
-                    *to = value;
-                }
+                simd.store_part(pooled, target);
             }
         }
         Some(())
@@ -52,6 +54,7 @@ impl TokenPool {
 mod tests {
     extern crate std;
     use super::*;
+    use crate::simd::Scalar;
     use std::vec;
     use std::vec::Vec;
 
@@ -60,8 +63,8 @@ mod tests {
         let (tokens, width) = (21, 19);
         let source: Vec<f32> = (0..2 * tokens * width).map(|i| (i as f32 * 0.37).sin() * 8.0).collect();
         let (mut mean, mut max) = (vec![0.0; 2 * width], vec![0.0; 2 * width]);
-        TokenPool::Mean.run(&source, width, tokens, tokens as f32, &mut mean).unwrap();
-        TokenPool::Max.run(&source, width, tokens, tokens as f32, &mut max).unwrap();
+        TokenPool::Mean.run(Scalar, &source, width, tokens, tokens as f32, &mut mean).unwrap();
+        TokenPool::Max.run(Scalar, &source, width, tokens, tokens as f32, &mut max).unwrap();
         for at in 0..2 * width {
             let column =
                 (0..tokens).map(|t| f64::from(source[(at / width * tokens + t) * width + at % width]));

@@ -1,8 +1,8 @@
 //! Scaling of the input window by its own statistics, column by column, and its undoing.
 
-use super::reduce::{LANES, columns, reduce};
+use super::reduce::{Columns, column_sum};
 use super::size;
-use crate::simd::sqrt;
+use crate::simd::{LANES, Simd};
 
 /// Which shift and divisor a column gets.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,92 +20,97 @@ pub(crate) enum Statistics {
 impl Statistics {
     /// `target [2, width]`, shifts then divisors, from `source [rows, width]`; `count` is the number of rows as f32.
     ///
-    /// Sums run over the rows by [`reduce`] and are divided by `count`; each operation is rounded once.
-    pub(crate) fn run(
+    /// Sums run over the rows by [`column_sum`] and are divided by `count`; each operation is rounded once.
+    #[inline(always)]
+    pub(crate) fn run<S: Simd>(
         self,
+        simd: S,
         source: &[f32],
-        width: usize,
+        (rows, width): (usize, usize),
         epsilon: f32,
         count: f32,
         target: &mut [f32],
     ) -> Option<()> {
         let (shifts, divisors) = target.split_at_mut_checked(width)?;
         for (at, (shifts, divisors)) in shifts.chunks_mut(LANES).zip(divisors.chunks_mut(LANES)).enumerate() {
-            let first = at.checked_mul(LANES)?;
-            let rows =
-                || source.chunks_exact(size(width)).map(|row| columns(row.get(first..).unwrap_or_default()));
-            let (shift, divisor) = self.block(rows, epsilon, count);
-            for ((to, shift), (divisor_to, divisor)) in
-                shifts.iter_mut().zip(shift).zip(divisors.iter_mut().zip(divisor))
-            {
-                *to = shift;
-                *divisor_to = divisor;
-            }
+            let columns = Columns::new(source, width, at.checked_mul(LANES)?);
+            let (shift, divisor) = self.block(simd, columns, rows, epsilon, count);
+            simd.store_part(shift, shifts);
+            simd.store_part(divisor, divisors);
         }
         Some(())
     }
 
     /// Shifts and divisors of sixteen columns.
-    fn block<I: Iterator<Item = [f32; LANES]>>(
+    #[inline(always)]
+    fn block<S: Simd>(
         self,
-        rows: impl Fn() -> I,
+        simd: S,
+        columns: Columns<'_>,
+        rows: usize,
         epsilon: f32,
         count: f32,
-    ) -> ([f32; LANES], [f32; LANES]) {
+    ) -> (S::F, S::F) {
+        let (epsilon, count, zero) = (simd.splat(epsilon), simd.splat(count), simd.splat(0.0));
         match self {
             Self::MinMax => {
-                let min = rows().fold([f32::INFINITY; LANES], |a, b| pick(a, b, |a, b| b < a));
-                let max = rows().fold([f32::NEG_INFINITY; LANES], |a, b| pick(a, b, |a, b| b > a));
-                (min, both(max, min, |max, min| max - min + epsilon))
+                let (mut min, mut max) = (simd.splat(f32::INFINITY), simd.splat(f32::NEG_INFINITY));
+                for at in 0..rows {
+                    let x = columns.row(simd, at);
+                    (min, max) = (simd.min(x, min), simd.max(x, max));
+                }
+                (min, simd.add(simd.sub(max, min), epsilon))
             }
             Self::MeanAbs => {
-                let mean = reduce(rows().map(|row| row.map(f32::abs))).map(|sum| sum / count);
-                ([0.0; LANES], mean.map(|mean| if mean < epsilon { epsilon } else { mean }))
+                let sum = column_sum(simd, rows, |at| simd.abs(columns.row(simd, at)));
+                (zero, simd.max(epsilon, simd.div(sum, count)))
             }
             Self::StdUnderRoot | Self::Std => {
-                let mean = reduce(rows()).map(|sum| sum / count);
-                let square = |row| both(row, mean, |x: f32, mean: f32| (x - mean) * (x - mean));
-                let variance = reduce(rows().map(square)).map(|sum| sum / count);
-                let divisor = variance.map(|variance| match self {
-                    Self::StdUnderRoot => sqrt(variance + epsilon),
-                    _ if variance > 0.0 => sqrt(variance) + epsilon,
-                    _ => 1.0 + epsilon,
+                let mean = simd.div(column_sum(simd, rows, |at| columns.row(simd, at)), count);
+                let squares = column_sum(simd, rows, |at| {
+                    let centred = simd.sub(columns.row(simd, at), mean);
+                    simd.mul(centred, centred)
                 });
-                (mean, divisor)
+                let variance = simd.div(squares, count);
+                if self == Self::StdUnderRoot {
+                    return (mean, simd.sqrt(simd.add(variance, epsilon)));
+                }
+                let spread = simd.less(zero, variance);
+                let std = simd.select(spread, simd.sqrt(variance), simd.splat(1.0));
+                (mean, simd.add(std, epsilon))
             }
         }
     }
 }
 
-fn both(a: [f32; LANES], b: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
-    let mut a = a;
-    for (a, b) in a.iter_mut().zip(b) {
-        *a = of(*a, b);
-    }
-    a
-}
-
-fn pick(a: [f32; LANES], b: [f32; LANES], take: impl Fn(f32, f32) -> bool) -> [f32; LANES] {
-    both(a, b, |a, b| if take(a, b) { b } else { a })
-}
-
 /// `rows [n, width]` in place: (x − shift) / divisor, with both from `statistics [2, width]`.
-pub(crate) fn normalize(rows: &mut [f32], statistics: &[f32], width: usize) -> Option<()> {
+#[inline(always)]
+pub(crate) fn normalize<S: Simd>(simd: S, rows: &mut [f32], statistics: &[f32], width: usize) -> Option<()> {
     let (shifts, divisors) = statistics.split_at_checked(width)?;
     for row in rows.chunks_exact_mut(size(width)) {
-        for ((x, shift), divisor) in row.iter_mut().zip(shifts).zip(divisors) {
-            *x = (*x - shift) / divisor;
+        let statistics = shifts.chunks(LANES).zip(divisors.chunks(LANES));
+        for (part, (shift, divisor)) in row.chunks_mut(LANES).zip(statistics) {
+            let shifted = simd.sub(simd.load_part(part, 0.0), simd.load_part(shift, 0.0));
+            simd.store_part(simd.div(shifted, simd.load_part(divisor, 1.0)), part);
         }
     }
     Some(())
 }
 
 /// `rows [n, width]` in place: x · divisor + shift, with both from `statistics [2, width]`.
-pub(crate) fn denormalize(rows: &mut [f32], statistics: &[f32], width: usize) -> Option<()> {
+#[inline(always)]
+pub(crate) fn denormalize<S: Simd>(
+    simd: S,
+    rows: &mut [f32],
+    statistics: &[f32],
+    width: usize,
+) -> Option<()> {
     let (shifts, divisors) = statistics.split_at_checked(width)?;
     for row in rows.chunks_exact_mut(size(width)) {
-        for ((x, shift), divisor) in row.iter_mut().zip(shifts).zip(divisors) {
-            *x = *x * divisor + shift;
+        let statistics = shifts.chunks(LANES).zip(divisors.chunks(LANES));
+        for (part, (shift, divisor)) in row.chunks_mut(LANES).zip(statistics) {
+            let scaled = simd.mul(simd.load_part(part, 0.0), simd.load_part(divisor, 0.0));
+            simd.store_part(simd.add(scaled, simd.load_part(shift, 0.0)), part);
         }
     }
     Some(())
@@ -115,6 +120,7 @@ pub(crate) fn denormalize(rows: &mut [f32], statistics: &[f32], width: usize) ->
 mod tests {
     extern crate std;
     use super::*;
+    use crate::simd::Scalar;
     use std::vec;
     use std::vec::Vec;
 
@@ -128,9 +134,9 @@ mod tests {
         for kind in [Statistics::MinMax, Statistics::StdUnderRoot, Statistics::Std, Statistics::MeanAbs] {
             let epsilon = 1e-5;
             let mut statistics = vec![0.0; 2 * width];
-            kind.run(&x, width, epsilon, steps as f32, &mut statistics).unwrap();
+            kind.run(Scalar, &x, (steps, width), epsilon, steps as f32, &mut statistics).unwrap();
             let mut y = x.clone();
-            normalize(&mut y, &statistics, width).unwrap();
+            normalize(Scalar, &mut y, &statistics, width).unwrap();
             let epsilon = f64::from(epsilon);
             for c in 0..width {
                 let column: Vec<f64> = x.chunks(width).map(|row| f64::from(row[c])).collect();
@@ -149,7 +155,7 @@ mod tests {
                     assert!((f64::from(y[t * width + c]) - exact).abs() < 5e-6, "{kind:?} {c}");
                 }
             }
-            denormalize(&mut y, &statistics, width).unwrap();
+            denormalize(Scalar, &mut y, &statistics, width).unwrap();
             assert!(x.iter().zip(&y).all(|(x, y)| (x - y).abs() < 1e-5), "{kind:?}");
         }
     }

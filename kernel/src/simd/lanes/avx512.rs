@@ -1,0 +1,232 @@
+//! AVX-512: one register, VNNI for the dot products.
+#![allow(unsafe_code, reason = "instructions are reached by intrinsics only")]
+
+use core::arch::x86_64::*;
+
+use super::super::Avx512;
+use super::avx2::fold_eight;
+use super::{Block, Elementwise, LANES, Simd, Work, fits};
+
+/// Does `work` with the instructions switched on.
+pub(super) fn run<W: Work>(token: Avx512, work: W) -> W::Output {
+    #[target_feature(
+        enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512vbmi,avx512vnni"
+    )]
+    fn entry<W: Work>(token: Avx512, work: W) -> W::Output {
+        work.run(token)
+    }
+    // SAFETY: the token proves that the processor has all of these.
+    unsafe { entry(token, work) }
+}
+
+/// One instruction.
+macro_rules! op {
+    ($call:expr) => {
+        // SAFETY: a token, which every caller holds as `self`, proves that the processor has the instruction; it works on
+        // registers alone.
+        unsafe { $call }
+    };
+}
+
+impl Elementwise for Avx512 {
+    type F = __m512;
+    type I = __m512i;
+    type M = __mmask16;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::F {
+        op!(_mm512_set1_ps(value))
+    }
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        op!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
+        op!(_mm512_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        op!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        op!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::F) -> Self::F {
+        op!(_mm512_sqrt_ps(a))
+    }
+    #[inline(always)]
+    fn abs(self, a: Self::F) -> Self::F {
+        op!(_mm512_abs_ps(a))
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        op!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: Self::F, b: Self::F) -> Self::F {
+        op!(_mm512_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn less(self, a: Self::F, b: Self::F) -> Self::M {
+        op!(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b))
+    }
+    #[inline(always)]
+    fn is_nan(self, a: Self::F) -> Self::M {
+        op!(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a))
+    }
+    #[inline(always)]
+    fn or(self, a: Self::M, b: Self::M) -> Self::M {
+        a | b
+    }
+    #[inline(always)]
+    fn select(self, condition: Self::M, then: Self::F, otherwise: Self::F) -> Self::F {
+        op!(_mm512_mask_blend_ps(condition, otherwise, then))
+    }
+    #[inline(always)]
+    fn splat_int(self, value: i32) -> Self::I {
+        op!(_mm512_set1_epi32(value))
+    }
+    #[inline(always)]
+    fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
+        op!(_mm512_add_epi32(a, b))
+    }
+    #[inline(always)]
+    fn sub_int(self, a: Self::I, b: Self::I) -> Self::I {
+        op!(_mm512_sub_epi32(a, b))
+    }
+    #[inline(always)]
+    fn halve_int(self, a: Self::I) -> Self::I {
+        op!(_mm512_srai_epi32::<1>(a))
+    }
+    #[inline(always)]
+    fn to_exponent(self, a: Self::I) -> Self::I {
+        op!(_mm512_slli_epi32::<23>(a))
+    }
+    #[inline(always)]
+    fn float(self, a: Self::I) -> Self::F {
+        op!(_mm512_cvtepi32_ps(a))
+    }
+    #[inline(always)]
+    fn bits(self, a: Self::F) -> Self::I {
+        op!(_mm512_castps_si512(a))
+    }
+    #[inline(always)]
+    fn from_bits(self, a: Self::I) -> Self::F {
+        op!(_mm512_castsi512_ps(a))
+    }
+}
+
+/// The lowest `count` of sixteen lanes.
+#[inline(always)]
+fn lowest(count: usize) -> __mmask16 {
+    match u32::try_from(count) {
+        Ok(count @ ..16) => (1_u16 << count).wrapping_sub(1),
+        _ => u16::MAX,
+    }
+}
+
+impl Simd for Avx512 {
+    // Unsigned, 128 above the digit: the unsigned side of vpdpbusd.
+    type Digits = [u8; 4];
+
+    const ROWS: usize = 8;
+    const BLOCKS: usize = 2;
+    const STREAMS: usize = 4;
+    const ROWS_F32: usize = 4;
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> Self::F {
+        // SAFETY: the token proves the instruction; sixteen values are read where sixteen are.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store(self, value: Self::F, to: &mut [f32; LANES]) {
+        // SAFETY: the token proves the instruction; sixteen values are written where sixteen are.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), value) }
+    }
+    #[inline(always)]
+    fn load_tail(self, from: &[f32], fill: f32) -> Self::F {
+        let (fill, mask) = (self.splat(fill), lowest(from.len()));
+        // SAFETY: the token proves the instruction; only lanes of the mask are read, no more than `from` has.
+        unsafe { _mm512_mask_loadu_ps(fill, mask, from.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store_tail(self, value: Self::F, to: &mut [f32]) {
+        let mask = lowest(to.len());
+        // SAFETY: the token proves the instruction; only lanes of the mask are written, no more than `to` has.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), mask, value) }
+    }
+    #[inline(always)]
+    fn sum(self, value: Self::F) -> f32 {
+        let low = op!(_mm512_castps512_ps256(value));
+        let high = op!(_mm512_extractf32x8_ps::<1>(value));
+        fold_eight!(op!(_mm256_add_ps(low, high)), _mm_add_ps)
+    }
+    #[inline(always)]
+    fn lowest(self, value: Self::F) -> f32 {
+        let low = op!(_mm512_castps512_ps256(value));
+        let high = op!(_mm512_extractf32x8_ps::<1>(value));
+        fold_eight!(op!(_mm256_min_ps(low, high)), _mm_min_ps)
+    }
+    #[inline(always)]
+    fn highest(self, value: Self::F) -> f32 {
+        let low = op!(_mm512_castps512_ps256(value));
+        let high = op!(_mm512_extractf32x8_ps::<1>(value));
+        fold_eight!(op!(_mm256_max_ps(low, high)), _mm_max_ps)
+    }
+    #[inline(always)]
+    fn any(self, condition: Self::M) -> bool {
+        condition != 0
+    }
+    #[inline(always)]
+    fn digits(self, digits: Self::I) -> [Self::Digits; 4] {
+        let above = self.add_int(digits, self.splat_int(128));
+        let narrow = op!(_mm512_cvtepi32_epi8(above));
+        bytemuck::cast(narrow)
+    }
+    #[inline(always)]
+    fn start(self, units: Self::F) -> Self::I {
+        // Sums of up to 65 536 weights and their 128-fold are exact in both types.
+        let below = self.mul(units, self.splat(-128.0));
+        op!(_mm512_cvtps_epi32(below))
+    }
+    #[inline(always)]
+    fn dots<const T: usize, const B: usize>(
+        self,
+        weights: &[Block],
+        values: &[Self::Digits],
+        groups: usize,
+        start: [Self::I; B],
+    ) -> [[Self::I; B]; T] {
+        let mut sums = [start; T];
+        if !fits(weights, B, values, T, groups) {
+            return sums;
+        }
+        let (weights, values) = (weights.as_ptr().cast::<__m512i>(), values.as_ptr().cast::<i32>());
+        for group in 0..groups {
+            let mut block = start;
+            for (b, block) in block.iter_mut().enumerate() {
+                let at = b.wrapping_mul(groups).wrapping_add(group);
+                // SAFETY: b < B and group < groups, so the block is one of the B · groups that `fits` has seen.
+                let from = unsafe { weights.add(at) };
+                // SAFETY: the token proves the instruction; a block of 64 bytes lies there.
+                *block = unsafe { _mm512_loadu_si512(from) };
+            }
+            for (t, sums) in sums.iter_mut().enumerate() {
+                let at = t.wrapping_mul(groups).wrapping_add(group);
+                // SAFETY: t < T and group < groups, so the group is one of the T · groups that `fits` has seen.
+                let from = unsafe { values.add(at) };
+                // SAFETY: four digits lie there, without alignment.
+                let digits = unsafe { from.read_unaligned() };
+                let digits = self.splat_int(digits);
+                for (sum, block) in sums.iter_mut().zip(block) {
+                    *sum = op!(_mm512_dpbusd_epi32(*sum, digits, block));
+                }
+            }
+        }
+        sums
+    }
+}
