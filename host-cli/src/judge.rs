@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use jiff::Timestamp;
 
-use crate::gate::{QualityGate, QualityVerdict, Rules, SanityGate, SanityVerdict, Terms};
+use crate::gate::{Drift, QualityGate, QualityVerdict, Rules, SanityGate, SanityVerdict, Terms};
 use crate::identity;
 use crate::report::Header;
 use crate::stream::{Item, MARKET_FEATURES, Reading, Source, SourceSpec, TRADE_INTENT, Window};
@@ -56,10 +56,34 @@ pub fn quality(
     source: &EventSource,
     terms: Terms,
     rules: &Rules,
+    seen: impl FnMut(),
+) -> anyhow::Result<QualityVerdict> {
+    quality_with_drift(source, terms, rules, None, seen)
+}
+
+/// The same, also comparing the features with the training rows of `drift`'s models.
+///
+/// # Errors
+/// The events could not be read.
+pub fn quality_with_drift(
+    source: &EventSource,
+    terms: Terms,
+    rules: &Rules,
+    drift: Option<Drift>,
     mut seen: impl FnMut(),
 ) -> anyhow::Result<QualityVerdict> {
-    let mut gate = QualityGate::new(terms);
+    let mut gate = QualityGate::new(terms).with_drift(drift);
     let window = window(terms.cutover, terms.requested, &[TRADE_INTENT]);
+    // What was before is only compared with, and stdin can be read only once.
+    if let Some(cutover) =
+        terms.cutover.filter(|&cutover| cutover > 0 && !matches!(source.spec, SourceSpec::Stdin))
+    {
+        let before = Window { after: None, ..window };
+        Source::open(&source.spec, &source.stream)?.until(cutover).for_each(&before, |item| {
+            gate.observe_before(&item);
+            Ok(())
+        })?;
+    }
     let reading = source.read(&window, |item| {
         gate.observe(&item);
         seen();
@@ -77,9 +101,24 @@ pub fn sanity(
     after: u64,
     count: u64,
     rules: &Rules,
+    seen: impl FnMut(),
+) -> anyhow::Result<SanityVerdict> {
+    sanity_with_drift(source, after, count, rules, None, seen)
+}
+
+/// The same, also comparing the features with the training rows of `drift`'s models.
+///
+/// # Errors
+/// The events could not be read.
+pub fn sanity_with_drift(
+    source: &EventSource,
+    after: u64,
+    count: u64,
+    rules: &Rules,
+    drift: Option<Drift>,
     mut seen: impl FnMut(),
 ) -> anyhow::Result<SanityVerdict> {
-    let mut gate = SanityGate::new();
+    let mut gate = SanityGate::new().with_drift(drift);
     let window = window(Some(after), count, &[TRADE_INTENT, MARKET_FEATURES]);
     let reading = source.read(&window, |item| {
         gate.observe(&item);
@@ -90,5 +129,6 @@ pub fn sanity(
 
 fn window<'types>(after: Option<u64>, count: u64, event_types: &'types [&'types str]) -> Window<'types> {
     // More than memory can address is as good as all.
-    Window { after, newest: NonZeroUsize::new(usize::try_from(count).unwrap_or(usize::MAX)), event_types }
+    let newest = NonZeroUsize::new(usize::try_from(count).unwrap_or(usize::MAX));
+    Window { after, newest, event_types }
 }
