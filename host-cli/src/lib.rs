@@ -13,6 +13,7 @@
 //! | [`stream`] | events from files and Redis, intents to files |
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
 //! | [`gate`] | telemetry ─▶ verdict, without I/O |
+//! | [`judge`] | a source's events through a gate |
 //! | [`report`] | one verdict as text, JSON and Markdown |
 
 #![deny(unsafe_code)]
@@ -26,6 +27,7 @@ pub mod gate;
 pub mod hex;
 pub mod identity;
 pub mod image;
+pub mod judge;
 pub mod report;
 pub mod rows;
 pub mod signals;

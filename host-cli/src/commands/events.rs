@@ -1,18 +1,15 @@
-//! What the commands that judge events have in common: naming the window, and reading it.
+//! What the commands that judge events have in common: naming the source, and showing that it is read.
 
 use std::ffi::OsStr;
-use std::num::NonZeroUsize;
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Command};
 use indicatif::{ProgressBar, ProgressStyle};
-use jiff::Timestamp;
 
 use super::progress;
-use crate::identity;
-use crate::report::Header;
-use crate::stream::{INTENT_STREAM, Item, Reading, Source, SourceSpec, Window};
+use crate::judge::EventSource;
+use crate::stream::{INTENT_STREAM, SourceSpec};
 
 /// Where to read.
 #[derive(Debug, Args)]
@@ -27,40 +24,8 @@ pub(super) struct SourceArgs {
 }
 
 impl SourceArgs {
-    /// Reads `count` newest events (0: all) since `after`, handing each to `observe`.
-    pub(super) fn read(
-        &self,
-        after: Option<u64>,
-        count: u64,
-        event_types: &[&str],
-        mut observe: impl FnMut(Item),
-    ) -> anyhow::Result<Reading> {
-        // More than memory can address is as good as all.
-        let newest = NonZeroUsize::new(usize::try_from(count).unwrap_or(0));
-        let window = Window { after, newest, event_types };
-        let progress = progress();
-        let reading = Source::open(&self.source, &self.stream)?.for_each(&window, |item| {
-            observe(item);
-            progress.inc(1);
-            Ok(())
-        });
-        progress.finish_and_clear();
-        reading
-    }
-
-    /// The head of a report on these events; `now` in Unix ms fixes its time.
-    pub(super) fn header(&self, now: Option<u64>) -> Header {
-        let source = match &self.source {
-            SourceSpec::Redis(_) => format!("{}, stream {}", self.source, self.stream),
-            SourceSpec::File(_) | SourceSpec::Stdin => self.source.to_string(),
-        };
-        let clock = || u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
-        Header {
-            now: now.unwrap_or_else(clock),
-            source,
-            build: identity::build().to_owned(),
-            synthetic: false,
-        }
+    pub(super) fn source(&self) -> EventSource {
+        EventSource { spec: self.source.clone(), stream: self.stream.clone() }
     }
 }
 

@@ -5,9 +5,10 @@ use clap::Args;
 use super::events::{self, SourceArgs};
 use crate::args::Format;
 use crate::exit::Exit;
-use crate::gate::{Percent, Rules, SanityGate};
+use crate::gate::{Percent, Rules};
+use crate::judge;
 use crate::report;
-use crate::stream::{MARKET_FEATURES, TRADE_INTENT, parse_timestamp};
+use crate::stream::parse_timestamp;
 
 /// Arguments of `qsc feature-sanity`.
 #[derive(Debug, Args)]
@@ -47,14 +48,13 @@ pub fn run(args: &FeatureSanityArgs, format: Format) -> anyhow::Result<Exit> {
         allow_flat: args.allow_flat.iter().cloned().collect(),
         ..Rules::default()
     };
-    let mut gate = SanityGate::new();
-    let reading =
-        args.source.read(Some(args.after), args.count, &[TRADE_INTENT, MARKET_FEATURES], |item| {
-            gate.observe(&item);
-        })?;
-    let verdict = gate.finish(&rules, reading.gap.as_ref());
+    let source = args.source.source();
+    let progress = events::progress();
+    let verdict = judge::sanity(&source, args.after, args.count, &rules, || progress.inc(1));
+    progress.finish_and_clear();
+    let verdict = verdict?;
     events::warn_of_malformed(verdict.malformed, verdict.first_malformed.as_deref());
-    let header = args.source.header(None);
+    let header = source.header(None);
     report::print(&match format {
         Format::Text => report::sanity_text(&verdict, &header),
         Format::Json => report::sanity_json(&verdict, &header),

@@ -7,9 +7,10 @@ use clap::Args;
 use super::events::{self, SourceArgs};
 use crate::args::Format;
 use crate::exit::Exit;
-use crate::gate::{Mode, QualityGate, Require, Rules, Terms};
+use crate::gate::{Mode, Require, Rules, Terms};
+use crate::judge;
 use crate::report;
-use crate::stream::{TRADE_INTENT, parse_timestamp};
+use crate::stream::parse_timestamp;
 
 /// Arguments of `qsc quality-gate`.
 #[derive(Debug, Args)]
@@ -62,11 +63,13 @@ pub fn run(args: &QualityGateArgs, format: Format) -> anyhow::Result<Exit> {
         rules.set_min_events(args.mode, events);
     }
     let terms = Terms { mode: args.mode, require: args.require, requested: args.count, cutover: args.after };
-    let mut gate = QualityGate::new(terms);
-    let reading = args.source.read(args.after, args.count, &[TRADE_INTENT], |item| gate.observe(&item))?;
-    let verdict = gate.finish(&rules, reading.gap.as_ref());
+    let source = args.source.source();
+    let progress = events::progress();
+    let verdict = judge::quality(&source, terms, &rules, || progress.inc(1));
+    progress.finish_and_clear();
+    let verdict = verdict?;
     events::warn_of_malformed(verdict.events.malformed, verdict.first_malformed.as_deref());
-    let report = report::write_quality(&verdict, &args.source.header(args.now), &args.report_dir)?;
+    let report = report::write_quality(&verdict, &source.header(args.now), &args.report_dir)?;
     report::print(match format {
         Format::Text => &report.text,
         Format::Json => &report.json,

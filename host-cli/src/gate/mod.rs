@@ -4,25 +4,35 @@
 //! cannot read counts against it; a check that cannot be made is never taken as made.
 
 mod check;
+mod drift;
 mod duplicates;
+mod ensemble;
 mod evidence;
 mod model;
 mod quality;
 mod rules;
 mod sanity;
+mod scoreboard;
+mod slices;
 mod stats;
+mod timeline;
 
 use serde::Serialize;
 
 use crate::exit::Exit;
 
 pub use check::{Check, CheckKind, beside};
+pub use drift::{BINS, Drift, DriftFigures, FeatureDrift, Reference, psi};
 pub use duplicates::Duplicates;
+pub use ensemble::Ensemble;
 pub use evidence::Evidence;
-pub use model::{Actions, ConfidenceFigures, ModelVerdict};
-pub use quality::{EventFigures, Mode, QualityGate, QualityVerdict, Require, Terms};
+pub use model::{Actions, ConfidenceFigures, HISTOGRAM_BINS, ModelFigures, ModelVerdict, OverTime};
+pub use quality::{EventFigures, Mode, PreCutover, QualityGate, QualityVerdict, Require, Terms};
 pub use rules::{Percent, Rules};
 pub use sanity::{FeatureFigures, SanityGate, SanityVerdict};
+pub use scoreboard::{Scoreboard, Signal, Standing, disagreements};
+pub use slices::{Slice, SliceFigures};
+pub use timeline::Timeline;
 
 /// What a gate says. Only [`Outcome::Pass`] opens a door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

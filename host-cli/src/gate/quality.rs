@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Outcome;
+use super::check::{Check, CheckKind};
+use super::drift::{Drift, DriftFigures};
 use super::duplicates::{Duplicates, RecentVectors};
+use super::ensemble::Votes;
 use super::evidence::{Evidence, Witness};
-use super::model::{ModelTelemetry, ModelVerdict};
+use super::model::{ModelFigures, ModelTelemetry, ModelVerdict, Said};
 use super::rules::Rules;
 use super::sanity;
+use super::slices::{Slice, Slices};
+use super::timeline::{Axis, Timeline};
+use super::{Ensemble, Outcome};
 use crate::stream::{Event, Gap, Item, Json, format_rfc3339};
 
 /// What the gate is asked for.
@@ -77,10 +82,22 @@ pub struct QualityVerdict {
     pub events: EventFigures,
     /// Start of the window, RFC 3339, if one was asked for.
     pub cutover: Option<String>,
+    /// The gate's own checks; those of a model are with it.
+    pub checks: Vec<Check>,
+    /// How far the models agree.
+    pub ensemble: Ensemble,
     /// Models whose own verdict is pass, whatever the gate's.
     pub eligible: Vec<String>,
     /// The verdict on each model.
     pub models: BTreeMap<String, ModelVerdict>,
+    /// What the buckets of `over_time` mean.
+    pub timeline: Timeline,
+    /// The same per symbol.
+    pub slices: BTreeMap<String, Slice>,
+    /// The newest events before the cutover, unjudged; `None` without a cutover, or if they cannot be read.
+    pub pre_cutover: Option<PreCutover>,
+    /// Drift of the features; `None` if no models to compare with were named.
+    pub drift: Option<DriftFigures>,
     /// Repetition among the newest feature vectors: information, never a failure.
     pub duplicates: Duplicates,
     /// The first corrupt event in words.
@@ -95,16 +112,69 @@ pub struct QualityVerdict {
     pub rules: Rules,
 }
 
+/// What the models said before the cutover.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PreCutover {
+    /// Events with a breakdown.
+    pub events: u64,
+    /// How far the models agreed.
+    pub ensemble: Ensemble,
+    /// By model.
+    pub models: BTreeMap<String, ModelFigures>,
+}
+
 /// Judges `trade.intent` events.
 #[derive(Debug)]
 pub struct QualityGate {
     terms: Terms,
-    count: u64,
     malformed: u64,
     first_malformed: Option<String>,
-    models: BTreeMap<String, ModelTelemetry>,
+    telemetry: Telemetry,
+    before: Option<Telemetry>,
+    drift: Option<Drift>,
     vectors: RecentVectors,
     witness: Witness,
+}
+
+/// What the models said in some events.
+#[derive(Debug, Default)]
+struct Telemetry {
+    events: u64,
+    axis: Axis,
+    models: BTreeMap<String, ModelTelemetry>,
+    votes: Votes,
+    slices: Slices,
+}
+
+impl Telemetry {
+    fn observe(&mut self, event: &Event, payload: &Json) -> Result<(), String> {
+        let models = payload
+            .get("model_breakdown")
+            .ok_or("the payload has no model_breakdown")?
+            .as_object()
+            .ok_or("model_breakdown is no object")?;
+        if models.is_empty() {
+            return Err("model_breakdown names no model".to_owned());
+        }
+        let tick = self.axis.place(event.id.ms);
+        let said: Vec<(&str, Said)> = models
+            .iter()
+            .map(|(name, entry)| {
+                let said = match self.models.get_mut(name) {
+                    Some(model) => model.observe(entry, tick),
+                    None => self.models.entry(name.clone()).or_default().observe(entry, tick),
+                };
+                (name.as_str(), said)
+            })
+            .collect();
+        self.votes.observe(said.iter().filter_map(|(_, said)| match said {
+            Said::Active { action, .. } => *action,
+            Said::Inactive => None,
+        }));
+        self.slices.observe(payload.get("symbol").and_then(Json::as_str), said);
+        self.events += 1;
+        Ok(())
+    }
 }
 
 impl QualityGate {
@@ -113,13 +183,20 @@ impl QualityGate {
     pub fn new(terms: Terms) -> Self {
         Self {
             terms,
-            count: 0,
             malformed: 0,
             first_malformed: None,
-            models: BTreeMap::new(),
+            telemetry: Telemetry::default(),
+            before: None,
+            drift: None,
             vectors: RecentVectors::default(),
             witness: Witness::default(),
         }
+    }
+
+    /// The same gate, also comparing the features with the training rows of `drift`'s models.
+    #[must_use]
+    pub fn with_drift(self, drift: Option<Drift>) -> Self {
+        Self { drift, ..self }
     }
 
     /// Takes the next item of the stream, oldest first.
@@ -129,34 +206,32 @@ impl QualityGate {
             Ok(event) => self.observe_event(event).map_err(|reason| format!("event {}: {reason}", event.id)),
             Err(malformed) => Err(malformed.to_string()),
         };
-        match judged {
-            Ok(()) => self.count += 1,
-            Err(reason) => {
-                self.malformed += 1;
-                self.first_malformed.get_or_insert(reason);
-            }
+        if let Err(reason) = judged {
+            self.malformed += 1;
+            self.first_malformed.get_or_insert(reason);
+        }
+    }
+
+    /// Takes an item from before the cutover, to compare with; a corrupt one is passed over.
+    pub fn observe_before(&mut self, item: &Item) {
+        let before = self.before.get_or_insert_default();
+        if let Ok(event) = item
+            && let Ok(payload) = Json::parse(&event.payload)
+        {
+            // What has no breakdown says nothing to compare with.
+            let _ = before.observe(event, &payload);
         }
     }
 
     fn observe_event(&mut self, event: &Event) -> Result<(), String> {
         let payload =
             Json::parse(&event.payload).map_err(|error| format!("the payload is no JSON ({error})"))?;
-        let models = payload
-            .get("model_breakdown")
-            .ok_or("the payload has no model_breakdown")?
-            .as_object()
-            .ok_or("model_breakdown is no object")?;
-        if models.is_empty() {
-            return Err("model_breakdown names no model".to_owned());
-        }
-        for (name, entry) in models {
-            match self.models.get_mut(name) {
-                Some(model) => model.observe(entry),
-                None => self.models.entry(name.clone()).or_default().observe(entry),
-            }
-        }
+        self.telemetry.observe(event, &payload)?;
         if let Ok(features) = sanity::features_of(&payload) {
             self.vectors.push(sanity::vector_of(&features));
+            if let Some(drift) = &mut self.drift {
+                drift.observe(&features);
+            }
         }
         Ok(())
     }
@@ -165,56 +240,55 @@ impl QualityGate {
     #[must_use]
     pub fn finish(self, rules: &Rules, gap: Option<&Gap>) -> QualityVerdict {
         let Terms { mode, require, requested, cutover } = self.terms;
+        let Telemetry { events: count, axis, models, votes, slices } = self.telemetry;
         let min = rules.min_events(mode);
         let models: BTreeMap<String, ModelVerdict> =
-            self.models.into_iter().map(|(name, model)| (name, model.finish(rules, min))).collect();
+            models.into_iter().map(|(name, model)| (name, model.finish(rules, min, &axis))).collect();
         let eligible: Vec<String> =
             models.iter().filter(|(_, model)| model.passed).map(|(name, _)| name.clone()).collect();
+        let drift = self.drift.map(|drift| drift.finish(rules));
 
-        let mut missing = Vec::new();
-        if self.count < min {
-            missing.push(format!("{} events, at least {min} are needed", self.count));
-        }
-        if models.is_empty() {
-            missing.push("no model in the telemetry".to_owned());
-        }
-        missing.extend(gap.map(|gap| format!("events may be missing: {gap}")));
-
-        let mut blockers = Vec::new();
-        let seen = self.count + self.malformed;
-        if rules.max_malformed_pct.is_exceeded_by(self.malformed, seen) {
-            let most = rules.max_malformed_pct;
-            blockers
-                .push(format!("{} of {seen} events are corrupt, at most {most} % may be", self.malformed));
-        }
-        if mode == Mode::Canary && !models.is_empty() {
-            let healthy = eligible.len();
-            match require {
-                Require::Any if healthy == 0 => blockers.push("no model is healthy".to_owned()),
-                Require::All if healthy < models.len() => {
-                    blockers
-                        .push(format!("{healthy} of {} models are healthy, all are required", models.len()));
-                }
-                Require::Any | Require::All => {}
+        let seen = count + self.malformed;
+        let mut checks = vec![Check::enough_events(count, min)];
+        checks.push(Check::no_gap(gap, seen));
+        checks.push(Check::few_corrupt(self.malformed, seen, rules.max_malformed_pct));
+        checks.extend(healthy_models(mode, require, eligible.len(), models.len()));
+        checks.extend(rules.max_psi.map(|most| match &drift {
+            Some(drift) => drift.check(most),
+            None => DriftFigures::default().check(most),
+        }));
+        let open: Vec<&Check> = checks.iter().filter(|check| check.passed != Some(true)).collect();
+        let outcome = if open.iter().any(|check| check.passed.is_none() || check.is_of_lack()) {
+            Outcome::Inconclusive
+        } else if !open.is_empty() {
+            Outcome::Fail
+        } else {
+            match mode {
+                Mode::Collection => Outcome::Collection,
+                Mode::Canary => Outcome::Pass,
             }
-        }
-
-        let outcome = match (missing.is_empty(), blockers.is_empty(), mode) {
-            (false, _, _) => Outcome::Inconclusive,
-            (true, false, _) => Outcome::Fail,
-            (true, true, Mode::Collection) => Outcome::Collection,
-            (true, true, Mode::Canary) => Outcome::Pass,
         };
+        let reasons = open.iter().map(|check| check.detail.clone()).collect();
         QualityVerdict {
             mode,
             require,
             outcome,
             exit_code: outcome.exit().code(),
-            reasons: missing.into_iter().chain(blockers).collect(),
-            events: EventFigures { count: self.count, requested, min, malformed: self.malformed },
+            reasons,
+            events: EventFigures { count, requested, min, malformed: self.malformed },
             cutover: cutover.map(format_rfc3339),
+            checks,
+            ensemble: votes.figures(),
             eligible,
             models,
+            timeline: axis.timeline(),
+            slices: slices.finish(),
+            pre_cutover: self.before.map(|before| PreCutover {
+                events: before.events,
+                ensemble: before.votes.figures(),
+                models: before.models.into_iter().map(|(name, model)| (name, model.figures())).collect(),
+            }),
+            drift,
             duplicates: self.vectors.figures(rules),
             first_malformed: self.first_malformed,
             loosened: rules.loosened(mode),
@@ -222,4 +296,24 @@ impl QualityGate {
             rules: rules.clone(),
         }
     }
+}
+
+/// Whether enough models are healthy; collection mode only asks that there are models.
+fn healthy_models(mode: Mode, require: Require, healthy: usize, models: usize) -> Option<Check> {
+    let needed = match require {
+        Require::Any => 1,
+        Require::All => models,
+    };
+    if models == 0 {
+        let detail = "no model in the telemetry".to_owned();
+        return Some(Check { detail, ..Check::not_made(CheckKind::HealthyModels, 1.0) });
+    }
+    let detail = match (healthy, require) {
+        (0, Require::Any) => "no model is healthy".to_owned(),
+        (_, Require::Any) => format!("{healthy} of {models} models are healthy, one is required"),
+        (_, Require::All) => format!("{healthy} of {models} models are healthy, all are required"),
+    };
+    let check =
+        Check::made(CheckKind::HealthyModels, healthy as f64, needed as f64, healthy < needed, detail);
+    (mode == Mode::Canary).then(|| check.over(models as u64))
 }

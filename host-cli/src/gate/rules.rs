@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::quality::Mode;
 
@@ -53,18 +54,50 @@ impl fmt::Display for Percent {
     }
 }
 
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        f64::deserialize(deserializer)?.to_string().parse().map_err(D::Error::custom)
+    }
+}
+
 impl Serialize for Percent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64(self.value())
     }
 }
 
-/// Every threshold. All comparisons are strict: what is exactly on a bound holds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// A bound that a value can be compared with: with NaN every comparison would hold.
+fn bound<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value = f64::deserialize(deserializer)?;
+    if value.is_finite() && value >= 0.0 {
+        Ok(value)
+    } else {
+        Err(D::Error::custom("expected a finite number from 0"))
+    }
+}
+
+fn optional_bound<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    bound(deserializer).map(Some)
+}
+
+/// A number of events: none at all would prove nothing.
+fn some_events<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
+        0 => Err(D::Error::custom("expected a number from 1")),
+        events => Ok(events),
+    }
+}
+
+/// Every threshold, as `[rules]` of the settings names them. All comparisons are strict: what is exactly on a bound
+/// holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Rules {
     /// Events (and active predictions of a model) that collection mode needs.
+    #[serde(deserialize_with = "some_events")]
     pub collection_min_events: u64,
     /// Events (and active predictions of a model) that canary mode needs.
+    #[serde(deserialize_with = "some_events")]
     pub canary_min_events: u64,
     /// Largest share of corrupt events, in both gates.
     pub max_malformed_pct: Percent,
@@ -73,16 +106,22 @@ pub struct Rules {
     /// Largest share of HOLD.
     pub max_hold_pct: Percent,
     /// Least population std of the confidences.
+    #[serde(deserialize_with = "bound")]
     pub min_confidence_std: f64,
     /// Least P90 − P10 of the confidences.
+    #[serde(deserialize_with = "bound")]
     pub min_p10_p90_range: f64,
     /// Std below which the confidences are constant.
+    #[serde(deserialize_with = "bound")]
     pub constant_std: f64,
     /// P90 − P10 below which the confidences are constant.
+    #[serde(deserialize_with = "bound")]
     pub constant_range: f64,
     /// Events that feature-sanity needs.
+    #[serde(deserialize_with = "some_events")]
     pub sanity_min_events: u64,
     /// Population std below which a feature is flat.
+    #[serde(deserialize_with = "bound")]
     pub flat_std: f64,
     /// Largest share of flat features.
     pub max_flatline_pct: Percent,
@@ -90,6 +129,18 @@ pub struct Rules {
     pub allow_flat: BTreeSet<String>,
     /// Share of repeated feature vectors above which a warning is given.
     pub warn_duplicate_pct: Percent,
+    /// PSI of a feature above which a warning is given.
+    #[serde(deserialize_with = "bound")]
+    pub warn_psi: f64,
+    /// Largest PSI of a feature; `None` blocks nothing.
+    #[serde(deserialize_with = "optional_bound")]
+    pub max_psi: Option<f64>,
+    /// Scoreboard and monitor: least agreement of the models.
+    pub min_agreement_pct: Percent,
+    /// Scoreboard and monitor: largest agreement; models that always agree are one model.
+    pub max_agreement_pct: Percent,
+    /// Scoreboard: the share of events with both BUY and SELL must be below this.
+    pub max_hard_disagreement_pct: Percent,
 }
 
 impl Default for Rules {
@@ -109,6 +160,11 @@ impl Default for Rules {
             max_flatline_pct: Percent::whole(0),
             allow_flat: BTreeSet::new(),
             warn_duplicate_pct: Percent::whole(50),
+            warn_psi: 0.25,
+            max_psi: None,
+            min_agreement_pct: Percent::whole(55),
+            max_agreement_pct: Percent::whole(80),
+            max_hard_disagreement_pct: Percent::whole(20),
         }
     }
 }
@@ -131,29 +187,61 @@ impl Rules {
         }
     }
 
-    /// The rules of `quality-gate` that are looser than their defaults, as `name value (default value)`.
+    /// The rules of `quality-gate` and `scoreboard` that are looser than their defaults, as `name value (default
+    /// value)`.
     #[must_use]
     pub fn loosened(&self, mode: Mode) -> Vec<String> {
         let default = Self::default();
+        let number = |name, read: fn(&Self) -> f64| (name, read(self), read(&default));
+        let percent = |name, read: fn(&Self) -> Percent| (name, read(self).value(), read(&default).value());
         let at_least = [
             ("min_events", self.min_events(mode) as f64, default.min_events(mode) as f64),
-            ("min_confidence_std", self.min_confidence_std, default.min_confidence_std),
-            ("min_p10_p90_range", self.min_p10_p90_range, default.min_p10_p90_range),
-            ("constant_std", self.constant_std, default.constant_std),
-            ("constant_range", self.constant_range, default.constant_range),
+            number("min_confidence_std", |rules| rules.min_confidence_std),
+            number("min_p10_p90_range", |rules| rules.min_p10_p90_range),
+            number("constant_std", |rules| rules.constant_std),
+            number("constant_range", |rules| rules.constant_range),
+            percent("min_agreement_pct", |rules| rules.min_agreement_pct),
         ];
         let at_most = [
-            ("max_malformed_pct", self.max_malformed_pct, default.max_malformed_pct),
-            ("max_action_pct", self.max_action_pct, default.max_action_pct),
-            ("max_hold_pct", self.max_hold_pct, default.max_hold_pct),
+            percent("max_malformed_pct", |rules| rules.max_malformed_pct),
+            percent("max_action_pct", |rules| rules.max_action_pct),
+            percent("max_hold_pct", |rules| rules.max_hold_pct),
+            percent("max_agreement_pct", |rules| rules.max_agreement_pct),
+            percent("max_hard_disagreement_pct", |rules| rules.max_hard_disagreement_pct),
+            number("warn_psi", |rules| rules.warn_psi),
         ];
-        let lower = at_least.iter().filter(|(_, value, default)| value < default);
-        let higher = at_most.iter().filter(|(_, value, default)| value > default);
-        lower
-            .map(|(name, value, default)| format!("{name} {value} (default {default})"))
-            .chain(higher.map(|(name, value, default)| format!("{name} {value} (default {default})")))
-            .collect()
+        looser(&at_least, &at_most)
     }
+
+    /// The rules of `feature-sanity` that are looser than their defaults.
+    #[must_use]
+    pub fn loosened_sanity(&self) -> Vec<String> {
+        let default = Self::default();
+        let number = |name, read: fn(&Self) -> f64| (name, read(self), read(&default));
+        let at_least = [
+            number("sanity_min_events", |rules| rules.sanity_min_events as f64),
+            number("flat_std", |rules| rules.flat_std),
+        ];
+        let at_most = [
+            number("max_malformed_pct", |rules| rules.max_malformed_pct.value()),
+            number("max_flatline_pct", |rules| rules.max_flatline_pct.value()),
+            number("warn_duplicate_pct", |rules| rules.warn_duplicate_pct.value()),
+            number("warn_psi", |rules| rules.warn_psi),
+        ];
+        let mut found = looser(&at_least, &at_most);
+        if !self.allow_flat.is_empty() {
+            let names: Vec<&str> = self.allow_flat.iter().map(String::as_str).collect();
+            found.push(format!("allow_flat {} (default none)", names.join(", ")));
+        }
+        found
+    }
+}
+
+/// Of `(name, value, default)`, the lower bounds that are lower and the upper bounds that are higher than by default.
+fn looser(at_least: &[(&str, f64, f64)], at_most: &[(&str, f64, f64)]) -> Vec<String> {
+    let lower = at_least.iter().filter(|(_, value, default)| value < default);
+    let higher = at_most.iter().filter(|(_, value, default)| value > default);
+    lower.chain(higher).map(|(name, value, default)| format!("{name} {value} (default {default})")).collect()
 }
 
 #[cfg(test)]

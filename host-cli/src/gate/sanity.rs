@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::check::{Check, CheckKind};
+use super::drift::{Drift, DriftFigures};
 use super::duplicates::{Duplicates, RecentVectors};
 use super::evidence::{Evidence, Witness};
 use super::excerpt;
@@ -24,7 +25,7 @@ const FALLBACK: [&str; 6] = [
     "consensus_count",
 ];
 
-type Features = BTreeMap<String, Json>;
+pub(super) type Features = BTreeMap<String, Json>;
 
 /// The features of a payload: `features`, else those of its own members that are known to be features.
 pub(super) fn features_of(payload: &Json) -> Result<Cow<'_, Features>, String> {
@@ -53,7 +54,7 @@ pub(super) fn vector_of(features: &Features) -> Vec<f64> {
 }
 
 /// A feature value.
-enum Value {
+pub(super) enum Value {
     Finite(f64),
     /// ±∞, also as text.
     Infinite,
@@ -111,12 +112,15 @@ pub struct SanityVerdict {
     pub allowed_flat: Vec<String>,
     /// Repetition among the newest vectors: a warning, never a failure.
     pub duplicates: Duplicates,
+    /// Drift of the features; `None` if no models to compare with were named.
+    pub drift: Option<DriftFigures>,
+    /// Rules looser than their defaults.
+    pub loosened: Vec<String>,
     /// The checks that did not hold.
     pub failures: Vec<Check>,
     /// The first corrupt event in words.
     pub first_malformed: Option<String>,
     /// Every check there is, in order, also those that held or could not be made.
-    #[serde(skip)]
     pub checks: Vec<Check>,
     /// The events this was made from.
     #[serde(skip)]
@@ -144,6 +148,7 @@ pub struct SanityGate {
     different: u64,
     first_different: Option<String>,
     not_finite: u64,
+    drift: Option<Drift>,
     vectors: RecentVectors,
     witness: Witness,
 }
@@ -153,6 +158,12 @@ impl SanityGate {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same gate, also comparing the features with the training rows of `drift`'s models.
+    #[must_use]
+    pub fn with_drift(self, drift: Option<Drift>) -> Self {
+        Self { drift, ..self }
     }
 
     /// Takes the next item of the stream, oldest first.
@@ -194,6 +205,9 @@ impl SanityGate {
                 Value::NotANumber => series.nan += 1,
             }
         }
+        if let Some(drift) = &mut self.drift {
+            drift.observe(&features);
+        }
         self.vectors.push(vector_of(&features));
         Ok(())
     }
@@ -218,11 +232,15 @@ impl SanityGate {
             flat().partition(|name| rules.allow_flat.contains(name));
         let judged = features.keys().filter(|name| !rules.allow_flat.contains(*name)).count();
 
-        let checks = self.checks(rules, gap, &flatlines, judged);
+        let drift = self.drift.as_ref().map(|drift| drift.finish(rules));
+        let mut checks = self.checks(rules, gap, &flatlines, judged);
+        checks.extend(rules.max_psi.map(|most| match &drift {
+            Some(drift) => drift.check(most),
+            None => DriftFigures::default().check(most),
+        }));
         let failures: Vec<Check> =
             checks.iter().filter(|check| check.passed == Some(false)).cloned().collect();
-        let lack = |check: &Check| matches!(check.check, CheckKind::InsufficientEvents | CheckKind::Gap);
-        let outcome = if failures.iter().any(|check| !lack(check)) {
+        let outcome = if failures.iter().any(|check| !check.is_of_lack()) {
             Outcome::Fail
         } else if failures.is_empty() && checks.iter().all(|check| check.passed == Some(true)) {
             Outcome::Pass
@@ -238,6 +256,8 @@ impl SanityGate {
             flatlines,
             allowed_flat,
             duplicates: self.vectors.figures(rules),
+            drift,
+            loosened: rules.loosened_sanity(),
             failures,
             first_malformed: self.first_malformed,
             checks,
@@ -247,35 +267,11 @@ impl SanityGate {
     }
 
     fn checks(&self, rules: &Rules, gap: Option<&Gap>, flatlines: &[String], judged: usize) -> Vec<Check> {
-        let (events, min) = (self.events, rules.sanity_min_events);
-        let enough = Check::made(
-            CheckKind::InsufficientEvents,
-            events as f64,
-            min as f64,
-            events < min,
-            format!("{events} events, at least {min} are needed"),
-        );
+        let events = self.events;
         let seen = events + self.malformed;
-        let corrupt = Check::made(
-            CheckKind::MalformedEvents,
-            self.malformed as f64 * 100.0 / seen.max(1) as f64,
-            rules.max_malformed_pct.value(),
-            rules.max_malformed_pct.is_exceeded_by(self.malformed, seen),
-            format!(
-                "{} of {seen} events are corrupt, at most {} % may be",
-                self.malformed, rules.max_malformed_pct
-            ),
-        );
-        let hole = Check::made(
-            CheckKind::Gap,
-            f64::from(u8::from(gap.is_some())),
-            0.0,
-            gap.is_some(),
-            gap.map_or_else(
-                || "no events are missing".to_owned(),
-                |gap| format!("events may be missing: {gap}"),
-            ),
-        );
+        let enough = Check::enough_events(events, rules.sanity_min_events);
+        let corrupt = Check::few_corrupt(self.malformed, seen, rules.max_malformed_pct);
+        let hole = Check::no_gap(gap, seen);
         if events == 0 {
             let unmade = [CheckKind::NanInf, CheckKind::FeatureSet].map(|check| Check::not_made(check, 0.0));
             let flat = Check::not_made(CheckKind::Flatline, rules.max_flatline_pct.value());
@@ -296,7 +292,8 @@ impl SanityGate {
                 }
                 None => format!("{} values are NaN, infinite or no number", self.not_finite),
             },
-        );
+        )
+        .over(events);
         let same = Check::made(
             CheckKind::FeatureSet,
             self.different as f64,
@@ -308,7 +305,8 @@ impl SanityGate {
                 }
                 None => "every event has the same features".to_owned(),
             },
-        );
+        )
+        .over(events);
         let flat_share = flatlines.len() as f64 * 100.0 / judged.max(1) as f64;
         let most = rules.max_flatline_pct;
         let flat = Check::made(
@@ -326,7 +324,8 @@ impl SanityGate {
                 }
                 None => "no feature is flat that may not be".to_owned(),
             },
-        );
+        )
+        .over(events);
         vec![enough, corrupt, hole, not_finite, same, flat]
     }
 }

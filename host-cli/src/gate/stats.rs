@@ -28,6 +28,12 @@ pub(super) struct Moments {
     pub(super) max: f64,
 }
 
+impl Default for Moments {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
 impl Moments {
     pub(super) const EMPTY: Self = Self {
         count: 0,

@@ -1,10 +1,12 @@
 //! The JSON documents of the contract.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Header;
 use super::files::ReportFiles;
-use crate::gate::{Evidence, QualityVerdict, Rules, SanityVerdict};
+use crate::gate::{EventFigures, Evidence, ModelVerdict, QualityVerdict, Rules, SanityVerdict, Scoreboard};
 use crate::stream::format_rfc3339;
 
 /// Version of the outward contract.
@@ -36,6 +38,25 @@ struct BoundEvidence<'verdict> {
 
 pub(super) fn quality(verdict: &QualityVerdict, header: &Header, files: &ReportFiles) -> String {
     render("quality-gate", verdict, header, &verdict.evidence, &verdict.rules, Some(files))
+}
+
+/// The scoreboard and, beside each signal, the figures it was made from.
+pub(super) fn scoreboard(
+    board: &Scoreboard,
+    verdict: &QualityVerdict,
+    header: &Header,
+    files: Option<&ReportFiles>,
+) -> String {
+    #[derive(Serialize)]
+    struct Board<'a> {
+        #[serde(flatten)]
+        board: &'a Scoreboard,
+        events: &'a EventFigures,
+        loosened: &'a [String],
+        models: &'a BTreeMap<String, ModelVerdict>,
+    }
+    let QualityVerdict { events, loosened, models, evidence, rules, .. } = verdict;
+    render("scoreboard", &Board { board, events, loosened, models }, header, evidence, rules, files)
 }
 
 pub(super) fn sanity(verdict: &SanityVerdict, header: &Header) -> String {

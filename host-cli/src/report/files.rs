@@ -1,4 +1,4 @@
-//! Report files: a Markdown report and its JSON twin under one stem, never overwritten.
+//! Report files: a Markdown report, its page and its JSON twin under one stem, never overwritten.
 
 use std::fs;
 use std::io;
@@ -19,7 +19,7 @@ pub struct ReportFiles {
     pub markdown: PathBuf,
     /// Its JSON twin.
     pub json: PathBuf,
-    /// No HTML is rendered yet.
+    /// The same for a browser; `None` where none is rendered.
     pub html: Option<PathBuf>,
     /// SHA-256 of the files, in hex.
     pub sha256: Digests,
@@ -30,6 +30,9 @@ pub struct ReportFiles {
 pub struct Digests {
     /// Of the Markdown report.
     pub markdown: String,
+    /// Of the HTML page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
     /// Of the JSON twin; the twin itself cannot hold it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub json: Option<String>,
@@ -38,24 +41,30 @@ pub struct Digests {
 /// More reports of one second than anyone makes: beyond, something is wrong with the directory.
 const MAX_SAME_SECOND: u32 = 10_000;
 
-/// The stem of a report made at `now` (Unix ms), without the suffix that keeps it apart from others of that second.
-pub(super) fn base_name(verdict: &QualityVerdict, now: u64) -> String {
-    let time = i64::try_from(now)
-        .ok()
-        .and_then(|now| Timestamp::from_millisecond(now).ok())
-        .map_or_else(|| now.to_string(), |time| time.strftime("%Y%m%d_%H%M%S").to_string());
+/// The stem of a quality report made at `now` (Unix ms), without the suffix that keeps it apart from others of that
+/// second.
+pub(super) fn quality_stem(verdict: &QualityVerdict, now: u64) -> String {
     let collection = if verdict.mode == Mode::Collection { "_collection" } else { "" };
     let post_cutover = if verdict.cutover.is_some() { "_post_cutover" } else { "" };
-    format!("quality_gate_{time}{collection}{post_cutover}")
+    format!("quality_gate_{}{collection}{post_cutover}", second(now))
 }
 
-/// Writes `markdown` and then the twin that `twin` makes, under the first stem that is free for both.
+/// The second of a file name, in UTC.
+pub(super) fn second(now: u64) -> String {
+    i64::try_from(now)
+        .ok()
+        .and_then(|now| Timestamp::from_millisecond(now).ok())
+        .map_or_else(|| now.to_string(), |time| time.strftime("%Y%m%d_%H%M%S").to_string())
+}
+
+/// Writes `markdown`, `html` and then the twin that `twin` makes, under the first stem that is free for all.
 ///
 /// The twin comes last: where it exists, everything it names exists.
 pub(super) fn publish(
     directory: &Path,
     base: &str,
     markdown: &str,
+    html: Option<&str>,
     twin: impl Fn(&ReportFiles) -> String,
 ) -> anyhow::Result<ReportFiles> {
     let cannot = || {
@@ -74,11 +83,18 @@ pub(super) fn publish(
         let mut files = ReportFiles {
             markdown: path("md"),
             json: path("json"),
-            html: None,
-            sha256: Digests { markdown: sha256(markdown), json: None },
+            html: html.map(|_| path("html")),
+            sha256: Digests { markdown: sha256(markdown), html: html.map(sha256), json: None },
         };
         let json = twin(&files);
-        if write_twins(&files, markdown, &json).with_context(cannot)? {
+        let contents = [
+            (Some(&files.markdown), markdown),
+            (files.html.as_ref(), html.unwrap_or("")),
+            (Some(&files.json), json.as_str()),
+        ];
+        if write_all(contents.into_iter().filter_map(|(path, text)| Some((path?, text))))
+            .with_context(cannot)?
+        {
             files.sha256.json = Some(sha256(&json));
             return Ok(files);
         }
@@ -86,16 +102,18 @@ pub(super) fn publish(
     bail!("{}: {MAX_SAME_SECOND} reports are there that are named {base}", cannot())
 }
 
-/// Both files or none; `false` if one of the names is taken.
-fn write_twins(files: &ReportFiles, markdown: &str, json: &str) -> io::Result<bool> {
-    if !create_new(&files.markdown, markdown.as_bytes())? {
-        return Ok(false);
+/// All files or none; `false` if one of the names is taken.
+fn write_all<'file>(files: impl Iterator<Item = (&'file PathBuf, &'file str)>) -> io::Result<bool> {
+    let mut written = Vec::new();
+    for (path, text) in files {
+        let result = create_new(path, text.as_bytes());
+        if !matches!(result, Ok(true)) {
+            written.into_iter().try_for_each(fs::remove_file)?;
+            return result;
+        }
+        written.push(path);
     }
-    let written = create_new(&files.json, json.as_bytes());
-    if !matches!(written, Ok(true)) {
-        fs::remove_file(&files.markdown)?;
-    }
-    written
+    Ok(true)
 }
 
 fn sha256(text: &str) -> String {
@@ -107,8 +125,8 @@ mod tests {
     use super::*;
 
     fn publish_in(directory: &Path) -> ReportFiles {
-        publish(directory, "quality_gate_x", "# R\n", |files| format!("{}\n", files.markdown.display()))
-            .unwrap()
+        let twin = |files: &ReportFiles| format!("{}\n", files.markdown.display());
+        publish(directory, "quality_gate_x", "# R\n", Some("<p>"), twin).unwrap()
     }
 
     #[test]
@@ -117,7 +135,7 @@ mod tests {
         let directory = directory.path();
         let first = publish_in(directory);
         assert_eq!(first.markdown, directory.join("quality_gate_x.md"));
-        // Either twin of the second name is taken.
+        // Some file of the second and third name is taken.
         fs::write(directory.join("quality_gate_x_2.json"), "other").unwrap();
         fs::write(directory.join("quality_gate_x_3.md"), "other").unwrap();
         let next = publish_in(directory);
@@ -126,7 +144,8 @@ mod tests {
         assert_eq!(fs::read_to_string(&next.json).unwrap(), format!("{}\n", next.markdown.display()));
         assert!(!directory.join("quality_gate_x_2.md").exists(), "no half report is left");
         assert_eq!(fs::read_to_string(directory.join("quality_gate_x_2.json")).unwrap(), "other");
-        assert_eq!(fs::read_dir(directory).unwrap().count(), 6);
+        assert_eq!(fs::read_to_string(next.html.unwrap()).unwrap(), "<p>");
+        assert_eq!(fs::read_dir(directory).unwrap().count(), 8);
     }
 
     #[test]
@@ -140,6 +159,6 @@ mod tests {
             let twin = fs::read_to_string(&report.json).unwrap();
             assert_eq!(twin.trim_end(), report.markdown.display().to_string());
         }
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), 16);
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 24);
     }
 }

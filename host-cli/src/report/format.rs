@@ -1,6 +1,7 @@
 //! How reports spell values, and names that came from elsewhere.
 
-use crate::gate::{Check, CheckKind, Outcome, beside};
+use crate::gate::{Check, CheckKind, EventFigures, Mode, Outcome, Rules, Timeline, beside};
+use crate::stream::format_rfc3339;
 
 /// Foreign text on one line: control characters and line separators escaped, so it cannot pose as a line of ours.
 pub(super) fn one_line(text: &str) -> String {
@@ -12,6 +13,11 @@ pub(super) fn one_line(text: &str) -> String {
         }
         line
     })
+}
+
+/// Foreign text that stays within its line and its table cell.
+pub(super) fn cell(text: &str) -> String {
+    one_line(text).replace('\\', "\\\\").replace('|', "\\|").replace('`', "\\`").replace('<', "\\<")
 }
 
 /// A share in percent with one decimal.
@@ -39,6 +45,64 @@ pub(super) fn threshold(check: &Check) -> String {
     let direction = if check.check.is_lower_bound() { '≥' } else { '≤' };
     let unit = if check.check.is_percentage() { " %" } else { "" };
     format!("{direction} {}{unit}", check.threshold)
+}
+
+/// How far inside its bound a check's value is, with its sign; negative beyond it.
+pub(super) fn distance(check: &Check) -> String {
+    let Some(distance) = check.distance() else { return "-".to_owned() };
+    let counted = is_count(check.check) && !check.check.is_percentage() && distance.fract() == 0.0;
+    let unit = if check.check.is_percentage() { " %" } else { "" };
+    let decimals = if counted {
+        0
+    } else if check.check.is_percentage() {
+        2
+    } else {
+        6
+    };
+    let short = format!("{distance:+.decimals$}");
+    // What rounds to nothing, but is something, keeps its sign and size.
+    let hides = distance != 0.0 && short.parse() == Ok(0.0);
+    if hides { format!("{distance:+e}{unit}") } else { format!("{short}{unit}") }
+}
+
+/// A percentage with one decimal, `-` if there is none.
+pub(super) fn percent(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} %"))
+}
+
+/// Which mode a report is of: activation reads this line.
+pub(super) const fn mode_banner(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Collection => "🔒 COLLECTION (DATA GATHERING ONLY)",
+        Mode::Canary => "🚀 CANARY (DEPLOYMENT ELIGIBLE)",
+    }
+}
+
+/// How many events were asked for.
+pub(super) fn requested(events: &EventFigures) -> String {
+    if events.requested == 0 { "all".to_owned() } else { format!("newest {}", events.requested) }
+}
+
+/// Start and end of a timeline.
+pub(super) fn span(timeline: &Timeline) -> (String, String) {
+    let Some(start) = timeline.start_ms else { return ("-".to_owned(), "-".to_owned()) };
+    let length = timeline.bucket_ms.saturating_mul(timeline.buckets as u64);
+    (format_rfc3339(start), format_rfc3339(start.saturating_add(length)))
+}
+
+/// Every rule and its value, in order, as the settings name them.
+pub(super) fn rule_rows(rules: &Rules) -> Vec<(String, String)> {
+    let rules = serde_json::to_value(rules).expect("rules are numbers and names");
+    let rows = rules.as_object().into_iter().flatten();
+    rows.map(|(name, value)| {
+        let value = match value {
+            serde_json::Value::Null => "none".to_owned(),
+            serde_json::Value::Array(names) if names.is_empty() => "none".to_owned(),
+            other => other.to_string(),
+        };
+        (name.clone(), value)
+    })
+    .collect()
 }
 
 /// `ok`, `FAIL`, or `not made`.

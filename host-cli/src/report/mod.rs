@@ -1,9 +1,12 @@
-//! One verdict rendered as text, JSON and Markdown: all from the same value, so they cannot disagree.
+//! One verdict rendered as text, JSON, Markdown and HTML: all from the same value, so they cannot disagree.
 
 mod document;
 mod files;
 mod format;
+mod html;
 mod markdown;
+mod scoreboard;
+mod svg;
 mod text;
 
 use std::io::{self, Write as _};
@@ -11,7 +14,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::gate::{QualityVerdict, SanityVerdict};
+use crate::gate::{QualityVerdict, SanityVerdict, Scoreboard};
 
 pub use files::ReportFiles;
 
@@ -39,7 +42,8 @@ pub struct QualityReport {
     pub files: ReportFiles,
 }
 
-/// Renders `verdict` and writes the Markdown report and its JSON twin into `directory`, which is created if missing.
+/// Renders `verdict` and writes the Markdown report, its HTML page and their JSON twin into `directory`, which is
+/// created if missing.
 ///
 /// No file is overwritten: if the second's name is taken, the next free one is used.
 ///
@@ -51,13 +55,34 @@ pub fn write_quality(
     directory: &Path,
 ) -> anyhow::Result<QualityReport> {
     let markdown = markdown::quality(verdict, header);
+    let html = html::quality(verdict, header);
     let twin = |files: &ReportFiles| document::quality(verdict, header, files);
-    let files = files::publish(directory, &files::base_name(verdict, header.now), &markdown, twin)?;
+    let stem = files::quality_stem(verdict, header.now);
+    let files = files::publish(directory, &stem, &markdown, Some(&html), twin)?;
     Ok(QualityReport {
         text: text::quality(verdict, header, &files),
         json: document::quality(verdict, header, &files),
         files,
     })
+}
+
+/// Writes a scoreboard's Markdown and its JSON twin into `directory`, if one is given, and returns it as text and JSON.
+///
+/// # Errors
+/// The directory cannot be created or written.
+pub fn write_scoreboard(
+    verdict: &QualityVerdict,
+    header: &Header,
+    directory: Option<&Path>,
+) -> anyhow::Result<(String, String)> {
+    let board = Scoreboard::of(verdict);
+    let twin = |files: Option<&ReportFiles>| document::scoreboard(&board, verdict, header, files);
+    let markdown = scoreboard::markdown(&board, verdict, header);
+    let stem = format!("scoreboard_{}", files::second(header.now));
+    let files = directory
+        .map(|directory| files::publish(directory, &stem, &markdown, None, |files| twin(Some(files))))
+        .transpose()?;
+    Ok((scoreboard::text(&board, verdict, header, files.as_ref()), twin(files.as_ref())))
 }
 
 /// The verdict of feature-sanity for people.

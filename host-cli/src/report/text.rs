@@ -4,8 +4,12 @@ use std::fmt::Write as _;
 
 use super::Header;
 use super::files::ReportFiles;
-use super::format::{figure, one_line, outcome, pass_fail, result, share, threshold, value};
-use crate::gate::{Check, Duplicates, Mode, ModelVerdict, Outcome, QualityVerdict, SanityVerdict};
+use super::format::{
+    figure, one_line, outcome, pass_fail, percent, requested, result, share, threshold, value,
+};
+use crate::gate::{
+    Check, DriftFigures, Duplicates, Mode, ModelVerdict, Outcome, QualityVerdict, SanityVerdict,
+};
 use crate::stream::format_rfc3339;
 
 pub(super) fn quality(verdict: &QualityVerdict, header: &Header, files: &ReportFiles) -> String {
@@ -37,14 +41,22 @@ fn write_quality(
         writeln!(out, "  cutover   {cutover}")?;
     }
     let events = &verdict.events;
-    let requested =
-        if events.requested == 0 { "all".to_owned() } else { format!("newest {}", events.requested) };
+    let requested = requested(events);
     writeln!(out, "  events    {} ({requested} asked for, at least {} needed)", events.count, events.min)?;
     write_corrupt(out, events.malformed, verdict.first_malformed.as_deref())?;
     for rule in &verdict.loosened {
         writeln!(out, "  LOOSENED  {rule}")?;
     }
+    let ensemble = &verdict.ensemble;
+    writeln!(
+        out,
+        "  agreement {}, hard disagreement {}, over {} events",
+        percent(ensemble.agreement_pct),
+        percent(ensemble.hard_disagreement_pct),
+        ensemble.events
+    )?;
     write_duplicates(out, &verdict.duplicates)?;
+    write_drift(out, verdict.drift.as_ref())?;
     for (name, model) in &verdict.models {
         write_model(out, name, model)?;
     }
@@ -53,6 +65,7 @@ fn write_quality(
     writeln!(out, "\nEligible: {eligible}")?;
     writeln!(out, "Report:   {}", files.markdown.display())?;
     writeln!(out, "          {}", files.json.display())?;
+    files.html.iter().try_for_each(|html| writeln!(out, "          {}", html.display()))?;
     writeln!(out, "Verdict:  {}", outcome(verdict.outcome))?;
     for reason in &verdict.reasons {
         writeln!(out, "  - {}", one_line(reason))?;
@@ -90,7 +103,11 @@ fn write_sanity(out: &mut String, verdict: &SanityVerdict, header: &Header) -> s
     write_head(out, "Feature sanity", header)?;
     writeln!(out, "  events    {} (at least {} needed)", verdict.events, verdict.rules.sanity_min_events)?;
     write_corrupt(out, verdict.malformed, verdict.first_malformed.as_deref())?;
+    for rule in &verdict.loosened {
+        writeln!(out, "  LOOSENED  {}", one_line(rule))?;
+    }
     write_duplicates(out, &verdict.duplicates)?;
+    write_drift(out, verdict.drift.as_ref())?;
     if !verdict.features.is_empty() {
         let names: Vec<String> = verdict.features.keys().map(|name| one_line(name)).collect();
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(7);
@@ -152,6 +169,28 @@ fn write_duplicates(out: &mut String, duplicates: &Duplicates) -> std::fmt::Resu
         "Unique hashes: {unique}/{window} ({} unique){warning}",
         share(unique as u64, window as u64)
     )
+}
+
+/// What has drifted, and which models cannot tell.
+fn write_drift(out: &mut String, drift: Option<&DriftFigures>) -> std::fmt::Result {
+    let Some(drift) = drift else { return Ok(()) };
+    for (model, features) in &drift.models {
+        for (name, figures) in features.iter().filter(|(_, figures)| figures.warning) {
+            let (model, name, psi) = (one_line(model), one_line(name), figure(figures.psi));
+            writeln!(
+                out,
+                "  DRIFTED   {name} from the training rows of {model}: PSI {psi} over {} values",
+                figures.seen
+            )?;
+        }
+    }
+    drift.uncalibrated.iter().try_for_each(|model| {
+        writeln!(
+            out,
+            "  drift     {}: its image holds no deciles (qsc model compile --calibrate)",
+            one_line(model)
+        )
+    })
 }
 
 fn write_checks(out: &mut String, checks: &[Check]) -> std::fmt::Result {

@@ -18,10 +18,12 @@ pub(super) fn for_each(
     reader: &mut dyn BufRead,
     name: &str,
     window: &Window<'_>,
+    before: EventId,
     on_item: &mut dyn FnMut(Item) -> anyhow::Result<()>,
 ) -> anyhow::Result<Reading> {
     let mut selection = Selection {
         window,
+        before,
         last_id: None,
         pending: Vec::new(),
         newest: VecDeque::new(),
@@ -90,6 +92,7 @@ fn parse_line(line: &[u8]) -> Result<(EventId, RawFields), String> {
 /// Decides which lines are in the window, and hands them on.
 struct Selection<'call> {
     window: &'call Window<'call>,
+    before: EventId,
     last_id: Option<EventId>,
     /// Unreadable lines after an entry before the window: in the window unless another such entry follows.
     pending: Vec<Malformed>,
@@ -104,7 +107,7 @@ impl Selection<'_> {
         // Redis hands out strictly growing ids. Anything else is a file put together from several:
         // what is newest in it is unclear, and an event could count twice.
         if let Some(last) = self.last_id.filter(|last| id <= *last) {
-            if last < start {
+            if last < start || last >= self.before {
                 return Ok(());
             }
             let reason = format!("its id is not greater than {last}, the one before it");
@@ -113,6 +116,9 @@ impl Selection<'_> {
         self.last_id = Some(id);
         if id < start {
             self.pending.clear();
+            return Ok(());
+        }
+        if id >= self.before {
             return Ok(());
         }
         self.release_pending()?;
@@ -129,6 +135,9 @@ impl Selection<'_> {
     fn unreadable(&mut self, line: u64, reason: String) -> anyhow::Result<()> {
         let malformed = Malformed { id: None, line: Some(line), reason };
         let start = self.window.start();
+        if self.last_id.is_some_and(|last| last >= self.before) {
+            return Ok(());
+        }
         if start == EventId::default() || self.last_id.is_some_and(|last| last >= start) {
             return self.select(Err(malformed));
         }
@@ -180,7 +189,7 @@ mod tests {
             });
             Ok(())
         };
-        let reading = for_each(&mut text.as_bytes(), "test", window, &mut on_item).unwrap();
+        let reading = for_each(&mut text.as_bytes(), "test", window, EventId::MAX, &mut on_item).unwrap();
         (seen, reading)
     }
 
@@ -192,7 +201,7 @@ mod tests {
             reasons.extend(item.err().map(|malformed| malformed.to_string()));
             Ok(())
         };
-        for_each(&mut text.as_bytes(), "test", &WINDOW, &mut on_item).unwrap();
+        for_each(&mut text.as_bytes(), "test", &WINDOW, EventId::MAX, &mut on_item).unwrap();
         assert_eq!(reasons.len(), 1);
         assert!(reasons[0].starts_with("line 2: the last line is cut off"), "{}", reasons[0]);
         assert_eq!(read(line(1).trim_end(), &WINDOW).0, ["1"], "a missing line end alone is no fault");
@@ -262,7 +271,8 @@ mod tests {
                 found = item.unwrap_err().to_string();
                 Ok(())
             };
-            for_each(&mut format!("{text}\n").as_bytes(), "test", &WINDOW, &mut on_item).unwrap();
+            for_each(&mut format!("{text}\n").as_bytes(), "test", &WINDOW, EventId::MAX, &mut on_item)
+                .unwrap();
             assert!(found.contains(expected), "{text}: {found}");
         }
     }

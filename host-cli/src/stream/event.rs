@@ -14,6 +14,11 @@ pub struct EventId {
     pub seq: u64,
 }
 
+impl EventId {
+    /// The largest id there is.
+    pub const MAX: Self = Self { ms: u64::MAX, seq: u64::MAX };
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}-{}", self.ms, self.seq)

@@ -84,21 +84,22 @@ impl RedisStream {
     pub(super) fn for_each(
         &mut self,
         window: &Window<'_>,
+        before: EventId,
         on_item: &mut dyn FnMut(Item) -> anyhow::Result<()>,
     ) -> anyhow::Result<Reading> {
-        let Some(before) = self.info()? else {
+        let Some(info) = self.info()? else {
             return Ok(Reading::default());
         };
         // A live stream grows while it is read: the window ends where the stream ended at the beginning.
-        let end = before.last_id;
+        let end = if info.last_id < before { info.last_id.to_string() } else { format!("({before}") };
         let start = match window.newest {
-            Some(newest) => self.start_of_newest(window, end, newest)?,
+            Some(newest) => self.start_of_newest(window, &end, newest)?,
             None => window.start(),
         };
         let mut other_types = 0;
         let mut from = start.to_string();
         loop {
-            let page = self.page("XRANGE", &from, &end.to_string())?;
+            let page = self.page("XRANGE", &from, &end)?;
             let Some((last, _)) = page.last() else { break };
             from = format!("({last}");
             for (id, fields) in page {
@@ -120,12 +121,12 @@ impl RedisStream {
     fn start_of_newest(
         &mut self,
         window: &Window<'_>,
-        end: EventId,
+        end: &str,
         newest: NonZeroUsize,
     ) -> anyhow::Result<EventId> {
         let stop = window.start();
         let mut found = 0;
-        let mut to = end.to_string();
+        let mut to = end.to_owned();
         loop {
             let page = self.page("XREVRANGE", &to, &stop.to_string())?;
             let Some((last, _)) = page.last() else { return Ok(stop) };

@@ -67,7 +67,11 @@ impl fmt::Display for Gap {
 }
 
 /// An open source of events.
-pub struct Source(Inner);
+pub struct Source {
+    inner: Inner,
+    /// Ids from here on are not read.
+    before: EventId,
+}
 
 enum Inner {
     Capture { name: String, reader: Box<dyn BufRead> },
@@ -92,7 +96,13 @@ impl Source {
             }
             SourceSpec::Redis(address) => Inner::Redis(Box::new(RedisStream::connect(address, stream)?)),
         };
-        Ok(Self(inner))
+        Ok(Self { inner, before: EventId::MAX })
+    }
+
+    /// The same source, as if it ended before `ms` (Unix ms).
+    #[must_use]
+    pub fn until(self, ms: u64) -> Self {
+        Self { before: EventId { ms, seq: 0 }, ..self }
     }
 
     /// Hands every item of `window` to `on_item`, oldest first, and stops at its first error.
@@ -107,11 +117,11 @@ impl Source {
         window: &Window<'_>,
         mut on_item: impl FnMut(Item) -> anyhow::Result<()>,
     ) -> anyhow::Result<Reading> {
-        match self.0 {
+        match self.inner {
             Inner::Capture { name, mut reader } => {
-                capture::for_each(&mut *reader, &name, window, &mut on_item)
+                capture::for_each(&mut *reader, &name, window, self.before, &mut on_item)
             }
-            Inner::Redis(mut stream) => stream.for_each(window, &mut on_item),
+            Inner::Redis(mut stream) => stream.for_each(window, self.before, &mut on_item),
         }
     }
 }

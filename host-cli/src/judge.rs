@@ -1,0 +1,134 @@
+//! From a source to a verdict: reads a window of events and lets a gate judge it. Commands and the canary judge here,
+//! so that they cannot differ.
+
+use std::num::NonZeroUsize;
+
+use jiff::Timestamp;
+
+use crate::gate::{Drift, QualityGate, QualityVerdict, Rules, SanityGate, SanityVerdict, Terms};
+use crate::identity;
+use crate::report::Header;
+use crate::stream::{Item, MARKET_FEATURES, Reading, Source, SourceSpec, TRADE_INTENT, Window};
+
+/// Where events are: a source, and the key of the stream where that is a server.
+#[derive(Clone, Debug)]
+pub struct EventSource {
+    /// The file or server.
+    pub spec: SourceSpec,
+    /// Key of the stream on a Redis server.
+    pub stream: String,
+}
+
+impl EventSource {
+    /// Hands the events of `window` to `observe`, oldest first.
+    ///
+    /// # Errors
+    /// The source cannot be opened or read.
+    pub fn read(&self, window: &Window<'_>, mut observe: impl FnMut(Item)) -> anyhow::Result<Reading> {
+        Source::open(&self.spec, &self.stream)?.for_each(window, |item| {
+            observe(item);
+            Ok(())
+        })
+    }
+
+    /// The head of a report on these events; `now` in Unix ms fixes its time.
+    #[must_use]
+    pub fn header(&self, now: Option<u64>) -> Header {
+        let source = match &self.spec {
+            SourceSpec::Redis(_) => format!("{}, stream {}", self.spec, self.stream),
+            SourceSpec::File(_) | SourceSpec::Stdin => self.spec.to_string(),
+        };
+        let clock = || u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
+        Header {
+            now: now.unwrap_or_else(clock),
+            source,
+            build: identity::build().to_owned(),
+            synthetic: false,
+        }
+    }
+}
+
+/// Judges the intents that `terms` ask for. `seen` is called for each event read.
+///
+/// # Errors
+/// The events could not be read: that is no verdict.
+pub fn quality(
+    source: &EventSource,
+    terms: Terms,
+    rules: &Rules,
+    seen: impl FnMut(),
+) -> anyhow::Result<QualityVerdict> {
+    quality_with_drift(source, terms, rules, None, seen)
+}
+
+/// The same, also comparing the features with the training rows of `drift`'s models.
+///
+/// # Errors
+/// The events could not be read.
+pub fn quality_with_drift(
+    source: &EventSource,
+    terms: Terms,
+    rules: &Rules,
+    drift: Option<Drift>,
+    mut seen: impl FnMut(),
+) -> anyhow::Result<QualityVerdict> {
+    let mut gate = QualityGate::new(terms).with_drift(drift);
+    let window = window(terms.cutover, terms.requested, &[TRADE_INTENT]);
+    // What was before is only compared with, and stdin can be read only once.
+    if let Some(cutover) =
+        terms.cutover.filter(|&cutover| cutover > 0 && !matches!(source.spec, SourceSpec::Stdin))
+    {
+        let before = Window { after: None, ..window };
+        Source::open(&source.spec, &source.stream)?.until(cutover).for_each(&before, |item| {
+            gate.observe_before(&item);
+            Ok(())
+        })?;
+    }
+    let reading = source.read(&window, |item| {
+        gate.observe(&item);
+        seen();
+    })?;
+    Ok(gate.finish(rules, reading.gap.as_ref()))
+}
+
+/// Judges the features of the newest `count` events (0: all) since `after`, Unix ms. `seen` is called for each event
+/// read.
+///
+/// # Errors
+/// The events could not be read: that is no verdict.
+pub fn sanity(
+    source: &EventSource,
+    after: u64,
+    count: u64,
+    rules: &Rules,
+    seen: impl FnMut(),
+) -> anyhow::Result<SanityVerdict> {
+    sanity_with_drift(source, after, count, rules, None, seen)
+}
+
+/// The same, also comparing the features with the training rows of `drift`'s models.
+///
+/// # Errors
+/// The events could not be read.
+pub fn sanity_with_drift(
+    source: &EventSource,
+    after: u64,
+    count: u64,
+    rules: &Rules,
+    drift: Option<Drift>,
+    mut seen: impl FnMut(),
+) -> anyhow::Result<SanityVerdict> {
+    let mut gate = SanityGate::new().with_drift(drift);
+    let window = window(Some(after), count, &[TRADE_INTENT, MARKET_FEATURES]);
+    let reading = source.read(&window, |item| {
+        gate.observe(&item);
+        seen();
+    })?;
+    Ok(gate.finish(rules, reading.gap.as_ref()))
+}
+
+fn window<'types>(after: Option<u64>, count: u64, event_types: &'types [&'types str]) -> Window<'types> {
+    // More than memory can address is as good as all.
+    let newest = NonZeroUsize::new(usize::try_from(count).unwrap_or(usize::MAX));
+    Window { after, newest, event_types }
+}
