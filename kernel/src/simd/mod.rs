@@ -4,6 +4,12 @@
 //! A backend is chosen once, when a model is loaded, and matched once per prediction. Its token is the proof that this
 //! machine has the instructions: only `detect` can make one.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod blocks;
 mod detect;
 mod float_environment;
 mod lanes;

@@ -22,6 +22,11 @@ use layout::Layout;
 
 pub use layout::TreeLayout;
 pub(crate) use quantize::Rank;
+pub(crate) use {
+    blocks::{Blocks, Row},
+    leaf::{Leaf, Leaf32},
+    masks::Masks,
+};
 
 /// A checked tree ensemble, borrowed from its image.
 #[derive(Clone, Debug)]
@@ -140,7 +145,7 @@ impl Trees<'_> {
     /// Values of the row of ranks that walks read: one a slot, in 8 bits at least as many as a byte can number.
     fn row_len(&self) -> usize {
         match self.rank {
-            RankWidth::U8 => self.slots.len().max(size_of::<blocks::Row>()),
+            RankWidth::U8 => self.slots.len().max(size_of::<Row>()),
             RankWidth::U16 => self.slots.len(),
         }
     }

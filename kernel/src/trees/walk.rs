@@ -9,7 +9,9 @@ use super::{Leaves, Trees};
 use crate::error::PredictError;
 use crate::image::records::{GroupRecord, MaskTree32Record, MaskTree64Record};
 use crate::num::{float, index};
-use crate::simd::Backend;
+use crate::simd::{Backend, Tier};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{avx2, avx512};
 
 /// Which trees of the image a sum runs over, and where it starts.
 #[derive(Clone, Copy)]
@@ -132,32 +134,50 @@ impl Trees<'_> {
 /// Every backend sums the same leaves in the same order.
 fn walk_blocks<L: Leaf32>(
     trees: &Blocks<'_>,
-    _slots: usize,
+    slots: usize,
     row: &Row,
     sum: L,
-    _backend: Backend,
+    backend: Backend,
 ) -> Option<L> {
-    trees.walk(row, sum)
+    match backend.tier() {
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512(token) => Some(avx512::blocks(token, trees, slots, row, sum)),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx2(token) => Some(avx2::blocks(token, trees, slots, row, sum)),
+        _ => trees.walk(row, sum),
+    }
 }
 
 fn walk_masks32<L: Leaf>(
     trees: &Masks<'_, MaskTree32Record>,
     leaves: &[L],
-    _slots: usize,
+    slots: usize,
     row: &Row,
     sum: L,
-    _backend: Backend,
+    backend: Backend,
 ) -> Option<L> {
-    trees.walk(leaves, row, sum)
+    match backend.tier() {
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512(token) => Some(avx512::masks32(token, trees, leaves, slots, row, sum)),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx2(token) => Some(avx2::masks32(token, trees, leaves, slots, row, sum)),
+        _ => trees.walk(leaves, row, sum),
+    }
 }
 
 fn walk_masks64<L: Leaf>(
     trees: &Masks<'_, MaskTree64Record>,
     leaves: &[L],
-    _slots: usize,
+    slots: usize,
     row: &Row,
     sum: L,
-    _backend: Backend,
+    backend: Backend,
 ) -> Option<L> {
-    trees.walk(leaves, row, sum)
+    match backend.tier() {
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512(token) => Some(avx512::masks64(token, trees, leaves, slots, row, sum)),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx2(token) => Some(avx2::masks64(token, trees, leaves, slots, row, sum)),
+        _ => trees.walk(leaves, row, sum),
+    }
 }

@@ -287,7 +287,7 @@ mod tests {
         refused("prior=0.5", &good, "prior");
         refused("", &format!("{good}\nnum_leaves=2"), "occurs twice");
         refused("", &good.replace("leaf_value=1 2", "leaf_value=1 nan"), "not finite");
-        refused("", &good.replace("threshold=0.5", "threshold=inf"), "not finite");
+        refused("", &good.replace("threshold=0.5", "threshold=nan"), "is NaN");
         refused("", &good.replace("left_child=-1", "left_child=0"), "reached twice");
         refused("", &good.replace("left_child=-1", "left_child=-3"), "does not exist");
         refused("", &good.replace("left_child=-1", "left_child=-2"), "reached twice");

@@ -93,9 +93,10 @@ fn read_splits(fields: &Fields<'_>, leaves: usize, n_features: usize) -> Result<
             "{of}: split {split} is on feature {feature} of {n_features} features; {SAVE_AGAIN}"
         );
         let test = if decision & CATEGORICAL == 0 {
+            // +∞ is how LightGBM parts missing values from numbers.
             ensure!(
-                threshold.is_finite(),
-                "{of}: the threshold of split {split} is not finite; train the model again"
+                !threshold.is_nan(),
+                "{of}: the threshold of split {split} is NaN; train the model again"
             );
             Test::Number {
                 threshold,

@@ -1,0 +1,5 @@
+//! AVX2: 256-bit registers.
+
+mod trees;
+
+pub(crate) use trees::{blocks, masks32, masks64};
