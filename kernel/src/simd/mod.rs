@@ -4,9 +4,16 @@
 //! A backend is chosen once, when a model is loaded, and matched once per prediction. Its token is the proof that this
 //! machine has the instructions: only `detect` can make one.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
 mod detect;
 mod float_environment;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 mod sqrt;
+pub(crate) mod wide;
 
 pub(crate) use float_environment::with_default_float_environment;
 pub(crate) use sqrt::sqrt;
@@ -75,7 +82,6 @@ impl Backend {
     }
 
     /// What a prediction is to run on.
-    #[allow(dead_code, reason = "trees and networks ask from the next step on")]
     pub(crate) const fn tier(self) -> Tier {
         self.tier
     }

@@ -1,0 +1,5 @@
+//! AVX2: 256-bit registers.
+
+mod quantize;
+
+pub(crate) use quantize::quantize;
