@@ -1,5 +1,7 @@
 //! AVX-512: masks in registers of their own, byte permutes, 512 bits where they pay.
 
+mod batch;
 mod quantize;
 
+pub(crate) use batch::{blend_blocks, blend_masks};
 pub(crate) use quantize::quantize;
