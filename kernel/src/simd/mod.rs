@@ -13,10 +13,15 @@ mod blocks;
 mod detect;
 mod float_environment;
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 mod sqrt;
+pub(crate) mod wide;
 
 pub(crate) use float_environment::with_default_float_environment;
-pub(crate) use lanes::{Block, Elementwise, Function, LANES, Scalar, Simd, Single, Work, dispatch};
+#[cfg(test)]
+pub(crate) use lanes::Scalar;
+pub(crate) use lanes::{Block, Elementwise, Function, LANES, Simd, Single, Work, dispatch};
 pub(crate) use sqrt::sqrt;
 
 #[cfg(target_arch = "x86_64")]

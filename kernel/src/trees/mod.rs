@@ -3,6 +3,7 @@
 //! Ranks are lossless: a threshold comparison on the original value and the comparison of its rank always
 //! agree, so a walk needs integers only, and missing values and category sets are settled before it starts.
 
+mod batch;
 mod blocks;
 mod check;
 mod layout;
@@ -13,12 +14,18 @@ mod quantize;
 mod walk;
 
 use crate::error::PredictError;
-use crate::image::records::{FeatureRecord, GroupRecord, SlotRecord};
+use crate::image::records::{FeatureRecord, GroupRecord, SlotRecord, ThresholdBlock};
 use crate::link::Link;
 use crate::model::Output;
 use crate::scratch::Scratch;
 use crate::simd::Backend;
 use layout::Layout;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use {
+    batch::{BATCH_ROWS, Columns},
+    masks::MaskTree,
+};
 
 pub use layout::TreeLayout;
 pub(crate) use quantize::Rank;
@@ -32,7 +39,7 @@ pub(crate) use {
 #[derive(Clone, Debug)]
 pub struct Trees<'image> {
     features: &'image [FeatureRecord],
-    thresholds: &'image [f32],
+    thresholds: &'image [ThresholdBlock],
     slots: &'image [SlotRecord],
     categories: &'image [u32],
     groups: &'image [GroupRecord],
@@ -42,6 +49,8 @@ pub struct Trees<'image> {
     n_leaves: usize,
     rank: RankWidth,
     compare: Compare,
+    /// Some slot's rank is not its count of thresholds even where no value is missing.
+    special_slots: bool,
     link: Link,
 }
 
@@ -59,7 +68,7 @@ enum RankWidth {
 enum Compare {
     /// `x < t` (XGBoost).
     Less,
-    /// `x <= t`, with |x| ≤ 1e-35 read as 0 (LightGBM).
+    /// `x <= t` (LightGBM).
     LessEqual,
 }
 
@@ -129,13 +138,13 @@ impl Trees<'_> {
         match self.rank {
             RankWidth::U8 => {
                 let (ranks, _) = scratch.take::<u8>(self.row_len())?;
-                self.quantize(row, ranks)?;
-                self.margins(ranks, raw, backend)?;
+                self.quantize(row, ranks, backend)?;
+                self.margins::<_, 1>(ranks, raw, backend)?;
             }
             RankWidth::U16 => {
                 let (ranks, _) = scratch.take::<u16>(self.row_len())?;
-                self.quantize(row, ranks)?;
-                self.margins_u16(ranks, raw)?;
+                self.quantize(row, ranks, backend)?;
+                self.margins::<_, 1>(ranks, raw, backend)?;
             }
         }
         self.link.apply(raw, values);
