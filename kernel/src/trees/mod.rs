@@ -16,6 +16,7 @@ use crate::error::PredictError;
 use crate::image::records::{FeatureRecord, GroupRecord, SlotRecord};
 use crate::link::Link;
 use crate::model::Output;
+use crate::observe::{Observer, Stage};
 use crate::scratch::Scratch;
 use crate::simd::Backend;
 use layout::Layout;
@@ -123,6 +124,7 @@ impl Trees<'_> {
         row: &[f32],
         scratch: Scratch<'s>,
         backend: Backend,
+        observer: &mut impl Observer,
     ) -> Result<Output<'s>, PredictError> {
         let (raw, scratch) = scratch.take::<f64>(self.groups.len())?;
         let (values, scratch) = scratch.take::<f32>(self.groups.len())?;
@@ -130,15 +132,19 @@ impl Trees<'_> {
             RankWidth::U8 => {
                 let (ranks, _) = scratch.take::<u8>(self.row_len())?;
                 self.quantize(row, ranks)?;
+                observer.ended(Stage::Quantize);
                 self.margins(ranks, raw, backend)?;
             }
             RankWidth::U16 => {
                 let (ranks, _) = scratch.take::<u16>(self.row_len())?;
                 self.quantize(row, ranks)?;
+                observer.ended(Stage::Quantize);
                 self.margins_u16(ranks, raw)?;
             }
         }
+        observer.ended(Stage::Walk);
         self.link.apply(raw, values);
+        observer.ended(Stage::Link);
         Ok(Output { raw, values })
     }
 
