@@ -10,7 +10,11 @@ mod lanes;
 mod sqrt;
 
 pub(crate) use float_environment::with_default_float_environment;
-pub(crate) use lanes::{Block, Elementwise, Function, LANES, Scalar, Simd, Single, Work, dispatch};
+#[cfg(test)]
+pub(crate) use float_environment::with_hostile_float_environment;
+#[cfg(test)]
+pub(crate) use lanes::Scalar;
+pub(crate) use lanes::{Block, Elementwise, Function, LANES, Simd, Single, Work, dispatch};
 pub(crate) use sqrt::sqrt;
 
 #[cfg(target_arch = "x86_64")]
