@@ -83,7 +83,7 @@ impl<'image> Net<'image> {
                     sizes.quantized = sizes.quantized.max(groups);
                     sizes.tokens = sizes.tokens.max(step.rows);
                 }
-                Op::Attention(attention) => sizes.scores = sizes.scores.max(attention.tokens),
+                Op::Attention(attention) => sizes.scores = sizes.scores.max(attention.scores()?),
                 _ => {}
             }
         }

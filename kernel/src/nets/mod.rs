@@ -244,3 +244,30 @@ fn disjoint(arena: &mut [f32], source: Region, target: Region) -> Option<(&[f32]
         Some((high.get(..source.len)?, target.of_mut(low)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::simd::{Backend, with_hostile_float_environment};
+    use crate::{Model, ScratchBuffer};
+
+    /// A bundled image, where images must lie.
+    #[repr(C, align(64))]
+    struct Aligned<const N: usize>([u8; N]);
+
+    static NHITS: &[u8] = &Aligned(*include_bytes!("../../../models-bin/images/nhits.qsm")).0;
+    static PATCHTST: &[u8] = &Aligned(*include_bytes!("../../../models-bin/images/patchtst.qsm")).0;
+
+    #[test]
+    fn golden_vectors_hold_on_every_backend_in_any_float_environment() {
+        let mut scratch = ScratchBuffer::<65_536>::new();
+        for image in [NHITS, PATCHTST] {
+            for backend in Backend::available() {
+                let model = Model::check(image).unwrap().with_backend(backend);
+                let (name, at) = (model.name(), backend.name());
+                assert_eq!(model.check_golden(scratch.scratch()), Ok(()), "{name} on {at}");
+                let result = with_hostile_float_environment(|| model.check_golden(scratch.scratch()));
+                assert_eq!(result, Ok(()), "{name} on {at}, flushing to zero and rounding toward zero");
+            }
+        }
+    }
+}

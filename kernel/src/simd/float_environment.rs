@@ -120,6 +120,16 @@ mod register {
 
 use register::{Control, NON_DEFAULT, read, write};
 
+/// Runs `work` with every control bit a caller may have set: for tests of the entry points.
+#[cfg(test)]
+pub(crate) fn with_hostile_float_environment<R>(work: impl FnOnce() -> R) -> R {
+    let before = read();
+    write(before | NON_DEFAULT);
+    let result = call(work);
+    write(before);
+    result
+}
+
 #[cfg(all(test, target_arch = "x86_64", not(miri)))]
 mod tests {
     use super::*;

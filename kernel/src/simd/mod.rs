@@ -20,6 +20,8 @@ pub(crate) mod wide;
 
 pub(crate) use float_environment::with_default_float_environment;
 #[cfg(test)]
+pub(crate) use float_environment::with_hostile_float_environment;
+#[cfg(test)]
 pub(crate) use lanes::Scalar;
 pub(crate) use lanes::{Block, Elementwise, Function, LANES, Simd, Single, Work, dispatch};
 pub(crate) use sqrt::sqrt;

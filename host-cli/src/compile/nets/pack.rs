@@ -17,6 +17,9 @@ use crate::image::ImageBytes;
 /// Outputs of a layer are kept in blocks of this many.
 const LANES: usize = 16;
 
+/// Attention holds the scores of this many queries at once.
+const QUERIES: usize = 8;
+
 /// What the image says beyond the trained network.
 #[derive(Clone, Debug)]
 pub struct NetPackOptions {
@@ -133,7 +136,7 @@ impl Parts {
                 record.op = op::ATTENTION;
                 record.mode = u32::try_from(*heads)?;
                 record.period = u32::try_from(*tokens)?;
-                self.scores = self.scores.max(*tokens);
+                self.scores = self.scores.max(tokens * QUERIES);
             }
             Op::MaxPool { kernel } => {
                 record.op = op::MAX_POOL;

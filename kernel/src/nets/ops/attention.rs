@@ -16,12 +16,20 @@ pub(crate) struct Attention {
     pub(crate) tokens: usize,
 }
 
+/// Queries whose scores are held at once: independent of each other, they hide each other's latency.
+const QUERIES: usize = 8;
+
 impl Attention {
+    /// Scores held at once, in values.
+    pub(crate) fn scores(self) -> Option<usize> {
+        self.tokens.checked_mul(QUERIES)
+    }
+
     /// `target [rows, width]` from `source [rows, 3 · width]`: queries, keys and values of each token side by side.
     ///
     /// Queries come already divided by the root of the head's width. Scores are sums of products in the order of
     /// [`row_sum`](super::reduce::row_sum), weighted values in that of [`column_sum`]; the weights are the softmax of a
-    /// query's scores. `scores [tokens]` is working memory.
+    /// query's scores. `scores` is working memory, of [`Attention::scores`] values.
     #[inline(always)]
     pub(crate) fn run<S: Simd>(
         self,
@@ -33,39 +41,91 @@ impl Attention {
         let Self { width, heads, tokens } = self;
         let head_width = size(width.checked_div(heads)?);
         let row_width = size(width.checked_mul(3)?);
-        let scores = scores.get_mut(..tokens)?;
         let sequences = source.chunks_exact(size(row_width.checked_mul(tokens)?));
         for (source, target) in sequences.zip(target.chunks_exact_mut(size(width.checked_mul(tokens)?))) {
-            for (query, target) in source.chunks_exact(row_width).zip(target.chunks_exact_mut(size(width))) {
-                for (head, target) in target.chunks_exact_mut(head_width).enumerate() {
-                    let first = head.checked_mul(head_width)?;
-                    let key = width.checked_add(first)?;
-                    let value = key.checked_add(width)?;
-                    let query = query.get(first..)?.get(..head_width)?;
-                    for (score, row) in scores.iter_mut().zip(source.chunks_exact(row_width)) {
-                        let key = row.get(key..)?.get(..head_width)?;
-                        let mut sum = simd.splat(0.0);
-                        for (q, k) in query.chunks(LANES).zip(key.chunks(LANES)) {
-                            let product = simd.mul(simd.load_part(q, 0.0), simd.load_part(k, 0.0));
-                            sum = simd.add(sum, product);
-                        }
-                        *score = simd.sum(sum);
+            for first in (0..width).step_by(head_width) {
+                let head = Head { source, row_width, tokens, first, head_width };
+                for (at, target) in target.chunks_mut(size(QUERIES.checked_mul(width)?)).enumerate() {
+                    let rows = target.chunks_exact_mut(size(width));
+                    let scores = scores.get_mut(..rows.len().checked_mul(tokens)?)?;
+                    head.scores(simd, at.checked_mul(QUERIES)?, scores)?;
+                    for scores in scores.chunks_exact_mut(size(tokens)) {
+                        softmax(simd, scores);
                     }
-                    softmax(simd, scores);
-                    for (block, target) in target.chunks_mut(LANES).enumerate() {
-                        let first = value.checked_add(block.checked_mul(LANES)?)?;
-                        let values = Columns { values: source, width: row_width, first, count: target.len() };
-                        let sums = column_sum(simd, tokens, |token| {
-                            let weight = scores.get(token).copied().unwrap_or_default();
-                            simd.mul(simd.splat(weight), values.row(simd, token))
-                        });
-                        simd.store_part(sums, target);
+                    let value = width.checked_mul(2)?.checked_add(first)?;
+                    for (weights, row) in scores.chunks_exact(size(tokens)).zip(rows) {
+                        head.weigh(simd, weights, value, row.get_mut(first..)?.get_mut(..head_width)?);
                     }
                 }
             }
         }
         Some(())
     }
+}
+
+/// One head of one sequence.
+#[derive(Clone, Copy)]
+struct Head<'a> {
+    /// Queries, keys and values, `[tokens, row_width]`.
+    source: &'a [f32],
+    row_width: usize,
+    tokens: usize,
+    /// The head's first column among queries.
+    first: usize,
+    head_width: usize,
+}
+
+impl Head<'_> {
+    /// `scores [queries, tokens]` from query `query` on.
+    #[inline(always)]
+    fn scores<S: Simd>(self, simd: S, query: usize, scores: &mut [f32]) -> Option<()> {
+        let row = |token: usize, first: usize| {
+            let start = token.wrapping_mul(self.row_width).wrapping_add(first);
+            self.source.get(start..)?.get(..self.head_width)
+        };
+        let keys = (self.row_width / 3).wrapping_add(self.first);
+        let (mut query, mut key) = (query, 0_usize);
+        for part in scores.chunks_mut(LANES) {
+            let mut products = [simd.splat(0.0); LANES];
+            for product in products.iter_mut().take(part.len()) {
+                *product = products_of(simd, row(query, self.first)?, row(key, keys)?);
+                key = key.wrapping_add(1);
+                if key == self.tokens {
+                    (query, key) = (query.wrapping_add(1), 0);
+                }
+            }
+            simd.store_part(simd.sums(products), part);
+        }
+        Some(())
+    }
+
+    /// `target [head_width]`: the values from column `first` on, weighted.
+    #[inline(always)]
+    fn weigh<S: Simd>(self, simd: S, weights: &[f32], first: usize, target: &mut [f32]) {
+        for (block, target) in target.chunks_mut(LANES).enumerate() {
+            let first = first.wrapping_add(block.wrapping_mul(LANES));
+            let values = Columns { values: self.source, width: self.row_width, first, count: target.len() };
+            let sums = column_sum(simd, weights.len(), |token| {
+                let weight = weights.get(token).copied().unwrap_or_default();
+                simd.mul(simd.splat(weight), values.row(simd, token))
+            });
+            simd.store_part(sums, target);
+        }
+    }
+}
+
+/// Products of two rows, added up to sixteen sums.
+#[inline(always)]
+fn products_of<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> S::F {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks(), b.as_chunks());
+    let mut sum = simd.splat(0.0);
+    for (a, b) in a.iter().zip(b) {
+        sum = simd.add(sum, simd.mul(simd.load(a), simd.load(b)));
+    }
+    if a_rest.is_empty() {
+        return sum;
+    }
+    simd.add(sum, simd.mul(simd.load_part(a_rest, 0.0), simd.load_part(b_rest, 0.0)))
 }
 
 #[cfg(test)]
@@ -83,8 +143,9 @@ mod tests {
                 .map(|i| ((i * i % 97) as f32 * 0.41).sin() * 1.5)
                 .collect();
             let mut target = vec![9.0; sequences * tokens * width];
-            let mut scores = vec![0.0; tokens];
-            Attention { width, heads, tokens }.run(Scalar, &source, &mut target, &mut scores).unwrap();
+            let attention = Attention { width, heads, tokens };
+            let mut scores = vec![0.0; attention.scores().unwrap()];
+            attention.run(Scalar, &source, &mut target, &mut scores).unwrap();
             let at = |token: usize, part: usize, column: usize| {
                 f64::from(source[token * 3 * width + part * width + column])
             };

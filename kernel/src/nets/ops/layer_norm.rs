@@ -4,6 +4,9 @@ use super::reduce::row_sum;
 use super::size;
 use crate::simd::{LANES, Simd, sqrt};
 
+/// Rows taken side by side.
+const ROWS: usize = 4;
+
 /// `rows [n, width]` in place: y = (x − mean) · r · gain + bias per row, with r = 1 / √(population variance + ε).
 ///
 /// Mean and variance are sums by [`row_sum`] divided by `count`, the width as f32; the variance is that of the centred values.
@@ -17,20 +20,31 @@ pub(crate) fn layer_norm<S: Simd>(
     epsilon: f32,
     count: f32,
 ) {
-    for row in rows.chunks_exact_mut(size(gain.len())) {
-        let mean = row_sum(simd, row) / count;
-        let middle = simd.splat(mean);
-        let mut squares = simd.splat(0.0);
-        for part in row.chunks(LANES) {
-            let centred = simd.sub(simd.load_part(part, mean), middle);
-            squares = simd.add(squares, simd.mul(centred, centred));
+    let width = size(gain.len());
+    // A few rows side by side: each is a chain of sums, roots and quotients.
+    for rows in rows.chunks_mut(width.saturating_mul(ROWS)) {
+        let mut means = [0.0; ROWS];
+        for (row, mean) in rows.chunks_exact(width).zip(&mut means) {
+            *mean = row_sum(simd, row) / count;
         }
-        let variance = simd.sum(squares) / count;
-        let r = simd.splat(1.0 / sqrt(variance + epsilon));
-        for ((part, gain), bias) in row.chunks_mut(LANES).zip(gain.chunks(LANES)).zip(bias.chunks(LANES)) {
-            let centred = simd.sub(simd.load_part(part, 0.0), middle);
-            let scaled = simd.mul(simd.mul(centred, r), simd.load_part(gain, 0.0));
-            simd.store_part(simd.add(scaled, simd.load_part(bias, 0.0)), part);
+        let mut inverses = [0.0; ROWS];
+        for ((row, &mean), r) in rows.chunks_exact(width).zip(&means).zip(&mut inverses) {
+            let (mut squares, middle) = (simd.splat(0.0), simd.splat(mean));
+            for part in row.chunks(LANES) {
+                let centred = simd.sub(simd.load_part(part, mean), middle);
+                squares = simd.add(squares, simd.mul(centred, centred));
+            }
+            let variance = simd.sum(squares) / count;
+            *r = 1.0 / sqrt(variance + epsilon);
+        }
+        for ((row, mean), r) in rows.chunks_exact_mut(width).zip(means).zip(inverses) {
+            let (middle, r) = (simd.splat(mean), simd.splat(r));
+            for ((part, gain), bias) in row.chunks_mut(LANES).zip(gain.chunks(LANES)).zip(bias.chunks(LANES))
+            {
+                let centred = simd.sub(simd.load_part(part, 0.0), middle);
+                let scaled = simd.mul(simd.mul(centred, r), simd.load_part(gain, 0.0));
+                simd.store_part(simd.add(scaled, simd.load_part(bias, 0.0)), part);
+            }
         }
     }
 }

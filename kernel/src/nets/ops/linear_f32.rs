@@ -1,6 +1,5 @@
 //! The f32 linear layer, for small layers that must stay wider than 8 bits: embeddings and heads.
 
-use super::reduce::column_sum;
 use super::size;
 use crate::simd::{LANES, Simd};
 
@@ -17,7 +16,7 @@ pub(crate) struct LinearF32<'image> {
 
 impl LinearF32<'_> {
     /// `target [rows, out]` from `source [rows, width]`: products rounded once, summed over the inputs in the order of
-    /// [`column_sum`], then the bias added.
+    /// [`column_sum`](super::reduce::column_sum), then the bias added.
     #[inline(always)]
     pub(crate) fn run<S: Simd>(
         &self,
@@ -28,28 +27,86 @@ impl LinearF32<'_> {
         out: usize,
     ) -> Option<()> {
         let padded = out.checked_next_multiple_of(LANES)?;
-        for (at, weights) in self.weights.chunks_exact(size(width)).enumerate() {
-            let first = at.checked_mul(LANES)?;
-            let bias_rows = self.bias.chunks_exact(size(padded)).cycle();
-            for ((x, y), bias) in
-                source.chunks_exact(size(width)).zip(target.chunks_exact_mut(size(out))).zip(bias_rows)
-            {
-                let dots = column_sum(simd, width, |at| match (x.get(at), weights.get(at)) {
-                    (Some(&x), Some(weights)) => simd.mul(simd.load(weights), simd.splat(x)),
-                    _ => simd.splat(0.0),
-                });
-                let part = y.get_mut(first..)?;
-                let part = match part.split_at_mut_checked(LANES) {
-                    Some((part, _)) => part,
-                    None => part,
-                };
-                let mut y = simd.add(dots, simd.load_part(bias.get(first..)?, 0.0));
-                if self.add {
-                    y = simd.add(simd.load_part(part, 0.0), y);
+        let period = self.bias.len().checked_div(padded)?;
+        let mut rows = source.chunks_exact(size(width)).len();
+        let mut tile = Tile { simd, layer: self, source, width, target, out, padded, period };
+        let mut row = 0_usize;
+        while rows > 0 {
+            let step = if S::ROWS_F32 >= 4 && rows >= 4 {
+                tile.run::<4>(row)?;
+                4
+            } else {
+                tile.run::<1>(row)?;
+                1
+            };
+            (row, rows) = (row.wrapping_add(step), rows.wrapping_sub(step));
+        }
+        Some(())
+    }
+}
+
+/// A layer on its way through its rows.
+struct Tile<'a, S> {
+    simd: S,
+    layer: &'a LinearF32<'a>,
+    source: &'a [f32],
+    width: usize,
+    target: &'a mut [f32],
+    out: usize,
+    /// `out`, rounded up to a multiple of 16.
+    padded: usize,
+    /// Rows of bias.
+    period: usize,
+}
+
+impl<S: Simd> Tile<'_, S> {
+    /// All outputs of `T` rows from row `row` on.
+    #[inline(always)]
+    fn run<const T: usize>(&mut self, row: usize) -> Option<()> {
+        let (simd, width) = (self.simd, size(self.width));
+        let source = self.source.get(row.wrapping_mul(width)..)?;
+        let mut rows: [&[f32]; T] = [&[]; T];
+        for (to, row) in rows.iter_mut().zip(source.chunks_exact(width)) {
+            *to = row;
+        }
+        for (at, weights) in self.layer.weights.chunks_exact(width).enumerate() {
+            let mut lanes = [[simd.splat(0.0); 4]; T];
+            let (fours, rest) = weights.as_chunks::<4>();
+            for (four, weights) in fours.iter().enumerate() {
+                let weights = weights.each_ref().map(|weights| simd.load(weights));
+                for (lanes, x) in lanes.iter_mut().zip(rows) {
+                    let x = x.as_chunks::<4>().0.get(four)?;
+                    for ((lane, x), weights) in lanes.iter_mut().zip(x).zip(weights) {
+                        *lane = simd.add(*lane, simd.mul(weights, simd.splat(*x)));
+                    }
                 }
-                simd.store_part(y, part);
+            }
+            for (lanes, x) in lanes.iter_mut().zip(rows) {
+                for ((lane, x), weights) in lanes.iter_mut().zip(x.as_chunks::<4>().1).zip(rest) {
+                    *lane = simd.add(*lane, simd.mul(simd.load(weights), simd.splat(*x)));
+                }
+            }
+            for (t, [a, b, c, d]) in lanes.into_iter().enumerate() {
+                let dots = simd.add(simd.add(a, c), simd.add(b, d));
+                self.put(dots, row.wrapping_add(t), at.wrapping_mul(LANES))?;
             }
         }
+        Some(())
+    }
+
+    /// Sixteen dot products of a row, from output `first` on.
+    #[inline(always)]
+    fn put(&mut self, dots: S::F, row: usize, first: usize) -> Option<()> {
+        let simd = self.simd;
+        let bias_row = if self.period == 1 { 0 } else { row.checked_rem(self.period)? };
+        let bias = self.layer.bias.get(bias_row.wrapping_mul(self.padded).wrapping_add(first)..)?;
+        let room = self.out.saturating_sub(first).min(LANES);
+        let to = self.target.get_mut(row.wrapping_mul(self.out).wrapping_add(first)..)?.get_mut(..room)?;
+        let mut y = simd.add(dots, simd.load_part(bias, 0.0));
+        if self.layer.add {
+            y = simd.add(simd.load_part(to, 0.0), y);
+        }
+        simd.store_part(y, to);
         Some(())
     }
 }

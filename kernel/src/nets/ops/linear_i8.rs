@@ -99,15 +99,10 @@ impl LinearI8<'_> {
             *to = [scale, middle];
         }
         let tokens = quantized.tokens.get(..n_rows)?;
-        let mut tiles = Tiles { simd, layer: self, values, tokens, groups, target, out };
+        let period = self.bias.len().checked_div(self.scale.len())?;
+        let mut tiles = Tiles { simd, layer: self, values, tokens, groups, period, target, out };
         // Outputs outermost: one pass over the weights, each block reused by every row from the nearest cache.
         let (blocks, mut at) = (self.scale.len() / LANES, 0_usize);
-        if S::STREAMS >= 4 && n_rows == 1 {
-            while blocks.wrapping_sub(at) >= 4 {
-                tiles.columns::<FINE, 4>(at)?;
-                at = at.wrapping_add(4);
-            }
-        }
         if S::BLOCKS >= 2 {
             while blocks.wrapping_sub(at) >= 2 {
                 tiles.columns::<FINE, 2>(at)?;
@@ -129,6 +124,8 @@ struct Tiles<'a, S: Simd> {
     values: &'a [S::Digits],
     tokens: &'a [[f32; 2]],
     groups: usize,
+    /// Rows of bias.
+    period: usize,
     target: &'a mut [f32],
     out: usize,
 }
@@ -164,7 +161,7 @@ impl<S: Simd> Tiles<'_, S> {
         let (rows, mut row) = (self.tokens.len(), 0_usize);
         if FINE {
             // A row is two rows of digits.
-            if S::ROWS >= 8 && B <= 2 {
+            if S::ROWS >= 8 {
                 while rows.wrapping_sub(row) >= 4 {
                     self.tile::<FINE, 8, B>(&outputs, row)?;
                     row = row.wrapping_add(4);
@@ -176,13 +173,13 @@ impl<S: Simd> Tiles<'_, S> {
             }
             return Some(());
         }
-        if S::ROWS >= 8 && B <= 2 {
+        if S::ROWS >= 8 {
             while rows.wrapping_sub(row) >= 8 {
                 self.tile::<FINE, 8, B>(&outputs, row)?;
                 row = row.wrapping_add(8);
             }
         }
-        if S::ROWS >= 4 && B <= 2 {
+        if S::ROWS >= 4 {
             while rows.wrapping_sub(row) >= 4 {
                 self.tile::<FINE, 4, B>(&outputs, row)?;
                 row = row.wrapping_add(4);
@@ -203,36 +200,39 @@ impl<S: Simd> Tiles<'_, S> {
         row: usize,
     ) -> Option<()> {
         let (simd, layer) = (self.simd, self.layer);
-        let first = row.checked_mul(self.groups.checked_mul(layer.digits())?)?;
+        let first = row.wrapping_mul(self.groups).wrapping_mul(if FINE { 2 } else { 1 });
         let values = self.values.get(first..)?;
         let dots = simd.dots::<T, B>(outputs.weights, values, self.groups, outputs.start);
-        let padded = layer.scale.len();
-        let period = layer.bias.len().checked_div(padded)?;
-        let mut bias_row = row.checked_rem(period)?;
-        let columns = outputs.first.checked_mul(LANES)?;
-        let rows = self.target.chunks_exact_mut(size(self.out)).zip(self.tokens).skip(row);
-        for (dots, (target, &[token_scale, middle])) in dots.chunks_exact(if FINE { 2 } else { 1 }).zip(rows)
-        {
-            let (high, low) = match dots {
-                [high] => (high, high),
-                [high, low] => (high, low),
-                _ => return None,
-            };
-            let bias = layer.bias.get(bias_row.checked_mul(padded)?.checked_add(columns)?..)?;
+        let mut bias_row = if self.period == 1 { 0 } else { row.checked_rem(self.period)? };
+        let columns = outputs.first.wrapping_mul(LANES);
+        let mut first = row.wrapping_mul(self.out).wrapping_add(columns);
+        let mut tokens = self.tokens.get(row..)?.iter();
+        // The last block may be partly padding.
+        let room = self.out.wrapping_sub(columns).min(B.wrapping_mul(LANES));
+        let mut dots = dots.iter();
+        while let Some(high) = dots.next() {
+            let low = if FINE { dots.next()? } else { high };
+            let &[token_scale, middle] = tokens.next()?;
+            let (token_scale, middle) = (simd.splat(token_scale), simd.splat(middle));
+            let bias = bias_row.wrapping_mul(layer.scale.len()).wrapping_add(columns);
+            let bias: &[[f32; LANES]] = layer.bias.get(bias..)?.as_chunks().0;
             bias_row = bias_row.wrapping_add(1);
-            if bias_row == period {
+            if bias_row == self.period {
                 bias_row = 0;
             }
-            let target = target.get_mut(columns..)?.chunks_mut(LANES);
-            let constants = outputs.scale.iter().zip(&outputs.sum).zip(bias.as_chunks().0);
-            for (((to, ((scale, sum), bias)), high), low) in target.zip(constants).zip(high).zip(low) {
-                let mut dot = simd.float(*high);
-                if FINE {
-                    dot = simd.add(simd.mul(dot, simd.splat(HIGH)), simd.float(*low));
-                }
-                let scaled = simd.mul(simd.mul(dot, *scale), simd.splat(token_scale));
-                let fixed = simd.add(simd.mul(simd.splat(middle), *sum), simd.load(bias));
+            let target = self.target.get_mut(first..)?.get_mut(..room)?;
+            first = first.wrapping_add(self.out);
+            for b in 0..B {
+                let (dot, low) = (simd.float(*high.get(b)?), *low.get(b)?);
+                let dot = if FINE { simd.add(simd.mul(dot, simd.splat(HIGH)), simd.float(low)) } else { dot };
+                let scaled = simd.mul(simd.mul(dot, *outputs.scale.get(b)?), token_scale);
+                let fixed = simd.add(simd.mul(middle, *outputs.sum.get(b)?), simd.load(bias.get(b)?));
                 let mut y = simd.add(scaled, fixed);
+                let at = b.wrapping_mul(LANES);
+                let to = match target.get_mut(at..at.wrapping_add(LANES)) {
+                    Some(full) => full,
+                    None => target.get_mut(at..)?,
+                };
                 if layer.add {
                     y = simd.add(simd.load_part(to, 0.0), y);
                 }

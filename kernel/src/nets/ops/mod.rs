@@ -6,6 +6,8 @@
 pub(crate) mod attention;
 pub(crate) mod gather;
 pub(crate) mod gelu;
+#[cfg(test)]
+mod identity;
 pub(crate) mod layer_norm;
 pub(crate) mod linear_f32;
 pub(crate) mod linear_i8;
@@ -79,7 +81,7 @@ mod tests {
         }
         let mut attended = vec![0.0; tokens * width];
         let attention = Attention { width, heads: 3, tokens: 10 };
-        attention.run(Scalar, &qkv, &mut attended, &mut [0.0; 10]).unwrap();
+        attention.run(Scalar, &qkv, &mut attended, &mut [0.0; 80]).unwrap();
         super::layer_norm::layer_norm(
             Scalar,
             &mut attended,

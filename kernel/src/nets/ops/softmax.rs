@@ -7,6 +7,9 @@ use crate::simd::{LANES, Simd};
 /// among them makes all of them NaN.
 #[inline(always)]
 pub(crate) fn softmax<S: Simd>(simd: S, scores: &mut [f32]) {
+    if scores.len() <= LANES {
+        return softmax_in_register(simd, scores);
+    }
     let mut max = simd.splat(f32::NEG_INFINITY);
     for part in scores.chunks(LANES) {
         // A NaN is dropped here and comes back by its own difference from the maximum.
@@ -24,6 +27,16 @@ pub(crate) fn softmax<S: Simd>(simd: S, scores: &mut [f32]) {
     for part in scores.chunks_mut(LANES) {
         simd.store_part(simd.div(simd.load_part(part, 0.0), sum), part);
     }
+}
+
+/// The same for at most sixteen scores, which need no second look at memory.
+#[inline(always)]
+fn softmax_in_register<S: Simd>(simd: S, scores: &mut [f32]) {
+    let x = simd.load_part(scores, f32::NEG_INFINITY);
+    let max = simd.highest(simd.max(x, simd.splat(f32::NEG_INFINITY)));
+    let power = simd.map(Exp, simd.sub(x, simd.splat(max)));
+    let sum = simd.sum(simd.add(simd.splat(0.0), power));
+    simd.store_part(simd.div(power, simd.splat(sum)), scores);
 }
 
 #[cfg(test)]

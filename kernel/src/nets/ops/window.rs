@@ -86,15 +86,7 @@ impl Statistics {
 /// `rows [n, width]` in place: (x − shift) / divisor, with both from `statistics [2, width]`.
 #[inline(always)]
 pub(crate) fn normalize<S: Simd>(simd: S, rows: &mut [f32], statistics: &[f32], width: usize) -> Option<()> {
-    let (shifts, divisors) = statistics.split_at_checked(width)?;
-    for row in rows.chunks_exact_mut(size(width)) {
-        let statistics = shifts.chunks(LANES).zip(divisors.chunks(LANES));
-        for (part, (shift, divisor)) in row.chunks_mut(LANES).zip(statistics) {
-            let shifted = simd.sub(simd.load_part(part, 0.0), simd.load_part(shift, 0.0));
-            simd.store_part(simd.div(shifted, simd.load_part(divisor, 1.0)), part);
-        }
-    }
-    Some(())
+    apply(simd, rows, statistics, width, |x, shift, divisor| simd.div(simd.sub(x, shift), divisor))
 }
 
 /// `rows [n, width]` in place: x · divisor + shift, with both from `statistics [2, width]`.
@@ -105,13 +97,42 @@ pub(crate) fn denormalize<S: Simd>(
     statistics: &[f32],
     width: usize,
 ) -> Option<()> {
+    apply(simd, rows, statistics, width, |x, shift, divisor| simd.add(simd.mul(x, divisor), shift))
+}
+
+/// `rows [n, width]` in place by a function of value, shift and divisor.
+#[inline(always)]
+fn apply<S: Simd>(
+    simd: S,
+    rows: &mut [f32],
+    statistics: &[f32],
+    width: usize,
+    of: impl Fn(S::F, S::F, S::F) -> S::F,
+) -> Option<()> {
     let (shifts, divisors) = statistics.split_at_checked(width)?;
-    for row in rows.chunks_exact_mut(size(width)) {
-        let statistics = shifts.chunks(LANES).zip(divisors.chunks(LANES));
-        for (part, (shift, divisor)) in row.chunks_mut(LANES).zip(statistics) {
-            let scaled = simd.mul(simd.load_part(part, 0.0), simd.load_part(divisor, 0.0));
-            simd.store_part(simd.add(scaled, simd.load_part(shift, 0.0)), part);
+    if width >= LANES {
+        for row in rows.chunks_exact_mut(size(width)) {
+            let statistics = shifts.chunks(LANES).zip(divisors.chunks(LANES));
+            for (part, (shift, divisor)) in row.chunks_mut(LANES).zip(statistics) {
+                let (shift, divisor) = (simd.load_part(shift, 0.0), simd.load_part(divisor, 1.0));
+                simd.store_part(of(simd.load_part(part, 0.0), shift, divisor), part);
+            }
         }
+        return Some(());
+    }
+    // Narrow rows are taken sixteen values at a time, from any column on: the statistics repeat.
+    let (mut shift_ring, mut divisor_ring) = ([0.0; 2 * LANES], [1.0; 2 * LANES]);
+    for (ring, values) in [(&mut shift_ring, shifts), (&mut divisor_ring, divisors)] {
+        for (to, value) in ring.iter_mut().zip(values.iter().cycle()) {
+            *to = *value;
+        }
+    }
+    let mut column = 0_usize;
+    for part in rows.chunks_mut(LANES) {
+        let shift = simd.load(shift_ring.get(column..)?.first_chunk()?);
+        let divisor = simd.load(divisor_ring.get(column..)?.first_chunk()?);
+        simd.store_part(of(simd.load_part(part, 0.0), shift, divisor), part);
+        column = column.wrapping_add(LANES).checked_rem(width)?;
     }
     Some(())
 }

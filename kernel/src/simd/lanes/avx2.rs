@@ -172,7 +172,6 @@ impl Simd for Avx2 {
 
     const ROWS: usize = 4;
     const BLOCKS: usize = 1;
-    const STREAMS: usize = 1;
     const ROWS_F32: usize = 1;
 
     #[inline(always)]

@@ -134,7 +134,6 @@ impl Simd for Avx512 {
 
     const ROWS: usize = 8;
     const BLOCKS: usize = 2;
-    const STREAMS: usize = 4;
     const ROWS_F32: usize = 4;
 
     #[inline(always)]
@@ -164,6 +163,29 @@ impl Simd for Avx512 {
         let low = op!(_mm512_castps512_ps256(value));
         let high = op!(_mm512_extractf32x8_ps::<1>(value));
         fold_eight!(op!(_mm256_add_ps(low, high)), _mm_add_ps)
+    }
+    #[inline(always)]
+    fn sums(self, values: [Self::F; LANES]) -> Self::F {
+        /// Halves the number of registers: the lanes of `a`, then of `b`, added to those some way off.
+        macro_rules! fold {
+            ($values:expr => $count:literal, $shuffle:ident, $low:literal, $high:literal) => {{
+                let (pairs, _) = $values.as_chunks::<2>();
+                let mut folded = [self.splat(0.0); $count];
+                for (to, &[a, b]) in folded.iter_mut().zip(pairs) {
+                    let low = op!($shuffle::<$low>(a, b));
+                    let high = op!($shuffle::<$high>(a, b));
+                    *to = self.add(low, high);
+                }
+                folded
+            }};
+        }
+        // 8 and 4 apart by quarters of the register, 2 and 1 apart within them; value i ends in quarter i mod 4.
+        let eight = fold!(values => 8, _mm512_shuffle_f32x4, 0b01_00_01_00, 0b11_10_11_10);
+        let four = fold!(eight => 4, _mm512_shuffle_f32x4, 0b10_00_10_00, 0b11_01_11_01);
+        let two = fold!(four => 2, _mm512_shuffle_ps, 0b01_00_01_00, 0b11_10_11_10);
+        let [one] = fold!(two => 1, _mm512_shuffle_ps, 0b10_00_10_00, 0b11_01_11_01);
+        let order = op!(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+        op!(_mm512_permutexvar_ps(order, one))
     }
     #[inline(always)]
     fn lowest(self, value: Self::F) -> f32 {
@@ -201,32 +223,77 @@ impl Simd for Avx512 {
         groups: usize,
         start: [Self::I; B],
     ) -> [[Self::I; B]; T] {
-        let mut sums = [start; T];
         if !fits(weights, B, values, T, groups) {
-            return sums;
+            return [start; T];
         }
+        // A few independent sums for each output keep a single row busy; a tile of rows has enough of them.
+        match T.wrapping_mul(B) {
+            1 => self.multiply::<T, B, 8>(weights, values, groups, start),
+            2 => self.multiply::<T, B, 4>(weights, values, groups, start),
+            _ => self.multiply::<T, B, 1>(weights, values, groups, start),
+        }
+    }
+}
+
+impl Avx512 {
+    /// [`Simd::dots`] of slices that `fits` has seen, in `U` sums an output.
+    #[inline(always)]
+    fn multiply<const T: usize, const B: usize, const U: usize>(
+        self,
+        weights: &[Block],
+        values: &[[u8; 4]],
+        groups: usize,
+        start: [__m512i; B],
+    ) -> [[__m512i; B]; T] {
         let (weights, values) = (weights.as_ptr().cast::<__m512i>(), values.as_ptr().cast::<i32>());
-        for group in 0..groups {
-            let mut block = start;
-            for (b, block) in block.iter_mut().enumerate() {
-                let at = b.wrapping_mul(groups).wrapping_add(group);
-                // SAFETY: b < B and group < groups, so the block is one of the B · groups that `fits` has seen.
-                let from = unsafe { weights.add(at) };
-                // SAFETY: the token proves the instruction; a block of 64 bytes lies there.
-                *block = unsafe { _mm512_loadu_si512(from) };
-            }
-            for (t, sums) in sums.iter_mut().enumerate() {
-                let at = t.wrapping_mul(groups).wrapping_add(group);
-                // SAFETY: t < T and group < groups, so the group is one of the T · groups that `fits` has seen.
-                let from = unsafe { values.add(at) };
-                // SAFETY: four digits lie there, without alignment.
-                let digits = unsafe { from.read_unaligned() };
-                let digits = self.splat_int(digits);
-                for (sum, block) in sums.iter_mut().zip(block) {
-                    *sum = op!(_mm512_dpbusd_epi32(*sum, digits, block));
-                }
+        let mut sums = [[[self.splat_int(0); B]; T]; U];
+        let whole = groups.checked_div(U).unwrap_or_default().wrapping_mul(U);
+        for first in (0..whole).step_by(U.max(1)) {
+            for (u, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: first + u < whole ≤ groups, and the caller says that `fits` has seen the slices.
+                unsafe { self.step(weights, values, groups, first.wrapping_add(u), sums) };
             }
         }
-        sums
+        let mut total = [start; T];
+        for group in whole..groups {
+            // SAFETY: group < groups, and the caller says that `fits` has seen the slices.
+            unsafe { self.step(weights, values, groups, group, &mut total) };
+        }
+        for sums in sums {
+            for (total, sums) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                *total = self.add_int(*total, *sums);
+            }
+        }
+        total
+    }
+
+    /// One group of four inputs for `T` rows and `B` blocks of outputs.
+    ///
+    /// # Safety
+    /// `group` is less than `groups`, of which `[B, groups]` blocks lie behind `weights` and `[T, groups]` behind `values`.
+    #[inline(always)]
+    unsafe fn step<const T: usize, const B: usize>(
+        self,
+        weights: *const __m512i,
+        values: *const i32,
+        groups: usize,
+        group: usize,
+        sums: &mut [[__m512i; B]; T],
+    ) {
+        let mut blocks = [self.splat_int(0); B];
+        for (b, block) in blocks.iter_mut().enumerate() {
+            let from = weights.wrapping_add(b.wrapping_mul(groups).wrapping_add(group));
+            // SAFETY: the token proves the instruction; the block is there, since b < B and group < groups.
+            *block = unsafe { _mm512_loadu_si512(from) };
+        }
+        for (t, sums) in sums.iter_mut().enumerate() {
+            let from = values.wrapping_add(t.wrapping_mul(groups).wrapping_add(group));
+            // SAFETY: four digits are there, without alignment, since t < T and group < groups.
+            let digits = unsafe { from.read_unaligned() };
+            let digits = self.splat_int(digits);
+            for (sum, block) in sums.iter_mut().zip(blocks) {
+                *sum = op!(_mm512_dpbusd_epi32(*sum, digits, block));
+            }
+        }
     }
 }

@@ -76,10 +76,8 @@ pub(crate) trait Simd: Elementwise {
 
     /// Rows a tile of `dots` takes at once: 8, 4 or 1.
     const ROWS: usize;
-    /// Blocks of outputs a tile of that many rows takes at once: 2 or 1.
+    /// Blocks of outputs a tile takes at once: 2 or 1.
     const BLOCKS: usize;
-    /// Blocks of outputs a tile of one row takes at once: 4 or 1.
-    const STREAMS: usize;
     /// Rows an f32 layer takes at once: 4 or 1.
     const ROWS_F32: usize;
 
@@ -126,6 +124,15 @@ pub(crate) trait Simd: Elementwise {
     }
     /// The sum of the lanes: those 8, 4, 2 and 1 apart are added in turn.
     fn sum(self, value: Self::F) -> f32;
+    /// `sum` of each of sixteen, in their order.
+    #[inline(always)]
+    fn sums(self, values: [Self::F; LANES]) -> Self::F {
+        let mut sums = [0.0; LANES];
+        for (to, value) in sums.iter_mut().zip(values) {
+            *to = self.sum(value);
+        }
+        self.load(&sums)
+    }
     /// As `sum`, by `min`.
     fn lowest(self, value: Self::F) -> f32;
     /// As `sum`, by `max`.

@@ -108,7 +108,6 @@ impl Simd for Wide {
 
     const ROWS: usize = 1;
     const BLOCKS: usize = 1;
-    const STREAMS: usize = 1;
     const ROWS_F32: usize = 1;
 
     #[inline(always)]
