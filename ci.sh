@@ -23,6 +23,9 @@ usage() {
   nostd    builds the kernel, with and without its features, for a target without std
   demo     runs the demo and looks for the reports it must write
 
+Only by name:
+  peers    measures QSC beside other engines (hours the first time, then a quarter of an hour): benches/METHOD.md
+
 QSC_REQUIRE_ALL=1  what cannot run here fails instead of being skipped
 HELP
 }
@@ -86,7 +89,7 @@ bare_target() {
 job_fmt() {
     cargo fmt --all --check
     if has shellcheck; then
-        shellcheck ci.sh .ci/run
+        shellcheck ci.sh .ci/run benches/peers/run.sh
     else
         echo "shellcheck is not here: the scripts are not checked"
     fi
@@ -134,6 +137,10 @@ job_demo() {
         fi
     done
     rm -f "$before"
+}
+
+job_peers() {
+    benches/peers/run.sh
 }
 
 main() {
