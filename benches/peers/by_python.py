@@ -1,7 +1,7 @@
-"""Engines that only Python reaches, measured where Python's share does not matter; job and output are those of the drivers.
+"""Engines that only Python reaches, measured where its share does not matter; job and output are those of the drivers.
 
-daal4py: batches, whose Python call takes microseconds of milliseconds. YDF's engines (QuickScorer and others): by YDF's own
-C++ timer, which gives the mean of one thread and no percentiles; the fastest engine that takes the model is reported.
+daal4py: batches, whose Python call takes microseconds of milliseconds. YDF's engines (QuickScorer and others): by YDF's
+own C++ timer, which gives the mean of one thread and no percentiles; the fastest that takes the model is reported.
 """
 
 import json

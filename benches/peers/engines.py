@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from catalog import HERE, NETS, SHAPES, TREES, WORK, build, models
+from catalog import HERE, NETS, SHAPES, TREES, WORK, Trees, build, models
 
 DRIVERS = WORK / "drivers" / "release"
 TREE_PYTHON, NET_PYTHON, LLEAVES_PYTHON, DAAL_PYTHON = (
@@ -45,6 +45,15 @@ class Engine:
     """`raw` margins or the `expected` probabilities, values or forecasts."""
     single: bool = True
     batch: bool = False
+    library: str | None = None
+    """The only training library whose models it takes."""
+
+    def takes(self, shape: str) -> bool:
+        """Whether the shape is of its kind."""
+        shape = SHAPES[shape]
+        if isinstance(shape, Trees):
+            return self.kind == "trees" and self.library in (None, shape.library)
+        return self.kind == "nets"
 
     @property
     def title(self) -> str:
@@ -64,7 +73,9 @@ def _python(python: Path, script: str, shape: str, stage: str) -> list:
 def model_stage(shape: str) -> Stage:
     """Training."""
     tree = SHAPES[shape] in TREES
-    command = [TREE_PYTHON, HERE / "make_trees.py", shape] if tree else _python(NET_PYTHON, "make_nets.py", shape, "model")
+    command = (
+        [TREE_PYTHON, HERE / "make_trees.py", shape] if tree else _python(NET_PYTHON, "make_nets.py", shape, "model")
+    )
     return Stage("model", models(shape) / "expected.npy", command, seconds=1800)
 
 
@@ -211,6 +222,7 @@ def engines() -> list[Engine]:
             lambda shape: (model_stage(shape),),
             "xgboost",
             batch=True,
+            library="xgboost",
         ),
         _native(
             "lightgbm",
@@ -227,9 +239,7 @@ def engines() -> list[Engine]:
         _native(
             "lleaves",
             "fp32",
-            lambda shape: dict(
-                engine="lleaves", model=lightgbm_text(shape)[1], library=build(shape) / "lleaves.so"
-            ),
+            lambda shape: dict(engine="lleaves", model=lightgbm_text(shape)[1], library=build(shape) / "lleaves.so"),
             lambda shape: (
                 tree_stage(shape, "lleaves", "lleaves.so", LLEAVES_PYTHON, seconds=300, needs=lightgbm_text(shape)[0]),
             ),
@@ -259,7 +269,9 @@ def engines() -> list[Engine]:
         *(_qsc(backend, "nets") for backend in ("scalar", "wide", "avx2", "avx512")),
         _openvino("f32", "f32", "openvino.xml", lambda shape: (_irs(shape),)),
         _openvino("bf16", "bf16", "openvino.xml", lambda shape: (_irs(shape),)),
-        _openvino("int8", "f32", "int8.xml", lambda shape: (net_stage(shape, "openvino-int8", "int8.xml", _onnx(shape)),)),
+        _openvino(
+            "int8", "f32", "int8.xml", lambda shape: (net_stage(shape, "openvino-int8", "int8.xml", _onnx(shape)),)
+        ),
         _onnxruntime("fp32", "nets", "model.onnx", lambda shape: (_onnx(shape),)),
         _onnxruntime(
             "int8", "nets", "dynamic.onnx", lambda shape: (net_stage(shape, "ort-int8", "dynamic.onnx", _onnx(shape)),)

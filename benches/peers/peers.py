@@ -2,8 +2,8 @@
 
     python peers.py prepare|measure|table [--only S1,N2] [--engines qsc,ydf] [--quick] [--retry]
 
-`prepare` carries out what is not there yet; a stage that fails or takes too long leaves STAGE.failed with its reason and
-is not tried again without --retry. `measure` starts a new results file. `table` prints that of the newest one, and, when
+`prepare` carries out what is not there yet; a stage that fails or takes too long leaves STAGE.failed with its reason
+and is not tried again without --retry. `measure` starts a new results file. `table` prints the newest one's and, when
 nothing was left out, writes it to benches/record.
 """
 
@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 
 import table
-from catalog import HERE, ROOT, SHAPES, TREES, WORK, build, models
+from catalog import HERE, SHAPES, TREES, WORK, models
 from engines import Engine, Stage, engines, qsc_image
 
 RESULTS = WORK / "results"
 CORE = max(os.sched_getaffinity(0))
-ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "RAYON")}
+ENVIRONMENT = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "RAYON")} | {"RUST_BACKTRACE": "0"}
 MEASUREMENT_SECONDS = 120
 """After which a measurement is ended."""
 
@@ -45,12 +45,14 @@ def main() -> int:
     wanted = {name for name in arguments.engines.split(",") if name}
     known = {engine.name for engine in engines()}
     if unknown := (set(shapes) - SHAPES.keys()) | (wanted - known):
-        parser.error(f"not known: {', '.join(sorted(unknown))}; shapes {', '.join(SHAPES)}; engines {', '.join(sorted(known))}")
+        parser.error(
+            f"not known: {', '.join(sorted(unknown))}; shapes {', '.join(SHAPES)}; engines {', '.join(sorted(known))}"
+        )
     pairs = [
         (shape, engine)
         for shape in shapes
         for engine in engines()
-        if (engine.kind == "trees") == (SHAPES[shape] in TREES) and (not wanted or engine.name in wanted)
+        if engine.takes(shape) and (not wanted or engine.name in wanted)
     ]
     if arguments.command == "prepare":
         return prepare(pairs, arguments.retry)
@@ -71,7 +73,7 @@ def newest() -> Path:
 def prepare(pairs: list[tuple[str, Engine]], retry: bool) -> int:
     """Carries out the stages that the engines need."""
     # An image is only as good as the compiler that made it.
-    for shape in {shape for shape, _ in pairs}:
+    for shape in {shape for shape, engine in pairs if engine.name == "qsc"}:
         qsc_image(shape).output.unlink(missing_ok=True)
     # What all wait for comes first, then what takes long.
     waiting = {}
@@ -147,13 +149,17 @@ def measure(pairs: list[tuple[str, Engine]], quick: bool) -> int:
     out = RESULTS / f"{now:%Y-%m-%dT%H%M%S}.jsonl"
     prefix = pinned()
     with out.open("w") as lines:
-        conditions = dict(table.conditions(), quick=quick, core=CORE, command=shlex.join(prefix), date=f"{now:%Y-%m-%d %H:%M} UTC")
+        conditions = dict(
+            table.conditions(), quick=quick, core=CORE, command=shlex.join(prefix), date=f"{now:%Y-%m-%d %H:%M} UTC"
+        )
         print(json.dumps(conditions), file=lines, flush=True)
         for shape, engine in pairs:
             for batch in (False, True):
                 if not (engine.batch if batch else engine.single):
                     continue
-                line = dict(shape=shape, engine=engine.name, variant=engine.variant, batch=batch, load=os.getloadavg()[0])
+                line = dict(
+                    shape=shape, engine=engine.name, variant=engine.variant, batch=batch, load=os.getloadavg()[0]
+                )
                 try:
                     line |= one(shape, engine, batch, quick, prefix)
                 except NotObtained as reason:
@@ -183,7 +189,9 @@ def one(shape: str, engine: Engine, batch: bool, quick: bool, prefix: list[str])
     for stage in engine.stages(shape):
         if not stage.output.exists():
             mark = failure(stage)
-            raise NotObtained(f"{stage.name}: {mark.read_text().strip()}" if mark.exists() else f"{stage.name} was not prepared")
+            raise NotObtained(
+                f"{stage.name}: {mark.read_text().strip()}" if mark.exists() else f"{stage.name} was not prepared"
+            )
     tree = SHAPES[shape] in TREES
     expected = np.load(models(shape) / f"{engine.answers}.npy")
     expected = expected.reshape(len(expected), -1)
@@ -204,14 +212,14 @@ def one(shape: str, engine: Engine, batch: bool, quick: bool, prefix: list[str])
             capture_output=True,
             text=True,
             timeout=MEASUREMENT_SECONDS,
-            env=os.environ | ONE_THREAD,
+            env=os.environ | ENVIRONMENT,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotObtained(str(error)[-200:]) from error
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise NotObtained(" ".join(lines)[-200:])
+        raise NotObtained(" ".join(lines)[:200])
     timing = json.loads(done.stdout.strip().splitlines()[-1])
     given = np.fromfile(answers, np.float32).reshape(-1, expected.shape[1])
     rows = np.load(models(shape) / "rows.npy")[: len(given)]

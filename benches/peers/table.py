@@ -45,7 +45,9 @@ def actions(shape: str, rows: np.ndarray, outputs: np.ndarray) -> np.ndarray:
 
 def conditions() -> dict:
     """Machine and versions."""
-    git = lambda *words: subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=False).stdout.strip()
+    git = lambda *words: subprocess.run(
+        ["git", "-C", ROOT, *words], capture_output=True, text=True, check=False
+    ).stdout.strip()
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     numbers = dict(re.findall(r"^(cpu family|model|stepping)\s*: (\d+)$", Path("/proc/cpuinfo").read_text(), re.M))
     dirty = "-dirty" if git("status", "--porcelain", "--untracked-files=no") else ""
@@ -63,8 +65,16 @@ def conditions() -> dict:
 def versions() -> dict[str, str]:
     """Versions of the engines' packages and crates."""
     lock = tomllib.loads((HERE / "drivers" / "Cargo.lock").read_text())
-    found = {package["name"]: package["version"] for package in lock["package"] if package["name"] in ("ort", "tract-onnx")}
-    wanted = {engine.package for engine in engines()} | {"nncf", "llvmlite", "treelite", "neuralforecast", "transformers"}
+    found = {
+        package["name"]: package["version"] for package in lock["package"] if package["name"] in ("ort", "tract-onnx")
+    }
+    wanted = {engine.package for engine in engines()} | {
+        "nncf",
+        "llvmlite",
+        "treelite",
+        "neuralforecast",
+        "transformers",
+    }
     for folder in WORK.glob("venv-*/lib/python3*/site-packages"):
         for package in distributions(path=[str(folder)]):
             if package.name in wanted:
@@ -75,7 +85,11 @@ def versions() -> dict[str, str]:
 def progress(line: dict) -> str:
     """One line for the terminal."""
     what = f"{line['shape']} {line['engine']} {line['variant']}{' batch' if line['batch'] else ''}"
-    return f"{what}: NOT OBTAINED: {line['error']}" if "error" in line else f"{what}: {middle(line):,.0f} ns, {_agreement(line)}"
+    return (
+        f"{what}: NOT OBTAINED: {line['error']}"
+        if "error" in line
+        else f"{what}: {middle(line):,.0f} ns, {_agreement(line)}"
+    )
 
 
 def middle(line: dict) -> float:
@@ -90,7 +104,9 @@ def write(results: Path, record: Path | None) -> int:
     print(text)
     (results.with_suffix(".md")).write_text(text)
     if record:
-        slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(\w+\)", "", f"{head['cpu']} {head['cpu_numbers']}").lower()).strip("-")
+        slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(\w+\)", "", f"{head['cpu']} {head['cpu_numbers']}").lower()).strip(
+            "-"
+        )
         path = record / slug / f"{head['date'][:10]}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -109,7 +125,7 @@ def _head(head: dict, lines: list[dict]) -> list[str]:
         "",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in head["versions"].items()) + ".",
         "",
-        "One thread, f32 rows in, answers out. How it is measured and what to read before quoting: `benches/METHOD.md`.",
+        "One thread, f32 rows in, answers out. What is measured, and what to read before quoting: `benches/METHOD.md`.",
         "",
     ]
 
