@@ -73,7 +73,8 @@ pub fn run<E: Engine>(open: impl FnOnce(&Job, &Rows) -> Result<(E, Option<String
     let rows = Rows::read(&job.rows)?;
     let (mut engine, version) = open(&job, &rows)?;
     answer(&job, &rows, &mut engine)?;
-    let mut timing = if job.batch { batch(&job, &rows, &mut engine)? } else { single(&job, &rows, &mut engine)? };
+    let mut timing =
+        if job.batch { batch(&job, &rows, &mut engine)? } else { single(&job, &rows, &mut engine)? };
     timing.version = version;
     println!("{}", serde_json::to_string(&timing)?);
     Ok(())

@@ -23,7 +23,8 @@ impl Api {
         let path = job.library.as_deref().context("this engine needs a library")?;
         // SAFETY: the library is one that the engine's own package ships or that its compiler wrote; its
         // initializers are meant to run in any process.
-        let library = unsafe { Library::new(path) }.with_context(|| format!("cannot load {}", path.display()))?;
+        let library =
+            unsafe { Library::new(path) }.with_context(|| format!("cannot load {}", path.display()))?;
         Ok(Self(Box::leak(Box::new(library))))
     }
 
