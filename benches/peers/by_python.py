@@ -49,7 +49,7 @@ def daal4py(job: dict, rows: np.ndarray) -> tuple[np.ndarray, dict]:
             times.append((time.perf_counter_ns() - start) / len(rows))
         medians.append(float(np.median(times)))
         calls += len(times)
-    return answers, dict(median=medians, p99=[], calls=calls, version=None)
+    return answers, dict(median=medians, p99=[], calls=calls)
 
 
 def ydf(job: dict, rows: np.ndarray) -> tuple[np.ndarray, dict]:
@@ -72,7 +72,7 @@ def ydf(job: dict, rows: np.ndarray) -> tuple[np.ndarray, dict]:
         model.force_engine(engine)
         means[engine] = [_mean(str(model.benchmark(labelled, **options))) for _ in range(job["repeats"])]
     fastest = min(means, key=lambda engine: np.median(means[engine]))
-    return answers, dict(median=means[fastest], p99=[], calls=0, version=fastest.replace("GradientBoostedTrees", ""))
+    return answers, dict(median=means[fastest], p99=[], calls=0, fastest=fastest.replace("GradientBoostedTrees", ""))
 
 
 def _mean(report: str) -> float:

@@ -71,7 +71,8 @@ build() {
     cargo build --locked --quiet --profile ci --manifest-path "$root/Cargo.toml" --package qsc-cli --target-dir "$work/qsc-target"
     cp --force "$work/qsc-target/ci/qsc" "$work/qsc"
     for driver in driver-qsc driver-native driver-onnxruntime driver-tract; do
-        cargo build --locked --quiet --release --manifest-path drivers/Cargo.toml --target-dir "$work/drivers" --package "$driver" ||
+        # Not --locked: what the kernel depends on may have changed since; the peers' own versions stay.
+        cargo build --quiet --release --manifest-path drivers/Cargo.toml --target-dir "$work/drivers" --package "$driver" ||
             { [[ $driver != driver-qsc ]] && echo "$driver does not build" >&2; }
     done
 }

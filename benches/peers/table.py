@@ -104,14 +104,17 @@ def write(results: Path, record: Path | None) -> int:
     print(text)
     (results.with_suffix(".md")).write_text(text)
     if record:
-        slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(\w+\)", "", f"{head['cpu']} {head['cpu_numbers']}").lower()).strip(
-            "-"
-        )
-        path = record / slug / f"{head['date'][:10]}.md"
+        path = record / folder(head) / f"{head['date'][:10]}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         print(f"written to {path.relative_to(ROOT)}")
     return 0
+
+
+def folder(head: dict) -> str:
+    """The CPU as a folder's name: brand, family and model, as virtual machines hide the brand's number."""
+    words = f"{head['cpu']} {head['cpu_numbers']}".split(" stepping")[0]
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(\w+\)", "", words).lower()).strip("-")
 
 
 def _head(head: dict, lines: list[dict]) -> list[str]:
@@ -197,7 +200,7 @@ def _shape(shape, lines: list[dict], batch: bool, ours: dict | None) -> list[str
         spread = f"{time_of(min(line['median']))}..{time_of(max(line['median']))}"
         p99 = time_of(float(np.median(line["p99"]))) if line["p99"] else "–"
         ratio = f"{middle(line) / middle(ours):.2f}" if ours else "–"
-        note = f" ({line['version']}, mean)" if line["variant"] == "own timer" else ""
+        note = f" ({line['fastest']}, mean)" if line["variant"] == "own timer" else ""
         rows.append(
             f"| {_title(line)}{note} | {time_of(middle(line))} | {spread} | {p99} | {ratio} | {_agreement(line)} "
             f"| {'yes' if line['correct'] else 'no'} |"

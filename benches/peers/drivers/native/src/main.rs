@@ -60,7 +60,7 @@ impl Engine for Native {
     }
 }
 
-fn open(job: &Job, rows: &Rows) -> Result<(Native, Option<String>)> {
+fn open(job: &Job, rows: &Rows) -> Result<Native> {
     let api = Api::load(job)?;
     let engine: Box<dyn Engine> = match job.engine.as_str() {
         "lightgbm" => Box::new(lightgbm::open(&api, job, rows)?),
@@ -71,7 +71,7 @@ fn open(job: &Job, rows: &Rows) -> Result<(Native, Option<String>)> {
         "plugin" => Box::new(plugin::open(&api, job, rows)?),
         other => bail!("there is no engine {other}"),
     };
-    Ok((Native(engine), None))
+    Ok(Native(engine))
 }
 
 fn main() -> Result<()> {

@@ -25,7 +25,7 @@ impl Engine for Qsc {
     }
 }
 
-fn open(job: &Job, rows: &Rows) -> Result<(Qsc, Option<String>)> {
+fn open(job: &Job, rows: &Rows) -> Result<Qsc> {
     let image = std::fs::read(&job.model).with_context(|| format!("cannot read {}", job.model.display()))?;
     // The one image of this process, at an aligned address for good.
     let memory = vec![0; image.len() + ALIGNMENT].leak();
@@ -52,8 +52,7 @@ fn open(job: &Job, rows: &Rows) -> Result<(Qsc, Option<String>)> {
         job.outputs
     );
     let memory = vec![0; model.scratch_bytes() + ALIGNMENT];
-    let engine = Qsc { memory, row_len: model.row_len(), outputs: model.n_outputs(), model };
-    Ok((engine, Some(env!("CARGO_PKG_VERSION").to_owned())))
+    Ok(Qsc { memory, row_len: model.row_len(), outputs: model.n_outputs(), model })
 }
 
 fn main() -> Result<()> {
