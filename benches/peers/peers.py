@@ -10,12 +10,13 @@ nothing was left out, writes it to benches/record.
 import argparse
 import json
 import os
-import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -75,20 +76,14 @@ def prepare(pairs: list[tuple[str, Engine]], retry: bool) -> int:
     # An image is only as good as the compiler that made it.
     for shape in {shape for shape, engine in pairs if engine.name == "qsc"}:
         qsc_image(shape).output.unlink(missing_ok=True)
-    # What all wait for comes first, then what takes long.
-    waiting = {}
+    stages = {}
     for shape, engine in pairs:
         for stage in engine.stages(shape):
-            for step in (*flattened(stage.needs), stage):
-                waiting[step.output] = step
-    for stage in sorted(waiting.values(), key=lambda stage: (stage.name != "model", stage.name == "tl2cgen")):
-        carry_out(stage, retry)
+            stages.setdefault(stage.output.parent.name, {})[stage.output] = stage
+    # Shapes side by side; the stages of one share what they start from.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda shape: [carry_out(stage, retry) for stage in shape.values()], stages.values()))
     return 0
-
-
-def flattened(stages: tuple) -> list[Stage]:
-    """Stages with what they need before them."""
-    return [step for stage in stages for step in (*flattened(stage.needs), stage)]
 
 
 def failure(stage: Stage) -> Path:
@@ -109,22 +104,21 @@ def carry_out(stage: Stage, retry: bool) -> bool:
         return refuse(mark, place, "what it is made from could not be had")
     print(f"{place} …", file=sys.stderr, flush=True)
     start = time.monotonic()
-    limit = lambda: resource.setrlimit(resource.RLIMIT_CPU, (stage.seconds, stage.seconds + 5))
+    stage.output.parent.mkdir(parents=True, exist_ok=True)
     log = stage.output.parent / f"{stage.name}.log"
     with log.open("w") as out:
         try:
             done = subprocess.run(
-                [str(word) for word in stage.command],
+                ["prlimit", f"--cpu={stage.seconds}", *map(str, stage.command)],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 timeout=6 * stage.seconds,
-                preexec_fn=limit,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return refuse(mark, place, f"{error}"[:200])
-    # SIGXCPU, or a child that it ended.
-    if done.returncode == -24 or "SIGXCPU" in log.read_text(errors="replace"):
+    # The soft limit's signal, or that of the hard one.
+    if -done.returncode in (signal.SIGXCPU, signal.SIGKILL):
         return refuse(mark, place, f"not done in {stage.seconds} s of CPU time")
     if done.returncode != 0 or not stage.output.exists():
         lines = log.read_text(errors="replace").strip().splitlines()
@@ -136,6 +130,7 @@ def carry_out(stage: Stage, retry: bool) -> bool:
 
 def refuse(mark: Path, place: str, reason: str) -> bool:
     """Keeps the reason; false."""
+    mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text(reason + "\n")
     print(f"{place}: NOT OBTAINED: {reason}", file=sys.stderr, flush=True)
     return False
