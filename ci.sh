@@ -27,6 +27,7 @@ usage() {
 
 by name only:
   arm64    kernel and identity tests for AArch64 under QEMU; all output bits must be those of this machine
+  peers    measures QSC beside other engines (hours the first time, then a quarter of an hour): benches/METHOD.md
 
 QSC_REQUIRE_ALL=1  what cannot run here fails instead of being skipped
 HELP
@@ -92,7 +93,7 @@ bare_target() {
 job_fmt() {
     cargo fmt --all --check
     if has shellcheck; then
-        shellcheck ci.sh .ci/run
+        shellcheck ci.sh .ci/run benches/peers/run.sh
     else
         echo "shellcheck is not here: the scripts are not checked"
     fi
@@ -174,6 +175,10 @@ job_arm64() {
 
 # The digest an identity test printed; nothing is no digest.
 digest() { grep -oE '^digest of all outputs: [0-9a-f]{64}$'; }
+
+job_peers() {
+    benches/peers/run.sh
+}
 
 main() {
     local chosen=("${jobs[@]}") summary=() failed=0 job status start

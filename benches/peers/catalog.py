@@ -1,8 +1,8 @@
 """The measured shapes, the engines' versions and where everything lies below the one work folder.
 
-    models/SHAPE/   what the training library saved: the model, rows.npy, expected.npy (and raw.npy for trees)
-    build/SHAPE/    what an engine executes: converted models, shared libraries; ENGINE.failed says why there is none
-    results/        one JSON line per measurement
+models/SHAPE/   what the training library saved: the model, rows.npy, expected.npy (and raw.npy for trees)
+build/SHAPE/    what an engine executes: converted models, shared libraries; ENGINE.failed says why there is none
+results/        one JSON line per measurement
 """
 
 import os

@@ -2,7 +2,7 @@
 
     python convert_trees.py SHAPE STAGE
 
-STAGE: `lightgbm` lightgbm.txt · `onnx` model.onnx · `tl2cgen` tl2cgen.so · `lleaves` lleaves.so · `ydf` ydf/ and ydf.h
+STAGE: `lightgbm` lightgbm.txt, `onnx` model.onnx, `tl2cgen` tl2cgen.so, `lleaves` lleaves.so, `ydf` ydf/ and ydf.h
 """
 
 import json
@@ -21,7 +21,9 @@ TREES_PER_UNIT = 10
 def main() -> None:
     """Carries out the stage named on the command line."""
     shape, stage = SHAPES[sys.argv[1]], sys.argv[2]
-    {"lightgbm": to_lightgbm, "onnx": to_onnx, "tl2cgen": to_tl2cgen, "lleaves": to_lleaves, "ydf": to_ydf}[stage](shape)
+    {"lightgbm": to_lightgbm, "onnx": to_onnx, "tl2cgen": to_tl2cgen, "lleaves": to_lleaves, "ydf": to_ydf}[stage](
+        shape
+    )
 
 
 def lightgbm_file(shape: Trees) -> Path:
@@ -55,9 +57,7 @@ def to_lightgbm(shape: Trees) -> None:
         "feature_names=" + " ".join(f"f{i}" for i in range(shape.features)),
         "feature_infos=" + " ".join(["[-1e30:1e30]"] * shape.features),
     ]
-    texts = [
-        _lightgbm_tree(at, tree, base[at] if at < shape.outputs else 0.0) for at, tree in enumerate(trees)
-    ]
+    texts = [_lightgbm_tree(at, tree, base[at] if at < shape.outputs else 0.0) for at, tree in enumerate(trees)]
     sizes = "tree_sizes=" + " ".join(str(len(text)) for text in texts)
     body = "".join(texts) + "end of trees"
     text = "\n".join([*head, sizes, "", body, "", "pandas_categorical:null", ""])
@@ -163,8 +163,8 @@ def to_lleaves(shape: Trees) -> None:
 def to_ydf(shape: Trees) -> None:
     """The trees rebuilt one by one in YDF, saved for its own engines and as C++.
 
-    `x < t` goes left, so `x >= t` is YDF's positive child. LightGBM's `x <= t` is `x >= t'` with t' the float32 after t.
-    A missing value takes the mean in YDF's fast engines: wrong wherever a row holds one.
+    `x < t` goes left, so `x >= t` is YDF's positive child. Of LightGBM's `x <= t` it is `x >= t'` with t' the float32
+    after t. A missing value takes the mean in YDF's fast engines: wrong wherever a row holds one.
     """
     import ydf
 

@@ -2,14 +2,13 @@
 
     python make_nets.py SHAPE STAGE
 
-STAGE `model`: model.safetensors, config.json, rows.npy, calibration.npy and, last, expected.npy; then, below build/SHAPE:
-`onnx` model.onnx · `ort-int8` dynamic.onnx · `openvino` openvino.xml · `openvino-int8` int8.xml · `torch` traced.pt
+STAGE `model`: model.safetensors, config.json, rows.npy, calibration.npy and, last, expected.npy. Below build/SHAPE:
+`onnx` model.onnx, `ort-int8` dynamic.onnx, `openvino` openvino.xml, `openvino-int8` int8.xml, `torch` traced.pt
 """
 
 import os
 import sys
 import warnings
-from pathlib import Path
 
 from catalog import ROOT, SHAPES, Net, build, models
 
@@ -127,10 +126,11 @@ def make_openvino_int8(shape: Net, _: nets.Net) -> None:
     if shape.name == "N2":
         options |= dict(model_type=nncf.ModelType.TRANSFORMER)
     if shape.name == "N4":
-        spared = "MaxPool Add Subtract Multiply Interpolate Gather GatherND Squeeze Unsqueeze Slice StridedSlice Reshape Transpose"
+        spared = ["MaxPool", "Add", "Subtract", "Multiply", "Interpolate", "Gather", "GatherND", "Squeeze", "Unsqueeze"]
+        spared += ["Slice", "StridedSlice", "Reshape", "Transpose"]
         options = dict(
             preset=nncf.QuantizationPreset.PERFORMANCE,
-            ignored_scope=nncf.IgnoredScope(types=spared.split(), validate=False),
+            ignored_scope=nncf.IgnoredScope(types=spared, validate=False),
         )
     folder = build(shape.name)
     quantized = nncf.quantize(

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include <ATen/Parallel.h>
 #include <torch/script.h>
 
 #include "plugin.h"

@@ -1,7 +1,6 @@
 // A model that YDF wrote as C++ (HEADER, namespace `forest`).
 #include <cmath>
 #include <cstring>
-#include <type_traits>
 
 #include "plugin.h"
 
@@ -10,6 +9,12 @@ static constexpr float inf = __builtin_inff();
 #include HEADER
 
 static int outputs;
+
+// One answer, or one per class.
+static void put(float prediction, float *answers) { answers[0] = prediction; }
+template <class Predictions> static void put(const Predictions &predictions, float *answers) {
+  for (int i = 0; i < outputs; i++) answers[i] = predictions[i];
+}
 
 void *peer_open(const char *, const int64_t *shape, int axes, int n_outputs) {
   outputs = n_outputs;
@@ -20,11 +25,6 @@ int peer_predict(void *, const float *row, float *answers) {
   forest::Instance instance;
   static_assert(sizeof instance == forest::kNumFeatures * sizeof(float), "all features are numerical");
   std::memcpy(&instance, row, sizeof instance);
-  const auto prediction = forest::Predict(instance);
-  if constexpr (std::is_arithmetic_v<std::decay_t<decltype(prediction)>>) {
-    answers[0] = prediction;
-  } else {
-    for (int i = 0; i < outputs; i++) answers[i] = prediction[i];
-  }
+  put(forest::Predict(instance), answers);
   return 0;
 }

@@ -58,23 +58,20 @@ pub struct Timing {
     pub p99: Vec<f64>,
     /// Calls measured, over all repeats.
     pub calls: usize,
-    /// Version the engine reports, if it does.
-    pub version: Option<String>,
 }
 
 /// A driver's `main`: reads the job, opens the engine, measures, prints.
 ///
 /// # Errors
 /// An unreadable job, what the engine reports, answers that cannot be written.
-pub fn run<E: Engine>(open: impl FnOnce(&Job, &Rows) -> Result<(E, Option<String>)>) -> Result<()> {
+pub fn run<E: Engine>(open: impl FnOnce(&Job, &Rows) -> Result<E>) -> Result<()> {
     let argument = std::env::args().nth(1).context("usage: DRIVER '{…a job as JSON…}'")?;
     let job: Job = serde_json::from_str(&argument).context("the job is not valid")?;
     ensure!(job.block > 0 && job.repeats > 0 && job.seconds > 0.0, "block, repeats and seconds are above 0");
     let rows = Rows::read(&job.rows)?;
-    let (mut engine, version) = open(&job, &rows)?;
+    let mut engine = open(&job, &rows)?;
     answer(&job, &rows, &mut engine)?;
-    let mut timing = if job.batch { batch(&job, &rows, &mut engine)? } else { single(&job, &rows, &mut engine)? };
-    timing.version = version;
+    let timing = if job.batch { batch(&job, &rows, &mut engine)? } else { single(&job, &rows, &mut engine)? };
     println!("{}", serde_json::to_string(&timing)?);
     Ok(())
 }
@@ -125,7 +122,7 @@ fn single(job: &Job, rows: &Rows, engine: &mut impl Engine) -> Result<Timing> {
         Ok(times)
     };
     until(pass, job.block)?;
-    let mut timing = Timing { median: vec![], p99: vec![], calls: 0, version: None };
+    let mut timing = Timing { median: vec![], p99: vec![], calls: 0 };
     for _ in 0..job.repeats {
         let alone = until(pass, 1)?;
         timing.calls += alone.len();
@@ -146,7 +143,7 @@ fn batch(job: &Job, rows: &Rows, engine: &mut impl Engine) -> Result<Timing> {
     const CALLS_AT_LEAST: usize = 3;
     let pass = Duration::from_secs_f64(job.seconds);
     let mut answers = vec![0.0; job.outputs * rows.count()];
-    let mut timing = Timing { median: vec![], p99: vec![], calls: 0, version: None };
+    let mut timing = Timing { median: vec![], p99: vec![], calls: 0 };
     for _ in 0..job.repeats {
         let mut times = Vec::new();
         let start = Instant::now();

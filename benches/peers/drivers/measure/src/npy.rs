@@ -22,9 +22,11 @@ impl Rows {
     }
 
     fn parse(bytes: &[u8]) -> Result<Self> {
-        let rest = bytes.strip_prefix(b"\x93NUMPY\x01\x00").context("it is not an .npy file of version 1.0")?;
+        let rest =
+            bytes.strip_prefix(b"\x93NUMPY\x01\x00").context("it is not an .npy file of version 1.0")?;
         let (length, rest) = rest.split_first_chunk().context("it is cut")?;
-        let (header, data) = rest.split_at_checked(u16::from_le_bytes(*length).into()).context("it is cut")?;
+        let (header, data) =
+            rest.split_at_checked(u16::from_le_bytes(*length).into()).context("it is cut")?;
         let header = std::str::from_utf8(header)?;
         ensure!(
             header.contains("'<f4'") && header.contains("'fortran_order': False"),

@@ -69,7 +69,14 @@ pub(crate) fn open(api: &Api, job: &Job, rows: &Rows) -> Result<LightGbm> {
         fast_init(booster, RAW_SCORE, 0, ALL_TREES, FLOAT32, row_len as i32, ONE_THREAD, &raw mut fast)
     };
     ok(code, "preparing single rows")?;
-    Ok(LightGbm { booster, fast, single_row, matrix, row_len, margins: vec![0.0; job.outputs * rows.count()] })
+    Ok(LightGbm {
+        booster,
+        fast,
+        single_row,
+        matrix,
+        row_len,
+        margins: vec![0.0; job.outputs * rows.count()],
+    })
 }
 
 impl Engine for LightGbm {

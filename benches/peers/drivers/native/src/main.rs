@@ -23,7 +23,8 @@ impl Api {
         let path = job.library.as_deref().context("this engine needs a library")?;
         // SAFETY: the library is one that the engine's own package ships or that its compiler wrote; its
         // initializers are meant to run in any process.
-        let library = unsafe { Library::new(path) }.with_context(|| format!("cannot load {}", path.display()))?;
+        let library =
+            unsafe { Library::new(path) }.with_context(|| format!("cannot load {}", path.display()))?;
         Ok(Self(Box::leak(Box::new(library))))
     }
 
@@ -59,7 +60,7 @@ impl Engine for Native {
     }
 }
 
-fn open(job: &Job, rows: &Rows) -> Result<(Native, Option<String>)> {
+fn open(job: &Job, rows: &Rows) -> Result<Native> {
     let api = Api::load(job)?;
     let engine: Box<dyn Engine> = match job.engine.as_str() {
         "lightgbm" => Box::new(lightgbm::open(&api, job, rows)?),
@@ -70,7 +71,7 @@ fn open(job: &Job, rows: &Rows) -> Result<(Native, Option<String>)> {
         "plugin" => Box::new(plugin::open(&api, job, rows)?),
         other => bail!("there is no engine {other}"),
     };
-    Ok((Native(engine), None))
+    Ok(Native(engine))
 }
 
 fn main() -> Result<()> {

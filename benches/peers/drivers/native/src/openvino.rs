@@ -39,7 +39,8 @@ pub(crate) fn open(api: &Api, job: &Job, rows: &Rows) -> Result<OpenVino> {
     // SAFETY: the type is that of ov_infer_request.h.
     let infer = unsafe { api.get::<Infer>("ov_infer_request_infer") }?;
 
-    let precision = CString::new(job.setting.as_deref().context("OpenVINO needs a precision as its setting")?)?;
+    let precision =
+        CString::new(job.setting.as_deref().context("OpenVINO needs a precision as its setting")?)?;
     let path = c_path(&job.model)?;
     let (mut core, mut model) = (null_mut(), null_mut());
     // SAFETY: the core is an out-parameter.
@@ -84,7 +85,9 @@ fn make(api: &Api, name: &str, from: *mut c_void) -> Result<*mut c_void> {
 fn tensor(api: &Api, name: &str, request: *mut c_void, length: usize) -> Result<*mut f32> {
     let tensor = make(api, name, request)?;
     // SAFETY: the type is that of ov_tensor.h.
-    let size = unsafe { api.get::<unsafe extern "C" fn(*mut c_void, *mut usize) -> c_int>("ov_tensor_get_byte_size") }?;
+    let size = unsafe {
+        api.get::<unsafe extern "C" fn(*mut c_void, *mut usize) -> c_int>("ov_tensor_get_byte_size")
+    }?;
     let mut bytes = 0;
     // SAFETY: the tensor was just made.
     ok(unsafe { size(tensor, &raw mut bytes) }, "asking for a tensor's size")?;
@@ -94,7 +97,10 @@ fn tensor(api: &Api, name: &str, request: *mut c_void, length: usize) -> Result<
 
 impl Engine for OpenVino {
     fn predict(&mut self, rows: &[f32], answers: &mut [f32]) -> Result<()> {
-        ensure!(rows.len() == self.row_len && answers.len() == self.outputs, "OpenVINO was compiled for one row");
+        ensure!(
+            rows.len() == self.row_len && answers.len() == self.outputs,
+            "OpenVINO was compiled for one row"
+        );
         // SAFETY: the input tensor holds `row_len` values.
         unsafe { self.input.copy_from_nonoverlapping(rows.as_ptr(), self.row_len) };
         // SAFETY: the request was made by this library.

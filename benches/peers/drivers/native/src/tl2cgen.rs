@@ -42,7 +42,8 @@ impl Element for f64 {
 }
 
 pub(crate) fn open(api: &Api, job: &Job, rows: &Rows) -> Result<Box<dyn Engine>> {
-    let [thresholds, leaves] = [type_name(api, "get_threshold_type")?, type_name(api, "get_leaf_output_type")?];
+    let [thresholds, leaves] =
+        [type_name(api, "get_threshold_type")?, type_name(api, "get_leaf_output_type")?];
     ensure!(thresholds == leaves, "thresholds are {thresholds}, leaves {leaves}");
     Ok(match thresholds {
         "float32" => Box::new(typed::<f32>(api, job, rows)?),
@@ -54,7 +55,11 @@ pub(crate) fn open(api: &Api, job: &Job, rows: &Rows) -> Result<Box<dyn Engine>>
 fn typed<T: Element>(api: &Api, job: &Job, rows: &Rows) -> Result<Tl2cgen<T>> {
     // SAFETY: the type is that of the generated header; `T` is what the library says of itself.
     let predict = unsafe { api.get::<Predict<T>>("predict") }?;
-    Ok(Tl2cgen { predict, entries: vec![Entry { missing: -1 }; rows.row_len()], margins: vec![T::default(); job.outputs] })
+    Ok(Tl2cgen {
+        predict,
+        entries: vec![Entry { missing: -1 }; rows.row_len()],
+        margins: vec![T::default(); job.outputs],
+    })
 }
 
 fn type_name(api: &Api, name: &str) -> Result<&'static str> {

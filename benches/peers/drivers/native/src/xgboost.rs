@@ -69,8 +69,9 @@ impl Engine for XgBoost {
         self.values.copy_from_slice(rows);
         let (out, array) = (&raw mut margins, self.array.as_ptr());
         // SAFETY: `array` describes `values`, which stays where it is; the rest are out-parameters.
-        let code =
-            unsafe { (self.predict)(self.booster, array, CONFIG, null_mut(), &raw mut shape, &raw mut axes, out) };
+        let code = unsafe {
+            (self.predict)(self.booster, array, CONFIG, null_mut(), &raw mut shape, &raw mut axes, out)
+        };
         ok(code, "predicting")?;
         ensure!(!margins.is_null(), "no answer came back");
         // SAFETY: on success the booster holds one margin per row and output until its next call.

@@ -33,7 +33,7 @@ impl Engine for OnnxRuntime {
     }
 }
 
-fn open(job: &Job, rows: &Rows) -> Result<(OnnxRuntime, Option<String>)> {
+fn open(job: &Job, rows: &Rows) -> Result<OnnxRuntime> {
     let library = job.library.as_deref().context("ONNX Runtime needs its library")?;
     let environment = ort::init_from(library)?.build()?;
     let session = Session::builder(&environment)?
@@ -45,7 +45,7 @@ fn open(job: &Job, rows: &Rows) -> Result<(OnnxRuntime, Option<String>)> {
     let output = session.outputs().last().context("the model has no output")?.name().to_owned();
     let options = RunOptions::new()?.with_outputs(OutputSelector::no_default().with(&output));
     let (row, row_len, outputs) = (rows.shape_of(1), rows.row_len(), job.outputs);
-    Ok((OnnxRuntime { session, row, row_len, outputs, options, output }, None))
+    Ok(OnnxRuntime { session, row, row_len, outputs, options, output })
 }
 
 fn main() -> Result<()> {

@@ -21,9 +21,9 @@ impl Engine for Tract {
     }
 }
 
-fn open(job: &Job, rows: &Rows) -> Result<(Tract, Option<String>)> {
+fn open(job: &Job, rows: &Rows) -> Result<Tract> {
     let plan = tract_onnx::onnx().model_for_path(&job.model)?.into_optimized()?.into_runnable()?;
-    Ok((Tract { plan, shape: rows.shape_of(1) }, None))
+    Ok(Tract { plan, shape: rows.shape_of(1) })
 }
 
 fn main() -> Result<()> {
