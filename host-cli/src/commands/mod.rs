@@ -2,6 +2,7 @@
 
 pub mod build_info;
 pub mod demo;
+pub mod deploy;
 mod events;
 pub mod feature_sanity;
 pub mod model;
