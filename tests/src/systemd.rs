@@ -148,7 +148,8 @@ impl Systemd {
     pub fn command(&self, program: &str) -> Command {
         assert_eq!(child_of(self.unshare.id()), Some(self.init), "systemd has died");
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.init.to_string(), "--all", "--wd=/run", "--", program]);
+        // Not --wd: that directory would be the host's.
+        command.args(["--target", &self.init.to_string(), "--all", "--", "env", "--chdir=/run", program]);
         command.env_clear().env("PATH", "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.stdin(Stdio::null());
         command
@@ -192,12 +193,8 @@ impl Systemd {
 
 impl Drop for Systemd {
     fn drop(&mut self) {
-        // The death of PID 1 ends every process of its namespace; unshare then ends by itself.
-        if self.init != 0 {
-            let _ = Command::new("kill").args(["-s", "KILL", &self.init.to_string()]).status();
-        } else {
-            let _ = self.unshare.kill();
-        }
+        // Its death ends PID 1, and that every process of the namespace.
+        let _ = self.unshare.kill();
         let _ = self.unshare.wait();
         self.cgroup.remove();
     }
@@ -210,7 +207,7 @@ fn obstacle() -> Option<String> {
     }
     let tool_is_missing =
         |tool: &&str| Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_err();
-    if let Some(tool) = ["unshare", "nsenter", "setpriv", "mount"].iter().find(tool_is_missing) {
+    if let Some(tool) = ["unshare", "nsenter", "setpriv", "mount"].into_iter().find(tool_is_missing) {
         return Some(format!("{tool} (util-linux) is not installed"));
     }
     let probe =

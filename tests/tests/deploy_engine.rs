@@ -103,11 +103,19 @@ fn the_chain_of_gates_goes_on_where_it_was_interrupted() {
     let Some(systemd) = boot() else { return };
     let mut fifo = features(&systemd);
     // The build of a test may be dirty: the line is the wrapper's, everything else the engine's.
-    let start = format!("ExecStart=/bin/sh -c 'echo AI_ENGINE_BUILD: {SHA} >&2; {RUN} 2>/run/engine.log; :'");
+    let start =
+        format!("ExecStart=/bin/sh -c 'echo AI_ENGINE_BUILD: {SHA} >&2; exec {RUN} 2>/run/engine.log'");
     unit(&systemd, &start, "");
     let arguments =
         ["deploy", "--unit", "engine", "--expect", SHA, "--settle", "1s", "--format", "json", "--gate"];
-    let source = ["--source", "file:/run/intents.jsonl", "--report-dir", "/run/reports"];
+    let source = [
+        "--executable",
+        "/usr/local/bin/qsc",
+        "--source",
+        "file:/run/intents.jsonl",
+        "--report-dir",
+        "/run/reports",
+    ];
     let chain = [&arguments[..], &source].concat();
     let deploy = |more: &[&str]| systemd.qsc(&[&chain[..], more].concat());
 
@@ -134,7 +142,7 @@ fn the_chain_of_gates_goes_on_where_it_was_interrupted() {
         systemd.sh("kill -KILL $(cat /run/deploy.pid)");
         deploy.join().unwrap()
     });
-    assert_eq!((killed.code, killed.stdout.as_str()), (Some(137), ""), "{killed:?}");
+    assert!(killed.code != Some(0) && killed.stdout.is_empty(), "{killed:?}");
     assert!(!killed.stderr.contains("intents since"), "no bar in a pipe: {killed:?}");
 
     feed(&systemd, &mut fifo, 150, 150);
