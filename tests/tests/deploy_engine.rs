@@ -99,6 +99,32 @@ fn the_engine_is_ready_with_its_source_and_a_hung_one_is_restarted() {
 }
 
 #[test]
+fn the_shipped_unit_runs_the_engine_in_its_cage() {
+    let Some(systemd) = boot() else { return };
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-cli/units");
+    systemd.write("/etc/systemd/system/qsc.service", fs::read(units.join("qsc.service")).unwrap());
+    systemd.write("/etc/sysusers.d/qsc.conf", fs::read(units.join("qsc-sysusers.conf")).unwrap());
+    let settings =
+        "QSC_SOURCE=file:/run/features.fifo\nQSC_SINK=file:intents.jsonl\nQSC_MODELS=/run/MODELS.toml\n";
+    systemd.write("/etc/qsc/engine.env", settings);
+    systemd.sh("systemd-sysusers && systemctl daemon-reload && chmod 644 /run/features.fifo");
+    let mut fifo = features(&systemd);
+    let run = systemd.qsc(&["deploy", "--unit", "qsc", "--settle", "1s", "--warn-only"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    for line in qsc_models::FEATURES_CAPTURE.lines().take(60) {
+        writeln!(fifo, "{line}").unwrap();
+    }
+    // The status is renewed with the sign of life, every half of the watchdog's ten seconds.
+    systemd.wait("it decides", |systemd| systemd.property("qsc", "StatusText") == "60 intents, 0 rejected");
+    let pid = systemd.property("qsc", "MainPID");
+    assert_eq!(systemd.sh(&format!("ps -o user= -p {pid}")), "qsc");
+    systemd.sh("systemctl stop qsc");
+    assert_eq!(systemd.property("qsc", "Result"), "success");
+    assert_eq!(systemd.read("/var/lib/qsc/intents.jsonl").lines().count(), 60);
+    assert_eq!(systemd.sh("stat -c %U:%a /var/lib/qsc/intents.jsonl"), "qsc:640");
+}
+
+#[test]
 fn the_chain_of_gates_goes_on_where_it_was_interrupted() {
     let Some(systemd) = boot() else { return };
     let mut fifo = features(&systemd);

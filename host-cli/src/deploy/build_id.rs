@@ -142,7 +142,7 @@ mod tests {
         let commit = Some(Build::read(SHA));
         assert_eq!(named_in(&format!("AI_ENGINE_BUILD: {SHA}")), commit);
         assert_eq!(named_in(&format!("2026-01-10 05:43:15 INFO [main] AI_ENGINE_BUILD: {SHA} (x)")), commit);
-        assert_eq!(named_in(&crate::identity::log_line()), Some(Build::own()));
+        assert_eq!(named_in(&identity::log_line()), Some(Build::own()));
         assert_eq!(named_in(&format!("NO_AI_ENGINE_BUILD: {SHA}")), None);
         assert_eq!(named_in("AI_ENGINE_BUILD"), None);
         assert_eq!(named_in("AI_ENGINE_BUILD: "), Some(Build::Unreadable(String::new())));

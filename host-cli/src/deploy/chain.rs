@@ -7,8 +7,10 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::build_id::Build;
+use super::gates::Telemetry;
+use super::restart::Seen;
 use super::state::{Executable, Place, Record};
-use super::{Finding, Halt, Notice, Plan, Step, gates, restart, systemd};
+use super::{Finding, Halt, Notice, Plan, Step, restart, systemd};
 use crate::exit::Exit;
 use crate::gate::Outcome;
 
@@ -121,25 +123,23 @@ fn take(
     record: &mut Record,
     documents: &mut Map<String, Value>,
     tell: &mut dyn FnMut(Notice),
-) -> Result<String, Halt> {
-    let judge = match step {
+) -> Seen {
+    match step {
         Step::Unit => return restart::unit(plan, record),
         Step::Stop => return restart::stop(plan, record),
         Step::Start => return restart::start(plan, record),
         Step::Build => return restart::build(plan, record),
         Step::Executable => return restart::executable(plan, record),
         Step::Settle => return restart::settle(plan, record),
-        Step::FeatureSanity => gates::feature_sanity,
-        Step::Collection => gates::collection,
-        Step::Canary => gates::canary,
-    };
+        Step::FeatureSanity | Step::Collection | Step::Canary => {}
+    }
     let gates = plan.gates.as_ref().context("no gates were asked for")?;
-    let (result, document) = match judge(plan, gates, record, tell) {
-        Ok((seen, document)) => (Ok(seen), Some(document)),
-        Err((halt, document)) => (Err(halt), document),
-    };
-    documents.extend(document.map(|document| (step.name().to_owned(), document)));
-    result
+    let mut telemetry = Telemetry { plan, gates, record, documents, tell };
+    match step {
+        Step::FeatureSanity => telemetry.feature_sanity(),
+        Step::Collection => telemetry.collection(),
+        _ => telemetry.canary(),
+    }
 }
 
 fn ended(plan: &Plan, record: Record, gates: Map<String, Value>, verdict: Outcome, exit: Exit) -> Deployment {

@@ -14,7 +14,8 @@ use super::systemd::{self, UnitState};
 use super::{Halt, Plan};
 use crate::stream::format_rfc3339;
 
-type Seen = Result<String, Halt>;
+/// What a step saw, or why it ends the deployment.
+pub(super) type Seen = Result<String, Halt>;
 
 /// Between two looks at what is waited for.
 const POLL: Duration = Duration::from_millis(100);
