@@ -14,7 +14,7 @@ usage() {
 ./ci.sh            runs all jobs in this order
 ./ci.sh JOB…       runs these
 
-  setup    installs what is missing: Redis, git, valgrind and a C compiler by apt, a target without std by rustup
+  setup    installs what is missing: Redis, git, systemd, valgrind and a C compiler by apt, a target without std by rustup
   fmt      formatting of Rust and, where shellcheck is at hand, the scripts
   clippy   lints of all crates and of every feature of the kernel; a warning fails
   docs     documentation of all crates; a warning fails
@@ -49,6 +49,8 @@ job_setup() {
     has git || packages+=(git)
     has cc || packages+=(gcc libc6-dev)
     has valgrind || packages+=(valgrind)
+    [[ -x /usr/lib/systemd/systemd ]] || packages+=(systemd)
+    has nsenter && has setpriv || packages+=(util-linux)
     if ((${#packages[@]})); then
         echo "installing: ${packages[*]}"
         install_packages "${packages[@]}" || absent+=("${packages[@]}")

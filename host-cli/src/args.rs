@@ -49,6 +49,8 @@ enum Command {
     FeatureSanity(commands::feature_sanity::FeatureSanityArgs),
     /// Judge each model's predictions; exit 0 only when promotion is allowed
     QualityGate(commands::quality_gate::QualityGateArgs),
+    /// Restart a service and prove that the expected build runs
+    Deploy(commands::deploy::DeployArgs),
     /// Replay the bundled capture through the bundled models and judge the result
     Demo(commands::demo::DemoArgs),
     /// Print version, git SHA and the backends of this machine
@@ -93,6 +95,7 @@ fn dispatch(command: Command, format: Format) -> anyhow::Result<Exit> {
         Command::Run(args) => commands::run::run(&args, format),
         Command::FeatureSanity(args) => commands::feature_sanity::run(&args, format),
         Command::QualityGate(args) => commands::quality_gate::run(&args, format),
+        Command::Deploy(args) => commands::deploy::run(&args, format),
         Command::Demo(args) => commands::demo::run(&args, format),
         Command::BuildInfo(args) => commands::build_info::run(&args, format),
     }

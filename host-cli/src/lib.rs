@@ -12,8 +12,10 @@
 //! | [`signals`] | what SIGINT and SIGTERM do |
 //! | [`stream`] | events from files and Redis, intents to files |
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
+//! | [`notify`] | what the engine tells the service manager |
 //! | [`gate`] | telemetry ─▶ verdict, without I/O |
 //! | [`judge`] | a source's events through a gate |
+//! | [`deploy`] | a service restarted, and proof of what runs then |
 //! | [`report`] | one verdict as text, JSON and Markdown |
 
 #![deny(unsafe_code)]
@@ -21,6 +23,7 @@
 pub mod args;
 pub mod commands;
 pub mod compile;
+pub mod deploy;
 pub mod engine;
 pub mod exit;
 pub mod gate;
@@ -28,6 +31,7 @@ pub mod hex;
 pub mod identity;
 pub mod image;
 pub mod judge;
+pub mod notify;
 pub mod report;
 pub mod rows;
 pub mod signals;

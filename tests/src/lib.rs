@@ -1,5 +1,5 @@
 //! Shared set-up of the tests: the binary, captures of events, fixtures of real libraries, generated models, a
-//! real Redis.
+//! real Redis, a real systemd.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,6 +13,7 @@ pub mod property;
 pub mod qsc;
 pub mod redis;
 pub mod surgery;
+pub mod systemd;
 pub mod tree_cases;
 
 /// Says that a test could not run, so loudly that nobody takes it for passed; with `QSC_REQUIRE_ALL=1` it fails.

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod build_info;
 pub mod demo;
+pub mod deploy;
 mod events;
 pub mod feature_sanity;
 pub mod model;

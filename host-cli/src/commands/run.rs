@@ -19,6 +19,7 @@ use crate::engine::config::ModelsConfig;
 use crate::engine::load::Images;
 use crate::engine::replay::{Outlet, Replay, Summary};
 use crate::exit::Exit;
+use crate::notify::Notifier;
 use crate::report;
 use crate::signals::Stop;
 use crate::stream::{
@@ -74,8 +75,11 @@ pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
     let mut replay = Replay::new(Engine::new(&config, candidates)?);
 
     let mut outputs = Outputs::open(args)?;
+    let mut manager = Notifier::from_env();
     let feed = feed(args.source.clone())?;
     let reading = loop {
+        // Only this loop says that it goes on: one that hangs is restarted by the manager's watchdog.
+        manager.beat(|| status(replay.summary()));
         if stop.requested() {
             outputs.log("stopped by a signal; the intents decided so far are kept");
             break None;
@@ -88,12 +92,14 @@ pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
             fed => fed.map_err(|_| RecvTimeoutError::Disconnected),
         };
         match fed {
+            Ok(Fed::Opened) => manager.ready(&status(replay.summary())),
             Ok(Fed::Item(item)) => replay.feed(&item, |outlet| outputs.take(outlet))?,
             Ok(Fed::End(reading)) => break Some(reading?),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => bail!("reading {} ended without a result", args.source),
         }
     };
+    manager.stopping();
     outputs.finish()?;
     let other_types = reading.map(|reading| reading.other_types);
     if json {
@@ -127,6 +133,8 @@ fn ensure_files_apart(args: &RunArgs, config: &ModelsConfig) -> anyhow::Result<(
 
 /// What the reading thread hands over.
 enum Fed {
+    /// The source could be opened: it exists, or a server answers there.
+    Opened,
     Item(Item),
     End(anyhow::Result<Reading>),
 }
@@ -136,8 +144,10 @@ fn feed(source: SourceSpec) -> anyhow::Result<Receiver<Fed>> {
     let (sender, receiver) = mpsc::sync_channel(QUEUE);
     let read = move || {
         let window = Window { after: None, newest: None, event_types: &[MARKET_FEATURES] };
-        let reading = Source::open(&source, "")
-            .and_then(|source| source.for_each(&window, |item| Ok(sender.send(Fed::Item(item))?)));
+        let reading = Source::open(&source, "").and_then(|source| {
+            sender.send(Fed::Opened)?;
+            source.for_each(&window, |item| Ok(sender.send(Fed::Item(item))?))
+        });
         // Nobody waits for the end after a signal.
         let _ = sender.send(Fed::End(reading));
     };
@@ -204,6 +214,11 @@ fn reject_line(id: Option<EventId>, line: Option<u64>, reason: &str, event: Opti
                "timestamp": event.timestamp, "source": event.source})
     });
     json!({"id": id.map(|id| id.to_string()), "line": line, "reason": reason, "fields": fields})
+}
+
+/// One line for `systemctl status`.
+fn status(summary: &Summary) -> String {
+    format!("{} intents, {} rejected", summary.intents, summary.rejects)
 }
 
 /// `other_types` is unknown after a signal.

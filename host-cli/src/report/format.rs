@@ -4,7 +4,7 @@ use crate::gate::{Check, CheckKind, EventFigures, Mode, Outcome, Rules, Timeline
 use crate::stream::format_rfc3339;
 
 /// Foreign text on one line: control characters and line separators escaped, so it cannot pose as a line of ours.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut line, character| {
         if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
             line.extend(character.escape_unicode());

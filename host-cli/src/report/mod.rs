@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use crate::gate::{QualityVerdict, SanityVerdict, Scoreboard};
 
 pub use files::ReportFiles;
+pub(crate) use format::one_line;
 
 /// What a report says about its making, besides the verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]

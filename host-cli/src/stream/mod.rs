@@ -20,7 +20,7 @@ pub use json::Json;
 pub use redis_stream::RedisAddress;
 pub use sink::Sink;
 pub use source::{Gap, Reading, Source, Window};
-pub use time::{format_rfc3339, parse_timestamp};
+pub use time::{format_rfc3339, parse_duration, parse_timestamp};
 
 /// The stream of intents unless `--stream` names another.
 pub const INTENT_STREAM: &str = "quantum:stream:trade.intent";

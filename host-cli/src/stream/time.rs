@@ -1,6 +1,8 @@
 //! Points in time as arguments give them and reports show them.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 
 /// Reads RFC 3339 (`2026-01-10T05:43:15Z`) or Unix milliseconds into Unix milliseconds.
 ///
@@ -23,6 +25,16 @@ pub fn parse_timestamp(text: &str) -> Result<u64, String> {
     let ns = timestamp.as_nanosecond();
     let ms = ns.div_euclid(1_000_000) + i128::from(ns.rem_euclid(1_000_000) != 0);
     u64::try_from(ms).map_err(|_| "the time is before 1970".to_owned())
+}
+
+/// Reads a span of time with its unit: `30s`, `5m`, `6h`, `1h30m`, `250ms`.
+///
+/// # Errors
+/// What form is expected; also for a bare number and a negative span.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let span = text.parse::<SignedDuration>().ok();
+    span.and_then(|span| Duration::try_from(span).ok())
+        .ok_or_else(|| "expected a span of time with its unit: 250ms, 30s, 5m, 6h".to_owned())
 }
 
 /// Unix milliseconds as RFC 3339 in UTC (the number itself if it is beyond the year 9999).
@@ -53,6 +65,17 @@ mod tests {
     fn a_fraction_of_a_millisecond_rounds_up() {
         assert_eq!(parse_timestamp("2026-01-10T05:43:15.0001Z"), Ok(1_768_023_795_001));
         assert_eq!(parse_timestamp("2026-01-10T05:43:15.001Z"), Ok(1_768_023_795_001));
+    }
+
+    #[test]
+    fn spans_have_a_unit() {
+        for (text, ms) in [("250ms", 250), ("5s", 5000), ("0s", 0), ("1h30m", 5_400_000), ("6h", 21_600_000)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "5", "-5s", "soon", "5 parsecs"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]

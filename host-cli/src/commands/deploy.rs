@@ -1,0 +1,165 @@
+//! `qsc deploy`.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::events::SourceParser;
+use super::progress;
+use crate::args::Format;
+use crate::deploy::build_id::Build;
+use crate::deploy::{GatePlan, Notice, Plan, UnitName, chain, render};
+use crate::exit::Exit;
+use crate::gate::{Require, Rules};
+use crate::judge::EventSource;
+use crate::report;
+use crate::stream::{INTENT_STREAM, SourceSpec, parse_duration};
+
+/// Arguments of `qsc deploy`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Stops the service, waits until its main process is gone, starts it, and proves what runs then: a new invocation that is \
+active, whose own log names the expected build (AI_ENGINE_BUILD: SHA), and whose program is the installed file. Then it \
+must stay up for --settle.
+
+With --gate the chain goes on: feature-sanity, the collection gate and the canary gate, each on events since the \
+cutover and as soon as there are enough. An interrupted chain goes on from its step with --resume.
+
+Exit codes: 0 passed, 1 could not be done, 2 failed or inconclusive, 64 wrong arguments. With --warn-only a wrong or \
+missing build ends with 0, but the verdict stays fail; a service that does not run still ends with 2.
+
+Examples:
+  qsc deploy --unit qsc.service --expect 4f2a91c
+  qsc deploy --unit qsc.service --expect 4f2a91c --gate --source redis://127.0.0.1:6379")]
+pub struct DeployArgs {
+    /// The systemd service
+    #[arg(long, env = "QSC_UNIT", value_parser = UnitName::parse)]
+    unit: UnitName,
+    /// The build that must run: a git SHA, at least 7 digits of it [default: the build of this qsc]
+    #[arg(long, env = "QSC_EXPECT", value_name = "SHA", value_parser = Build::parse)]
+    expect: Option<Build>,
+    /// The file the main process must run, where that is not the one ExecStart names
+    #[arg(long, env = "QSC_EXECUTABLE", value_name = "PATH")]
+    executable: Option<PathBuf>,
+    /// How long the service must stay up
+    #[arg(long, env = "QSC_SETTLE", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    settle: Duration,
+    /// Longest wait for each of: the stop, the start, the line with the build
+    #[arg(long, env = "QSC_TIMEOUT", value_name = "TIME", default_value = "100s", value_parser = parse_duration)]
+    timeout: Duration,
+    /// Report a wrong or missing build without failing
+    #[arg(long, env = "QSC_WARN_ONLY", conflicts_with = "gate")]
+    warn_only: bool,
+    /// Go on with feature-sanity, collection gate and canary gate
+    #[arg(long, env = "QSC_GATE", requires = "source")]
+    gate: bool,
+    /// Go on with the deployment that was interrupted or blocked, from its step, with its cutover
+    #[arg(long, env = "QSC_RESUME")]
+    resume: bool,
+    /// Where the service's intents are: file:PATH or redis://[user:pass@]host:port[/db]. A password is better given in
+    /// QSC_SOURCE, for others can see arguments
+    #[arg(long, env = "QSC_SOURCE", hide_env_values = true, value_parser = SourceParser)]
+    source: Option<SourceSpec>,
+    /// Key of the stream on a Redis server
+    #[arg(long, env = "QSC_STREAM", default_value = INTENT_STREAM, value_name = "KEY")]
+    stream: String,
+    /// Intents since the cutover to wait for before the canary gate; it needs 200
+    #[arg(long, env = "QSC_EVENTS", value_name = "N", default_value_t = 200)]
+    events: u64,
+    /// Longest wait for the intents of each gate
+    #[arg(long, env = "QSC_WAIT", value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
+    wait: Duration,
+    /// How many models must be healthy
+    #[arg(long, env = "QSC_REQUIRE", value_enum, default_value_t = Require::Any)]
+    require: Require,
+    /// A feature that may be flat; may be given several times
+    #[arg(long, env = "QSC_ALLOW_FLAT", value_name = "NAME", value_delimiter = ',')]
+    allow_flat: Vec<String>,
+    /// Where reports of the gates are written; created if missing
+    #[arg(long, env = "QSC_REPORT_DIR", value_name = "DIR", default_value = "reports/safety")]
+    report_dir: PathBuf,
+    /// Where the record of the deployment is kept; created if missing
+    #[arg(long, env = "QSC_STATE_DIR", value_name = "DIR", default_value = "state")]
+    state_dir: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A step could not be done at all, or the result could not be written.
+pub fn run(args: &DeployArgs, format: Format) -> anyhow::Result<Exit> {
+    if args.gate && matches!(args.source, Some(SourceSpec::Stdin)) {
+        log("error: gates read the source again and again; give --source redis://… or file:PATH");
+        return Ok(Exit::Usage);
+    }
+    let plan = plan(args);
+    let mut display = Display::default();
+    let deployment =
+        chain::run(&plan, &args.state_dir, args.resume, &mut |notice| display.show(&plan.unit, notice));
+    display.end();
+    let deployment = deployment?;
+    report::print(&match format {
+        Format::Text => render::text(&deployment),
+        Format::Json => render::json(&deployment),
+    })?;
+    Ok(deployment.exit)
+}
+
+fn plan(args: &DeployArgs) -> Plan {
+    let gates = args.source.clone().filter(|_| args.gate).map(|spec| GatePlan {
+        source: EventSource { spec, stream: args.stream.clone() },
+        rules: Rules { allow_flat: args.allow_flat.iter().cloned().collect(), ..Rules::default() },
+        require: args.require,
+        events: args.events,
+        wait: args.wait,
+        report_dir: args.report_dir.clone(),
+    });
+    Plan {
+        unit: args.unit.clone(),
+        expected: args.expect.clone(),
+        executable: args.executable.clone(),
+        settle: args.settle,
+        patience: args.timeout,
+        warn_only: args.warn_only,
+        gates,
+    }
+}
+
+/// One line per step, and a bar while intents are waited for.
+#[derive(Default)]
+struct Display {
+    bar: Option<ProgressBar>,
+}
+
+impl Display {
+    fn show(&mut self, unit: &UnitName, notice: Notice) {
+        match notice {
+            Notice::Begins(step) => {
+                self.end();
+                log(&format!("deploy {unit}: {step}"));
+            }
+            Notice::Events { have, need } => {
+                self.bar.get_or_insert_with(|| events_bar(need)).set_position(have)
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn events_bar(need: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} intents since the cutover, {elapsed}");
+    progress::bar(Some(need)).with_style(style.expect("the template is valid"))
+}
+
+/// One line on stderr. That nobody reads it is no reason to leave a deployment half done.
+fn log(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

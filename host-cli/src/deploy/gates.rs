@@ -1,0 +1,128 @@
+//! The steps on telemetry: the gates an operator would run by hand, on events since the cutover.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::{Map, Value};
+
+use super::restart::{Seen, ensure_unchanged};
+use super::state::Record;
+use super::{GatePlan, Halt, Notice, Plan, Step};
+use crate::gate::{Mode, Outcome, QualityVerdict, Terms};
+use crate::judge;
+use crate::report;
+use crate::stream::format_rfc3339;
+
+/// Between two looks at the stream.
+const POLL: Duration = Duration::from_secs(1);
+/// The newest events a gate looks at, as the commands do.
+const QUALITY_COUNT: u64 = 2000;
+const SANITY_COUNT: u64 = 200;
+
+/// The telemetry of the service that was started.
+pub(super) struct Telemetry<'deployment> {
+    pub(super) plan: &'deployment Plan,
+    pub(super) gates: &'deployment GatePlan,
+    pub(super) record: &'deployment Record,
+    /// The document of each gate, whatever its verdict.
+    pub(super) documents: &'deployment mut Map<String, Value>,
+    pub(super) tell: &'deployment mut dyn FnMut(Notice),
+}
+
+impl Telemetry<'_> {
+    /// Features since the cutover are alive.
+    pub(super) fn feature_sanity(&mut self) -> Seen {
+        let rules = &self.gates.rules;
+        self.wait_for(rules.sanity_min_events, Mode::Collection)?;
+        let cutover = self.cutover()?;
+        let source = &self.gates.source;
+        let verdict = judge::sanity(source, cutover, SANITY_COUNT, rules, || {})?;
+        self.keep(Step::FeatureSanity, &report::sanity_json(&verdict, &source.header(None)))?;
+        if verdict.outcome == Outcome::Pass {
+            return Ok(format!("{} events, {} features alive", verdict.events, verdict.features.len()));
+        }
+        let reasons: Vec<&str> = verdict.failures.iter().map(|check| check.detail.as_str()).collect();
+        Err(Halt::Blocked {
+            outcome: verdict.outcome,
+            seen: reasons.join("; "),
+            next: format!(
+                "repair what computes the features; qsc feature-sanity --after {} shows them all",
+                format_rfc3339(cutover)
+            ),
+        })
+    }
+
+    /// Enough intents are collected; says nothing about promotion.
+    pub(super) fn collection(&mut self) -> Seen {
+        let need = self.gates.rules.min_events(Mode::Collection);
+        self.quality(Step::Collection, Mode::Collection, need, Outcome::Collection)
+    }
+
+    /// A model is fit to be promoted.
+    pub(super) fn canary(&mut self) -> Seen {
+        let need = self.gates.rules.min_events(Mode::Canary).max(self.gates.events);
+        self.quality(Step::Canary, Mode::Canary, need, Outcome::Pass)
+    }
+
+    fn quality(&mut self, step: Step, mode: Mode, need: u64, wanted: Outcome) -> Seen {
+        let verdict = self.wait_for(need, mode)?;
+        let header = self.gates.source.header(None);
+        let report = report::write_quality(&verdict, &header, &self.gates.report_dir)?;
+        self.keep(step, &report.json)?;
+        let shown = report.files.markdown.display();
+        if verdict.outcome == wanted {
+            let eligible = verdict.eligible.join(", ");
+            let eligible = if eligible.is_empty() { "no model" } else { &eligible };
+            return Ok(format!("{} events, eligible: {eligible}; {shown}", verdict.events.count));
+        }
+        Err(Halt::Blocked {
+            outcome: verdict.outcome,
+            seen: format!("{}; {shown}", verdict.reasons.join("; ")),
+            next: "read the report: it names every check with its value and its bound".to_owned(),
+        })
+    }
+
+    /// Judges again and again until `need` intents count, and returns the verdict on them.
+    fn wait_for(&mut self, need: u64, mode: Mode) -> Result<QualityVerdict, Halt> {
+        let GatePlan { source, rules, require, wait, .. } = self.gates;
+        let cutover = self.cutover()?;
+        let terms =
+            Terms { mode, require: *require, requested: QUALITY_COUNT.max(need), cutover: Some(cutover) };
+        let end = Instant::now() + *wait;
+        loop {
+            ensure_unchanged(self.plan, self.record)?;
+            let verdict = judge::quality(source, terms, rules, || {})?;
+            let have = verdict.events.count;
+            (self.tell)(Notice::Events { have: have.min(need), need });
+            if have >= need {
+                return Ok(verdict);
+            }
+            if Instant::now() >= end {
+                return Err(Halt::Blocked {
+                    outcome: Outcome::Inconclusive,
+                    seen: format!(
+                        "{have} of {need} intents since the cutover {} after {} s ({} more are corrupt)",
+                        format_rfc3339(cutover),
+                        wait.as_secs_f64(),
+                        verdict.events.malformed
+                    ),
+                    next: "see that features reach the service and its intents this source; then go on with \
+                           --resume"
+                        .to_owned(),
+                });
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    fn cutover(&self) -> anyhow::Result<u64> {
+        self.record.cutover.context("the record has no cutover; deploy without --resume")
+    }
+
+    fn keep(&mut self, step: Step, json: &str) -> anyhow::Result<()> {
+        let document = serde_json::from_str(json).context("a verdict is no JSON")?;
+        self.documents.insert(step.name().to_owned(), document);
+        Ok(())
+    }
+}
