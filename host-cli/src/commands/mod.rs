@@ -1,7 +1,11 @@
 //! One file per command: its arguments, and `run`, which returns the exit code.
 
 pub mod build_info;
+pub mod capture;
+pub mod completions;
+pub mod config;
 pub mod demo;
+mod drift;
 mod events;
 pub mod feature_sanity;
 pub mod model;
@@ -10,3 +14,4 @@ pub mod predict;
 mod progress;
 pub mod quality_gate;
 pub mod run;
+pub mod scoreboard;
