@@ -69,9 +69,10 @@ fn unknown_keys_and_broken_files_are_refused_in_one_sentence() {
         assert_eq!(names_in(directory.path()), ["capture.jsonl", "qsc.toml"], "nothing was judged");
     }
     let directory = scratch("");
-    for missing in ["absent.toml", "", "."] {
+    for missing in ["absent.toml", "."] {
         run(directory.path(), &["build-info", "--settings", missing], &[]).assert_refused(&["settings"]);
     }
+    assert_eq!(run(directory.path(), &["build-info"], &[("QSC_SETTINGS", "")]).code, Some(64));
     // A value of the wrong kind is a usage error, wherever it comes from.
     let directory = scratch("source = \"file:capture.jsonl\"\n[quality-gate]\nmode = \"live\"\n");
     assert_eq!(run(directory.path(), &["quality-gate", "--settings", "qsc.toml"], &[]).code, Some(64));
@@ -109,10 +110,11 @@ fn loosened_rules_are_used_and_named_at_the_head_of_every_report() {
 #[test]
 fn config_show_names_each_value_and_its_origin() {
     let directory = scratch(&format!("{BASE}[rules]\nmax_hold_pct = 90\n"));
-    let variables = [("QSC_COUNT", "77"), ("QSC_SINK", "redis://u:hunter2@h")];
+    let variables = [("QSC_COUNT", "77"), ("QSC_SOURCE", "redis://u:hunter2@h")];
     let show = ["config", "show", "--settings", "qsc.toml"];
     let shown = run(directory.path(), &show, &variables);
     assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(!shown.stdout.contains("hunter2"), "{shown:?}");
     let json = shown.json();
     let setting = |command: &str, key: &str| {
         let line = &json["settings"][command][key];

@@ -97,7 +97,7 @@ fn lines(path: &str, command: &Command, settings: &Settings) -> anyhow::Result<V
         let raw = || matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy());
         let secret = arg.is_hide_env_values_set();
         let value = match raw().collect::<Vec<_>>() {
-            values if values.is_empty() && settings::is_switch(arg) => json!(matches.get_flag(id)),
+            _ if settings::is_switch(arg) => json!(matches.get_flag(id)),
             values if values.is_empty() => Value::Null,
             _ if secret => json!("(not shown: it may hold a password)"),
             values => json!(values.join(",")),

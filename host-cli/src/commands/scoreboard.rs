@@ -4,7 +4,7 @@ mod watch;
 
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::ensure;
 use clap::Args;
 
 use super::events::{self, SourceArgs};
@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::gate::{Mode, QualityVerdict, Require, Rules, Scoreboard, Terms};
 use crate::judge::{self, EventSource};
 use crate::report;
-use crate::stream::{SourceSpec, parse_timestamp};
+use crate::stream::parse_timestamp;
 
 /// Arguments of `qsc scoreboard`.
 #[derive(Debug, Args)]

@@ -117,8 +117,13 @@ impl Dump {
             dump.last = Some(id);
             on_line(&line)
         })?;
-        if let Some(after) = after {
-            dump.gap = stream.gap(after)?;
+        match after {
+            Some(after) => dump.gap = stream.gap(after)?,
+            // A writer may trim faster than this reads.
+            None => anyhow::ensure!(
+                dump.entries >= newest.map_or(info.length, |newest| info.length.min(newest.get() as u64)),
+                "entries of the stream {key} were removed while it was read; capture it again"
+            ),
         }
         Ok(dump)
     }
