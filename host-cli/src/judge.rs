@@ -31,6 +31,16 @@ impl EventSource {
         })
     }
 
+    /// Whether a second reading finds what the first found: stdin and pipes are gone then.
+    #[must_use]
+    pub fn can_be_read_again(&self) -> bool {
+        match &self.spec {
+            SourceSpec::File(path) => std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file()),
+            SourceSpec::Stdin => false,
+            SourceSpec::Redis(_) => true,
+        }
+    }
+
     /// The head of a report on these events; `now` in Unix ms fixes its time.
     #[must_use]
     pub fn header(&self, now: Option<u64>) -> Header {
@@ -74,10 +84,8 @@ pub fn quality_with_drift(
 ) -> anyhow::Result<QualityVerdict> {
     let mut gate = QualityGate::new(terms).with_drift(drift);
     let window = window(terms.cutover, terms.requested, &[TRADE_INTENT]);
-    // What was before is only compared with, and stdin can be read only once.
-    if let Some(cutover) =
-        terms.cutover.filter(|&cutover| cutover > 0 && !matches!(source.spec, SourceSpec::Stdin))
-    {
+    // What was before is only compared with.
+    if let Some(cutover) = terms.cutover.filter(|&cutover| cutover > 0 && source.can_be_read_again()) {
         let before = Window { after: None, ..window };
         Source::open(&source.spec, &source.stream)?.until(cutover).for_each(&before, |item| {
             gate.observe_before(&item);

@@ -9,6 +9,7 @@
 //! | [`compile`] | trained files ─▶ intermediate model ─▶ image |
 //! | [`image`] | model images in memory the host owns |
 //! | [`rows`] | `.npy`, CSV and JSONL rows |
+//! | [`settings`] | flag, environment, file, default |
 //! | [`signals`] | what SIGINT and SIGTERM do |
 //! | [`stream`] | events from files and Redis, intents to files |
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
@@ -16,7 +17,7 @@
 //! | [`gate`] | telemetry ─▶ verdict, without I/O |
 //! | [`judge`] | a source's events through a gate |
 //! | [`deploy`] | a service restarted, and proof of what runs then |
-//! | [`report`] | one verdict as text, JSON and Markdown |
+//! | [`report`] | one verdict as text, JSON, Markdown and HTML |
 
 #![deny(unsafe_code)]
 
@@ -34,5 +35,6 @@ pub mod judge;
 pub mod notify;
 pub mod report;
 pub mod rows;
+pub mod settings;
 pub mod signals;
 pub mod stream;

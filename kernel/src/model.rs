@@ -2,7 +2,7 @@
 
 use crate::ensemble::Action;
 use crate::error::{BatchError, GoldenError, ImageError, PredictError};
-use crate::image::records::{MAX_GOLDEN_ROWS, ModelRecord, StringRef, decision, kind};
+use crate::image::records::{DecileRecord, MAX_GOLDEN_ROWS, ModelRecord, StringRef, decision, kind};
 use crate::image::{SectionKind, Sections};
 use crate::nets::Net;
 use crate::num::index;
@@ -23,6 +23,7 @@ pub struct Model<'image> {
     classes: &'image [u8],
     decision: DecisionRule,
     golden: Golden<'image>,
+    deciles: &'image [DecileRecord],
     body: Body<'image>,
     backend: Backend,
 }
@@ -105,11 +106,13 @@ impl<'image> Model<'image> {
             classes: sections.slice(SectionKind::Classes)?,
             decision: decision_rule(record).ok_or(ImageError::Invalid(SectionKind::Model))?,
             golden: golden(&sections, record)?,
+            deciles: sections.optional(SectionKind::Deciles)?,
             body,
             backend: Backend::detect(),
         };
         model.texts_hold()?;
         model.classes_hold()?;
+        model.deciles_hold()?;
         Ok(model)
     }
 
@@ -329,6 +332,12 @@ impl<'image> Model<'image> {
         self.classes.get(at).and_then(|&code| Action::from_code(code))
     }
 
+    /// Where the training values of each feature lie, in row order; empty unless the model was calibrated.
+    #[must_use]
+    pub const fn deciles(&self) -> &'image [DecileRecord] {
+        self.deciles
+    }
+
     /// How outputs become an action.
     #[must_use]
     pub const fn decision(&self) -> DecisionRule {
@@ -378,6 +387,20 @@ impl<'image> Model<'image> {
             Ok(())
         } else {
             Err(ImageError::Invalid(SectionKind::Strings))
+        }
+    }
+
+    /// Deciles are of every feature or of none; they ascend, are finite, and bound at least one training value.
+    fn deciles_hold(&self) -> Result<(), ImageError> {
+        let holds = |record: &DecileRecord| {
+            let ascending = record.edges.is_sorted() && record.edges.iter().all(|edge| edge.is_finite());
+            ascending && record.counts.iter().any(|&count| count > 0)
+        };
+        let complete = self.deciles.is_empty() || self.deciles.len() == self.n_features();
+        if complete && self.deciles.iter().all(holds) {
+            Ok(())
+        } else {
+            Err(ImageError::Invalid(SectionKind::Deciles))
         }
     }
 

@@ -34,11 +34,16 @@ impl Capture {
 
     /// Adds an intent in which each model says what `models` has for it.
     pub fn push_intent(&mut self, models: &[(&str, Value)]) {
+        self.push_intent_of("BTCUSDT", models);
+    }
+
+    /// The same for another symbol.
+    pub fn push_intent_of(&mut self, symbol: &str, models: &[(&str, Value)]) {
         let index = self.entries.len();
         let breakdown: serde_json::Map<String, Value> =
             models.iter().map(|(name, entry)| ((*name).to_owned(), entry.clone())).collect();
         let payload = json!({
-            "symbol": "BTCUSDT",
+            "symbol": symbol,
             "features": {"rsi_14": spread(index), "macd": spread(index + 31)},
             "model_breakdown": breakdown,
         });

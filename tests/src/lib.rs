@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod capture;
+pub mod chromium;
 pub mod engine;
 pub mod fixtures;
 pub mod models;

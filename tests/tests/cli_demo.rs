@@ -66,7 +66,10 @@ fn the_story_is_told_and_checked() {
         let twin: Value = serde_json::from_str(&twin).unwrap();
         assert_eq!(twin["exit_code"], code);
     }
-    assert_eq!(reports(directory.path()).len(), 4);
+    let page = reports(directory.path()).into_iter().find(|name| name.ends_with(".html")).unwrap();
+    let page = fs::read_to_string(directory.path().join("reports/demo").join(page)).unwrap();
+    assert!(page.split("<main>").next().unwrap().contains("SYNTHETIC"), "the page says it at its head");
+    assert_eq!(reports(directory.path()).len(), 6);
 }
 
 #[test]
@@ -89,7 +92,7 @@ fn the_text_says_the_same_and_nothing_is_overwritten() {
             "{named:?}"
         );
     }
-    assert_eq!(reports(directory.path()).len(), 4 * 4, "each run has two reports and their twins");
+    assert_eq!(reports(directory.path()).len(), 4 * 6, "each run has two reports, as text, page and data");
 }
 
 /// What the demo leaves behind is what an operator would have: it runs as it lies.

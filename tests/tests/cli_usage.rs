@@ -4,24 +4,23 @@
 
 use std::process::{Command, Stdio};
 
+use qsc_cli::{args, settings};
 use qsc_tests::bundle::{self, text};
 use qsc_tests::qsc::{self, Run};
 use tempfile::TempDir;
 
-/// Every command that does something.
-const COMMANDS: [&[&str]; 8] = [
-    &["model", "compile"],
-    &["model", "inspect"],
-    &["model", "verify"],
-    &["predict"],
-    &["run"],
-    &["feature-sanity"],
-    &["quality-gate"],
-    &["demo"],
-];
+/// Every command that does something, by its words.
+fn commands() -> Vec<Vec<String>> {
+    let mut commands = Vec::new();
+    settings::each_command(&args::command_tree(), &mut |path, _| {
+        commands.push(path.split(' ').map(str::to_owned).collect());
+    });
+    assert!(commands.len() >= 14, "{commands:?}");
+    commands
+}
 
-fn help(command: &[&str]) -> String {
-    let run = qsc::run(command.iter().chain(&["--help"]));
+fn help(command: &[String]) -> String {
+    let run = qsc::run(command.iter().map(String::as_str).chain(["--help"]));
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
     run.stdout
 }
@@ -76,8 +75,8 @@ fn help_and_version_are_results() {
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
     assert_eq!(run.stdout, format!("qsc {}\n", env!("CARGO_PKG_VERSION")));
     let top = help(&[]);
-    for command in ["model", "predict", "run", "feature-sanity", "quality-gate", "demo", "build-info"] {
-        assert!(top.contains(command), "{top}");
+    for command in commands() {
+        assert!(top.contains(&command[0]), "{top}");
     }
 }
 
@@ -85,11 +84,12 @@ fn help_and_version_are_results() {
 #[test]
 fn every_help_ends_with_an_example_that_parses() {
     let directory = TempDir::new().unwrap();
-    for command in COMMANDS.into_iter().chain([&["build-info"][..]]) {
-        let help = help(command);
+    for command in commands() {
+        let help = help(&command);
         let (_, example) = help.rsplit_once("Example:\n").unwrap_or_else(|| panic!("{command:?}: {help}"));
         let words: Vec<&str> = example.split_whitespace().collect();
-        assert_eq!(&words[..=command.len()], [&["qsc"], command].concat(), "{example}");
+        assert_eq!(words[0], "qsc", "{example}");
+        assert_eq!(&words[1..=command.len()], &command, "{example}");
         let mut run = qsc::command(&words[1..]);
         run.current_dir(directory.path());
         let run = qsc::finish(run, &[]);

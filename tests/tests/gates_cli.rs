@@ -63,7 +63,7 @@ fn every_verdict_has_its_code_last_line_and_reports() {
         let stem = format!("quality_gate_20260110_054315{suffix}");
         assert_eq!(
             names(&directory.path().join("reports/safety")),
-            [format!("{stem}.json"), format!("{stem}.md")]
+            [format!("{stem}.html"), format!("{stem}.json"), format!("{stem}.md")]
         );
 
         let run = gate(directory.path(), &["--mode", mode, "--format", "json", "--report-dir", "r"]);
@@ -122,7 +122,10 @@ fn the_document_has_the_shape_of_the_contract() {
     has(&model["confidence"], &["mean", "std", "p10", "p90", "p10_p90_range"]);
     has(&json["report"], &["markdown", "json", "html", "sha256"]);
     has(&json["evidence"], &["source", "first_id", "last_id", "count", "sha256", "rules", "build"]);
-    assert_eq!((&json["cutover"], &json["report"]["html"]), (&Value::Null, &Value::Null));
+    assert_eq!(json["cutover"], Value::Null);
+    let failed = with(&Capture::new());
+    let failed = gate(failed.path(), &["--mode", "canary", "--format", "json"]).json();
+    has(&failed["checks"][0], &["check", "value", "threshold", "detail", "distance", "result", "seen"]);
     assert_eq!(model["actions"], json!({"BUY": 67, "SELL": 67, "HOLD": 66}));
     assert_eq!(json["evidence"]["rules"]["max_action_pct"], 70.0);
 }
@@ -139,7 +142,11 @@ fn report_and_twin_agree_with_stdout_and_their_digests() {
     assert_eq!(json["report"]["json"], "r/quality_gate_20260110_054315_post_cutover.json");
     let markdown = fs::read(directory.path().join(json["report"]["markdown"].as_str().unwrap())).unwrap();
     let twin = fs::read(directory.path().join(json["report"]["json"].as_str().unwrap())).unwrap();
-    assert_eq!(json["report"]["sha256"], json!({"markdown": sha256(&markdown), "json": sha256(&twin)}));
+    let page = fs::read(directory.path().join(json["report"]["html"].as_str().unwrap())).unwrap();
+    assert_eq!(
+        json["report"]["sha256"],
+        json!({"markdown": sha256(&markdown), "html": sha256(&page), "json": sha256(&twin)})
+    );
     // The twin cannot hold its own digest; everything else is the same.
     json["report"]["sha256"].as_object_mut().unwrap().remove("json");
     assert_eq!(serde_json::from_slice::<Value>(&twin).unwrap(), json);
@@ -172,8 +179,11 @@ fn the_same_events_give_the_same_report_bytes() {
     let (one, two) = (with(&healthy_capture(250)), with(&healthy_capture(250)));
     let [one, two] = [one, two].map(|directory| {
         let run = gate(directory.path(), &["--mode", "canary", "--format", "json"]);
-        let report = directory.path().join("reports/safety/quality_gate_20260110_054315.md");
-        (run.stdout, fs::read(report).unwrap())
+        let report = |ending: &str| {
+            let name = format!("reports/safety/quality_gate_20260110_054315.{ending}");
+            fs::read(directory.path().join(name)).unwrap()
+        };
+        (run.stdout, ["md", "json", "html"].map(report))
     });
     assert_eq!(one, two);
 }
@@ -196,7 +206,7 @@ fn reports_of_one_second_never_overwrite_each_other() {
         );
     }
     assert_eq!(fs::read_to_string(reports.join("quality_gate_20260110_054315.md")).unwrap(), "kept");
-    assert_eq!(names(&reports).len(), 5, "no temporary or half report: {:?}", names(&reports));
+    assert_eq!(names(&reports).len(), 7, "no temporary or half report: {:?}", names(&reports));
 }
 
 #[test]
@@ -369,12 +379,17 @@ fn reports_on_simulated_events_say_so_at_their_head() {
         let markdown = fs::read_to_string(&report.files.markdown).unwrap();
         assert_eq!(
             names(directory.path()),
-            ["quality_gate_19700101_000000.json", "quality_gate_19700101_000000.md"]
+            ["html", "json", "md"].map(|ending| format!("quality_gate_19700101_000000.{ending}"))
         );
-        let heads =
-            [markdown.split("## Events").next().unwrap(), &report.text, &report::sanity_text(&sane, &header)]
-                .map(|text| text.contains("SYNTHETIC"));
-        assert_eq!(heads, [synthetic; 3]);
+        let page = fs::read_to_string(report.files.html.unwrap()).unwrap();
+        let heads = [
+            markdown.split("## Events").next().unwrap(),
+            page.split("<main>").next().unwrap(),
+            &report.text,
+            &report::sanity_text(&sane, &header),
+        ]
+        .map(|text| text.contains("SYNTHETIC"));
+        assert_eq!(heads, [synthetic; 4]);
         let twin: Value = serde_json::from_str(&report.json).unwrap();
         assert_eq!(twin["synthetic"], synthetic);
     }

@@ -3,25 +3,22 @@
 mod drill;
 mod replay;
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::Args;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::args::Format;
 use crate::exit::Exit;
-use crate::gate::{Mode, QualityGate, QualityVerdict, Require, Rules, SanityGate, SanityVerdict, Terms};
-use crate::identity;
+use crate::gate::{Mode, QualityVerdict, Require, Rules, SanityVerdict, Terms};
+use crate::judge::{self, EventSource};
 use crate::report::{self, Header, QualityReport};
-use crate::stream::{Item, Source, SourceSpec, TRADE_INTENT, Window};
+use crate::stream::SourceSpec;
 use replay::{Bundle, Drill, Healthy};
 
 /// Newest events the gates look at, as by their own defaults.
-const SANITY_EVENTS: usize = 200;
-const GATE_EVENTS: usize = 2000;
+const SANITY_EVENTS: u64 = 200;
+const GATE_EVENTS: u64 = 2000;
 
 /// Arguments of `qsc demo`.
 #[derive(Debug, Args)]
@@ -55,7 +52,7 @@ pub fn run(args: &DemoArgs, format: Format) -> anyhow::Result<Exit> {
     let intents = directory.join("intents.jsonl");
     let healthy = bundle.replay(&intents)?;
     let drill = bundle.drill()?;
-    let judged = judge(&intents, directory)?;
+    let judged = judge_all(&intents, directory)?;
     let exit = if as_it_must(&healthy, &drill, &judged) { Exit::Pass } else { Exit::Fail };
     report::print(&match format {
         Format::Text => text(&healthy, &drill, &judged, &intents, exit),
@@ -64,34 +61,17 @@ pub fn run(args: &DemoArgs, format: Format) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-fn judge(intents: &Path, directory: &Path) -> anyhow::Result<Judged> {
-    let read = |newest: usize, observe: &mut dyn FnMut(Item)| {
-        let source = Source::open(&SourceSpec::File(intents.to_owned()), "")?;
-        let window = Window { after: None, newest: NonZeroUsize::new(newest), event_types: &[TRADE_INTENT] };
-        source.for_each(&window, |item| {
-            observe(item);
-            Ok(())
-        })
-    };
+fn judge_all(intents: &Path, directory: &Path) -> anyhow::Result<Judged> {
+    let source = EventSource { spec: SourceSpec::File(intents.to_owned()), stream: String::new() };
     let rules = Rules::default();
-    let mut sanity = SanityGate::new();
-    let reading = read(SANITY_EVENTS, &mut |item| sanity.observe(&item))?;
-    let sanity = sanity.finish(&rules, reading.gap.as_ref());
-
-    let header = Header {
-        now: u64::try_from(Timestamp::now().as_millisecond()).context("the clock stands before 1970")?,
-        source: format!("file:{}", intents.display()),
-        build: identity::build().to_owned(),
-        synthetic: true,
-    };
+    let header = Header { synthetic: true, ..source.header(None) };
     let gate = |mode| {
-        let requested = GATE_EVENTS as u64;
-        let mut gate = QualityGate::new(Terms { mode, require: Require::Any, requested, cutover: None });
-        let reading = read(GATE_EVENTS, &mut |item| gate.observe(&item))?;
-        let verdict = gate.finish(&rules, reading.gap.as_ref());
+        let terms = Terms { mode, require: Require::Any, requested: GATE_EVENTS, cutover: None };
+        let verdict = judge::quality(&source, terms, &rules, || ())?;
         let report = report::write_quality(&verdict, &header, directory)?;
         anyhow::Ok((verdict, report))
     };
+    let sanity = judge::sanity(&source, 0, SANITY_EVENTS, &rules, || ())?;
     Ok(Judged { sanity, collection: gate(Mode::Collection)?, canary: gate(Mode::Canary)? })
 }
 

@@ -90,12 +90,12 @@ pub struct DeployArgs {
 ///
 /// # Errors
 /// A step could not be done at all, or the result could not be written.
-pub fn run(args: &DeployArgs, format: Format) -> anyhow::Result<Exit> {
+pub fn run(args: &DeployArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
     if args.gate && matches!(args.source, Some(SourceSpec::Stdin)) {
         log("error: gates read the source again and again; give --source redis://… or file:PATH");
         return Ok(Exit::Usage);
     }
-    let plan = plan(args);
+    let plan = plan(args, rules);
     let mut display = Display::default();
     let deployment =
         chain::run(&plan, &args.state_dir, args.resume, &mut |notice| display.show(&plan.unit, notice));
@@ -108,10 +108,12 @@ pub fn run(args: &DeployArgs, format: Format) -> anyhow::Result<Exit> {
     Ok(deployment.exit)
 }
 
-fn plan(args: &DeployArgs) -> Plan {
+fn plan(args: &DeployArgs, rules: &Rules) -> Plan {
+    let mut rules = rules.clone();
+    rules.allow_flat.extend(args.allow_flat.iter().cloned());
     let gates = args.source.clone().filter(|_| args.gate).map(|spec| GatePlan {
         source: EventSource { spec, stream: args.stream.clone() },
-        rules: Rules { allow_flat: args.allow_flat.iter().cloned().collect(), ..Rules::default() },
+        rules,
         require: args.require,
         events: args.events,
         wait: args.wait,

@@ -16,10 +16,10 @@ use crate::stream::{INTENT_STREAM, SourceSpec};
 pub(super) struct SourceArgs {
     /// Where events come from: file:PATH, - (stdin), redis://[user:pass@]host:port[/db] or
     /// redis+unix:///path/to/socket. A password is better given in QSC_SOURCE, for others can see arguments
-    #[arg(long, env = "QSC_SOURCE", hide_env_values = true, value_parser = SourceParser)]
+    #[arg(long, hide_env_values = true, value_parser = SourceParser)]
     source: SourceSpec,
     /// Key of the stream on a Redis server
-    #[arg(long, env = "QSC_STREAM", default_value = INTENT_STREAM, value_name = "KEY")]
+    #[arg(long, default_value = INTENT_STREAM, value_name = "KEY")]
     stream: String,
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::drift::DriftArgs;
 use super::events::{self, SourceArgs};
 use crate::args::Format;
 use crate::exit::Exit;
@@ -25,32 +26,36 @@ pub struct FeatureSanityArgs {
     #[command(flatten)]
     source: SourceArgs,
     /// Only events from this time on: RFC 3339 (2026-01-10T05:43:15Z) or Unix milliseconds
-    #[arg(long, env = "QSC_AFTER", value_name = "TS", value_parser = parse_timestamp)]
+    #[arg(long, value_name = "TS", value_parser = parse_timestamp)]
     after: u64,
     /// Only the newest N of them; 0 is all
-    #[arg(long, env = "QSC_COUNT", value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200)]
     count: u64,
-    /// Share of features that may be flat, in percent
-    #[arg(long, env = "QSC_MAX_FLATLINE_PCT", value_name = "PCT", default_value_t = Percent::whole(0))]
-    max_flatline_pct: Percent,
+    /// Share of features that may be flat, in percent [default: 0, or as [rules] has it]
+    #[arg(long, value_name = "PCT")]
+    max_flatline_pct: Option<Percent>,
     /// A feature that may be flat; may be given several times
-    #[arg(long, env = "QSC_ALLOW_FLAT", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     allow_flat: Vec<String>,
+    #[command(flatten)]
+    drift: DriftArgs,
 }
 
 /// Runs the command.
 ///
 /// # Errors
 /// The events could not be read, or the result could not be written.
-pub fn run(args: &FeatureSanityArgs, format: Format) -> anyhow::Result<Exit> {
-    let rules = Rules {
-        max_flatline_pct: args.max_flatline_pct,
-        allow_flat: args.allow_flat.iter().cloned().collect(),
-        ..Rules::default()
-    };
+pub fn run(args: &FeatureSanityArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
+    let mut rules = rules.clone();
+    if let Some(most) = args.max_flatline_pct {
+        rules.max_flatline_pct = most;
+    }
+    rules.allow_flat.extend(args.allow_flat.iter().cloned());
+    let drift = args.drift.load(&mut rules)?;
     let source = args.source.source();
     let progress = events::progress();
-    let verdict = judge::sanity(&source, args.after, args.count, &rules, || progress.inc(1));
+    let verdict =
+        judge::sanity_with_drift(&source, args.after, args.count, &rules, drift, || progress.inc(1));
     progress.finish_and_clear();
     let verdict = verdict?;
     events::warn_of_malformed(verdict.malformed, verdict.first_malformed.as_deref());

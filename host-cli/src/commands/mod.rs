@@ -2,8 +2,12 @@
 
 pub mod bench;
 pub mod build_info;
+pub mod capture;
+pub mod completions;
+pub mod config;
 pub mod demo;
 pub mod deploy;
+mod drift;
 mod events;
 pub mod feature_sanity;
 pub mod model;
@@ -12,3 +16,4 @@ pub mod predict;
 mod progress;
 pub mod quality_gate;
 pub mod run;
+pub mod scoreboard;

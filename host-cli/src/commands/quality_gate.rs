@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::drift::DriftArgs;
 use super::events::{self, SourceArgs};
 use crate::args::Format;
 use crate::exit::Exit;
@@ -31,25 +32,27 @@ pub struct QualityGateArgs {
     #[command(flatten)]
     source: SourceArgs,
     /// What the gate is asked for
-    #[arg(long, env = "QSC_MODE", value_enum)]
+    #[arg(long, value_enum)]
     mode: Mode,
     /// Only events from this time on, e.g. the cutover: RFC 3339 (2026-01-10T05:43:15Z) or Unix milliseconds
-    #[arg(long, env = "QSC_AFTER", value_name = "TS", value_parser = parse_timestamp)]
+    #[arg(long, value_name = "TS", value_parser = parse_timestamp)]
     after: Option<u64>,
     /// Only the newest N of them; 0 is all
-    #[arg(long, env = "QSC_COUNT", value_name = "N", default_value_t = 2000)]
+    #[arg(long, value_name = "N", default_value_t = 2000)]
     count: u64,
     /// Events, and active predictions of a model, that are needed [default: 100 collection, 200 canary]
-    #[arg(long, env = "QSC_MIN_EVENTS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     min_events: Option<u64>,
     /// How many models must be healthy in canary mode
-    #[arg(long, env = "QSC_REQUIRE", value_enum, default_value_t = Require::Any)]
+    #[arg(long, value_enum, default_value_t = Require::Any)]
     require: Require,
     /// Where reports are written; created if missing
-    #[arg(long, env = "QSC_REPORT_DIR", value_name = "DIR", default_value = "reports/safety")]
+    #[arg(long, value_name = "DIR", default_value = "reports/safety")]
     report_dir: PathBuf,
+    #[command(flatten)]
+    drift: DriftArgs,
     /// The time the report bears, for reproducible reports: RFC 3339 or Unix milliseconds [default: now]
-    #[arg(long, env = "QSC_NOW", value_name = "TS", value_parser = parse_timestamp)]
+    #[arg(long, value_name = "TS", value_parser = parse_timestamp)]
     now: Option<u64>,
 }
 
@@ -57,15 +60,16 @@ pub struct QualityGateArgs {
 ///
 /// # Errors
 /// The events could not be read, or report or result could not be written.
-pub fn run(args: &QualityGateArgs, format: Format) -> anyhow::Result<Exit> {
-    let mut rules = Rules::default();
+pub fn run(args: &QualityGateArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
+    let mut rules = rules.clone();
     if let Some(events) = args.min_events {
         rules.set_min_events(args.mode, events);
     }
     let terms = Terms { mode: args.mode, require: args.require, requested: args.count, cutover: args.after };
+    let drift = args.drift.load(&mut rules)?;
     let source = args.source.source();
     let progress = events::progress();
-    let verdict = judge::quality(&source, terms, &rules, || progress.inc(1));
+    let verdict = judge::quality_with_drift(&source, terms, &rules, drift, || progress.inc(1));
     progress.finish_and_clear();
     let verdict = verdict?;
     events::warn_of_malformed(verdict.events.malformed, verdict.first_malformed.as_deref());

@@ -15,6 +15,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub mod calibrate;
 pub mod interpret;
 pub mod ir;
 pub mod lightgbm;

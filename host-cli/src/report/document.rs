@@ -45,7 +45,7 @@ pub(super) fn scoreboard(
     board: &Scoreboard,
     verdict: &QualityVerdict,
     header: &Header,
-    files: Option<&ReportFiles>,
+    files: &ReportFiles,
 ) -> String {
     #[derive(Serialize)]
     struct Board<'a> {
@@ -56,7 +56,7 @@ pub(super) fn scoreboard(
         models: &'a BTreeMap<String, ModelVerdict>,
     }
     let QualityVerdict { events, loosened, models, evidence, rules, .. } = verdict;
-    render("scoreboard", &Board { board, events, loosened, models }, header, evidence, rules, files)
+    render("scoreboard", &Board { board, events, loosened, models }, header, evidence, rules, Some(files))
 }
 
 pub(super) fn sanity(verdict: &SanityVerdict, header: &Header) -> String {

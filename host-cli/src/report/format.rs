@@ -83,11 +83,12 @@ pub(super) fn requested(events: &EventFigures) -> String {
     if events.requested == 0 { "all".to_owned() } else { format!("newest {}", events.requested) }
 }
 
-/// Start and end of a timeline.
+/// Start and end of a timeline, to the second.
 pub(super) fn span(timeline: &Timeline) -> (String, String) {
     let Some(start) = timeline.start_ms else { return ("-".to_owned(), "-".to_owned()) };
     let length = timeline.bucket_ms.saturating_mul(timeline.buckets as u64);
-    (format_rfc3339(start), format_rfc3339(start.saturating_add(length)))
+    let second = |ms: u64| format_rfc3339(ms / 1000 * 1000);
+    (second(start), second(start.saturating_add(length)))
 }
 
 /// Every rule and its value, in order, as the settings name them.

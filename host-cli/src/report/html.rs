@@ -98,12 +98,13 @@ fn write_page(out: &mut String, verdict: &QualityVerdict, header: &Header) -> fm
 
 fn write_tiles(out: &mut String, verdict: &QualityVerdict) -> fmt::Result {
     let (events, ensemble) = (&verdict.events, &verdict.ensemble);
-    let eligible = if verdict.eligible.is_empty() { "none".to_owned() } else { verdict.eligible.join(", ") };
+    let eligible = format!("{} of {}", verdict.eligible.len(), verdict.models.len());
+    let names = if verdict.eligible.is_empty() { "none".to_owned() } else { verdict.eligible.join(", ") };
     let tiles = [
         (verdict.exit_code.to_string(), "exit code".to_owned()),
         (events.count.to_string(), format!("events judged, at least {} needed", events.min)),
         (events.malformed.to_string(), "corrupt events".to_owned()),
-        (eligible, "eligible".to_owned()),
+        (eligible, format!("models eligible: {names}")),
         (percent(ensemble.agreement_pct), format!("agreement over {} events", ensemble.events)),
         (percent(ensemble.hard_disagreement_pct), "hard disagreement: BUY and SELL".to_owned()),
     ];
@@ -348,7 +349,7 @@ fn write_footer(out: &mut String, verdict: &QualityVerdict, header: &Header) -> 
         ("build", header.build.clone()),
     ];
     let row = |(name, value): &(&str, String)| {
-        format!("<tr><td class=\"soft\">{name}</td><td><code>{}</code></td></tr>", text(value))
+        format!("<tr><td class=\"soft\">{name}</td><td class=\"long\"><code>{}</code></td></tr>", text(value))
     };
     let evidence: String = rows.iter().chain(first.as_ref()).map(row).collect();
     let rules: String = rule_rows(&verdict.rules)

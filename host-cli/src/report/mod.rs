@@ -67,23 +67,21 @@ pub fn write_quality(
     })
 }
 
-/// Writes a scoreboard's Markdown and its JSON twin into `directory`, if one is given, and returns it as text and JSON.
+/// Writes a scoreboard's Markdown and its JSON twin into `directory`, and returns it as text and JSON.
 ///
 /// # Errors
 /// The directory cannot be created or written.
 pub fn write_scoreboard(
     verdict: &QualityVerdict,
     header: &Header,
-    directory: Option<&Path>,
+    directory: &Path,
 ) -> anyhow::Result<(String, String)> {
     let board = Scoreboard::of(verdict);
-    let twin = |files: Option<&ReportFiles>| document::scoreboard(&board, verdict, header, files);
     let markdown = scoreboard::markdown(&board, verdict, header);
+    let twin = |files: &ReportFiles| document::scoreboard(&board, verdict, header, files);
     let stem = format!("scoreboard_{}", files::second(header.now));
-    let files = directory
-        .map(|directory| files::publish(directory, &stem, &markdown, None, |files| twin(Some(files))))
-        .transpose()?;
-    Ok((scoreboard::text(&board, verdict, header, files.as_ref()), twin(files.as_ref())))
+    let files = files::publish(directory, &stem, &markdown, None, twin)?;
+    Ok((scoreboard::text(&board, verdict, header, &files), twin(&files)))
 }
 
 /// The verdict of feature-sanity for people.

@@ -12,7 +12,7 @@ pub(super) fn text(
     board: &Scoreboard,
     verdict: &QualityVerdict,
     header: &Header,
-    files: Option<&ReportFiles>,
+    files: &ReportFiles,
 ) -> String {
     let mut out = String::new();
     write_text(&mut out, board, verdict, header, files).expect("writing to a string does not fail");
@@ -38,7 +38,7 @@ fn write_text(
     board: &Scoreboard,
     verdict: &QualityVerdict,
     header: &Header,
-    files: Option<&ReportFiles>,
+    files: &ReportFiles,
 ) -> std::fmt::Result {
     writeln!(out, "Scoreboard  {}", format_rfc3339(header.now))?;
     writeln!(out, "  source    {}", one_line(&header.source))?;
@@ -81,9 +81,7 @@ fn write_text(
         writeln!(out, "  no model in the telemetry")?;
     }
     writeln!(out)?;
-    if let Some(files) = files {
-        writeln!(out, "Report:   {}\n          {}", files.markdown.display(), files.json.display())?;
-    }
+    writeln!(out, "Report:   {}\n          {}", files.markdown.display(), files.json.display())?;
     writeln!(out, "Verdict:  {} (exit code {})", outcome(board.outcome), board.exit_code)
 }
 

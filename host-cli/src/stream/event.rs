@@ -110,6 +110,16 @@ impl RawFields {
         }
     }
 
+    /// The fields of a stream entry: name and value in turn.
+    pub(super) fn from_flat(flat: Vec<Vec<u8>>) -> Self {
+        let mut fields = Self::default();
+        let mut flat = flat.into_iter();
+        while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
+            fields.insert(&name, value);
+        }
+        fields
+    }
+
     /// The event these fields make; `None` if it is of a type not in `wanted`.
     pub(super) fn into_item(self, id: EventId, line: Option<u64>, wanted: &[&str]) -> Option<Item> {
         let malformed = |reason: String| Some(Err(Malformed { id: Some(id), line, reason }));
@@ -173,6 +183,26 @@ impl Event {
         };
         serde_json::to_string(&line).expect("strings always serialize")
     }
+}
+
+/// The capture line of a stream entry, name and value in turn, as it is; `None` if a capture cannot hold it.
+pub(super) fn capture_line(id: EventId, flat: &[Vec<u8>]) -> Option<String> {
+    #[derive(Serialize)]
+    struct Line<'entry> {
+        id: String,
+        fields: Fields<'entry>,
+    }
+    /// A name that is there twice is written twice: it makes the entry malformed, on the stream as in a file.
+    struct Fields<'entry>(Vec<(&'entry str, &'entry str)>);
+    impl Serialize for Fields<'_> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.iter().copied())
+        }
+    }
+    let text = |bytes: &'_ Vec<u8>| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    let texts = flat.iter().map(text).collect::<Option<Vec<String>>>()?;
+    let fields = texts.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
+    serde_json::to_string(&Line { id: id.to_string(), fields: Fields(fields) }).ok()
 }
 
 /// A capture line as it is read.

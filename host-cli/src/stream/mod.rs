@@ -17,7 +17,7 @@ pub use address::{SinkSpec, SourceSpec};
 pub use atomic::{AtomicFile, create_new};
 pub use event::{Event, EventId, Item, Malformed};
 pub use json::Json;
-pub use redis_stream::RedisAddress;
+pub use redis_stream::{Dump, RedisAddress};
 pub use sink::Sink;
 pub use source::{Gap, Reading, Source, Window};
 pub use time::{format_rfc3339, parse_duration, parse_timestamp};

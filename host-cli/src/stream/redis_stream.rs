@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use redis::{Client, Cmd, Connection, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 
-use super::event::{EventId, Item, RawFields};
+use super::event::{EventId, Item, RawFields, capture_line};
 use super::source::{Gap, Reading, Window};
 
 /// Entries per page.
@@ -67,7 +67,67 @@ struct Info {
     first_id: Option<EventId>,
 }
 
-type Page = Vec<(EventId, RawFields)>;
+/// Entries with their fields, name and value in turn, as they are.
+type Page = Vec<(EventId, Vec<Vec<u8>>)>;
+
+/// What a dump of a stream came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dump {
+    /// Entries read.
+    pub entries: u64,
+    /// Id of the first.
+    pub first: Option<EventId>,
+    /// Id of the last.
+    pub last: Option<EventId>,
+    /// Why entries asked for may be missing.
+    pub gap: Option<Gap>,
+}
+
+impl Dump {
+    /// Hands the newest `count` entries (0: all) since `after` (Unix ms) to `on_line` as capture lines, oldest first,
+    /// whatever their type.
+    ///
+    /// # Errors
+    /// The stream cannot be read, an entry is no text, or the error of `on_line`.
+    pub fn of(
+        address: &RedisAddress,
+        key: &str,
+        after: Option<u64>,
+        count: u64,
+        mut on_line: impl FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let mut stream = RedisStream::connect(address, key)?;
+        let mut dump = Self { entries: 0, first: None, last: None, gap: None };
+        let Some(info) = stream.info()? else {
+            anyhow::bail!("Redis at {address} has no stream {key}; name another with --stream");
+        };
+        let newest = NonZeroUsize::new(usize::try_from(count).unwrap_or(usize::MAX));
+        let window = Window { after, newest, event_types: &[] };
+        let end = info.last_id.to_string();
+        let start = match newest {
+            Some(newest) => stream.start_of_newest(&window, &end, newest, |_| true)?,
+            None => window.start(),
+        };
+        stream.each_entry(start, &end, |id, fields| {
+            let line = capture_line(id, &fields).with_context(|| {
+                format!("the entry {id} of the stream {key} holds bytes that are no UTF-8 text, which a capture cannot hold")
+            })?;
+            dump.entries += 1;
+            dump.first = dump.first.or(Some(id));
+            dump.last = Some(id);
+            on_line(&line)
+        })?;
+        match after {
+            Some(after) => dump.gap = stream.gap(after)?,
+            // A writer may trim faster than this reads.
+            None => anyhow::ensure!(
+                dump.entries >= newest.map_or(info.length, |newest| info.length.min(newest.get() as u64)),
+                "entries of the stream {key} were removed while it was read; capture it again"
+            ),
+        }
+        Ok(dump)
+    }
+}
 
 impl RedisStream {
     pub(super) fn connect(address: &RedisAddress, key: &str) -> anyhow::Result<Self> {
@@ -93,22 +153,20 @@ impl RedisStream {
         // A live stream grows while it is read: the window ends where the stream ended at the beginning.
         let end = if info.last_id < before { info.last_id.to_string() } else { format!("({before}") };
         let start = match window.newest {
-            Some(newest) => self.start_of_newest(window, &end, newest)?,
+            Some(newest) => self.start_of_newest(window, &end, newest, |fields| {
+                let types = window.event_types;
+                RawFields::from_flat(fields).into_item(EventId::default(), None, types).is_some()
+            })?,
             None => window.start(),
         };
         let mut other_types = 0;
-        let mut from = start.to_string();
-        loop {
-            let page = self.page("XRANGE", &from, &end)?;
-            let Some((last, _)) = page.last() else { break };
-            from = format!("({last}");
-            for (id, fields) in page {
-                match fields.into_item(id, None, window.event_types) {
-                    Some(item) => on_item(item)?,
-                    None => other_types += 1,
-                }
+        self.each_entry(start, &end, |id, fields| {
+            match RawFields::from_flat(fields).into_item(id, None, window.event_types) {
+                Some(item) => on_item(item)?,
+                None => other_types += 1,
             }
-        }
+            Ok(())
+        })?;
         // Asked after the reading, so that what was trimmed meanwhile is seen too.
         let gap = match window.after {
             Some(after) => self.gap(after)?,
@@ -117,12 +175,29 @@ impl RedisStream {
         Ok(Reading { other_types, gap })
     }
 
-    /// The id at which the newest `newest` items of the window begin.
+    /// Hands every entry from `start` to `end` to `on_entry`.
+    fn each_entry(
+        &mut self,
+        start: EventId,
+        end: &str,
+        mut on_entry: impl FnMut(EventId, Vec<Vec<u8>>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut from = start.to_string();
+        loop {
+            let page = self.page("XRANGE", &from, end)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            from = format!("({last}");
+            page.into_iter().try_for_each(|(id, fields)| on_entry(id, fields))?;
+        }
+    }
+
+    /// The id at which the newest `newest` entries of the window begin that `counts`.
     fn start_of_newest(
         &mut self,
         window: &Window<'_>,
         end: &str,
         newest: NonZeroUsize,
+        counts: impl Fn(Vec<Vec<u8>>) -> bool,
     ) -> anyhow::Result<EventId> {
         let stop = window.start();
         let mut found = 0;
@@ -132,7 +207,7 @@ impl RedisStream {
             let Some((last, _)) = page.last() else { return Ok(stop) };
             to = format!("({last}");
             for (id, fields) in page {
-                found += usize::from(fields.into_item(id, None, window.event_types).is_some());
+                found += usize::from(counts(fields));
                 if found == newest.get() {
                     return Ok(id);
                 }
@@ -144,18 +219,10 @@ impl RedisStream {
         let mut cmd = redis::cmd(command);
         cmd.arg(&self.key).arg(from).arg(to).arg("COUNT").arg(PAGE);
         let entries: Vec<(String, Vec<Vec<u8>>)> = self.query(&cmd)?;
-        entries
-            .into_iter()
-            .map(|(id, flat)| {
-                let id = id.parse().map_err(|error: String| anyhow!(error))?;
-                let mut fields = RawFields::default();
-                let mut flat = flat.into_iter();
-                while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
-                    fields.insert(&name, value);
-                }
-                Ok((id, fields))
-            })
-            .collect()
+        let parse = |(id, fields): (String, Vec<Vec<u8>>)| {
+            Ok((id.parse().map_err(|error: String| anyhow!(error))?, fields))
+        };
+        entries.into_iter().map(parse).collect()
     }
 
     /// `None` if there is no such key: a stream nobody has written to yet.

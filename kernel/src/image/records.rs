@@ -70,6 +70,16 @@ pub struct StringRef {
     pub len: u32,
 }
 
+/// The training values of one feature: where they lie, in ten bins.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct DecileRecord {
+    /// The inner deciles, ascending; a value belongs to the bin whose number is that of the deciles below it.
+    pub edges: [f32; 9],
+    /// Training values in each bin; ties may leave bins empty.
+    pub counts: [u32; 10],
+}
+
 /// What every kind of model says of itself.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]

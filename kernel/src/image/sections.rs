@@ -27,6 +27,8 @@ pub enum SectionKind {
     GoldenRaw = 6,
     /// `[golden_rows, n_outputs] f32` as bits.
     GoldenOutputs = 7,
+    /// `[n_features] DecileRecord`; absent unless the model was calibrated.
+    Deciles = 8,
     /// One `TreesRecord`.
     Trees = 16,
     /// `[n_features] FeatureRecord`.
@@ -69,7 +71,9 @@ pub enum SectionKind {
 const KINDS: usize = 37;
 
 impl SectionKind {
-    fn from_number(number: u32) -> Option<Self> {
+    /// The section with this number, if there is one.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
         Some(match number {
             1 => Self::Model,
             2 => Self::Strings,
@@ -78,6 +82,7 @@ impl SectionKind {
             5 => Self::GoldenRows,
             6 => Self::GoldenRaw,
             7 => Self::GoldenOutputs,
+            8 => Self::Deciles,
             16 => Self::Trees,
             17 => Self::Features,
             18 => Self::Thresholds,
@@ -118,6 +123,7 @@ impl SectionKind {
             Self::GoldenRows => "golden-rows",
             Self::GoldenRaw => "golden-raw",
             Self::GoldenOutputs => "golden-outputs",
+            Self::Deciles => "deciles",
             Self::Trees => "trees",
             Self::Features => "features",
             Self::Thresholds => "thresholds",
@@ -205,6 +211,14 @@ impl<'image> Sections<'image> {
     ) -> Result<&'image [T], ImageError> {
         let slice = self.slice(kind)?;
         if slice.len() == count { Ok(slice) } else { Err(ImageError::Invalid(kind)) }
+    }
+
+    /// All elements of a section that may be missing: then there are none.
+    pub(crate) fn optional<T: AnyBitPattern>(&self, kind: SectionKind) -> Result<&'image [T], ImageError> {
+        match self.slice(kind) {
+            Err(ImageError::MissingSection(_)) => Ok(&[]),
+            found => found,
+        }
     }
 
     /// The one record of a section.

@@ -13,7 +13,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::inspect;
 use crate::args::Format;
+use crate::commands::predict::read_rows;
 use crate::commands::{outputs, progress};
+use crate::compile::calibrate::calibrate;
 use crate::compile::ir::{TreeModel, check_feature_names};
 use crate::compile::nets::pack::NetPackOptions;
 use crate::compile::nets::{self, Family};
@@ -51,6 +53,9 @@ pub struct CompileArgs {
     /// JSON file beside the model: a network's shapes and options, or `feature_names` and `classes` of trees
     #[arg(long, value_name = "MODEL.json")]
     config: Option<PathBuf>,
+    /// Rows the model was trained on: their deciles go into the image, and gates report drift from them
+    #[arg(long, value_name = "ROWS.npy")]
+    calibrate: Option<PathBuf>,
     /// Keep the library's own leaves and summation order: its margins bit for bit
     #[arg(long)]
     exact: bool,
@@ -109,6 +114,7 @@ fn parse_iterations(text: &str) -> Result<Iterations, String> {
 pub(super) fn run(args: &CompileArgs, format: Format) -> anyhow::Result<Exit> {
     let mut inputs = vec![("the input", args.input.as_path())];
     inputs.extend(args.config.as_deref().map(|path| ("--config", path)));
+    inputs.extend(args.calibrate.as_deref().map(|path| ("--calibrate", path)));
     outputs::ensure_apart(&inputs, &[("--output", &args.output)])?;
     let progress = progress::bar(None);
     progress.enable_steady_tick(TICK);
@@ -117,7 +123,12 @@ pub(super) fn run(args: &CompileArgs, format: Format) -> anyhow::Result<Exit> {
         read_bounded(&args.input).with_context(|| format!("cannot read {}", args.input.display()))?;
     let network = nets::is_safetensors(&source) || matches!(args.from, From::Patchtst | From::Nhits);
     let compile = if network { compile_net } else { compile_trees };
-    let image = compile(args, &source, &progress)?;
+    let mut image = compile(args, &source, &progress)?;
+    if let Some(path) = &args.calibrate {
+        let rows = read_rows(path, &Model::check(image.as_bytes())?)?;
+        image =
+            calibrate(&image, &rows).with_context(|| format!("cannot calibrate with {}", path.display()))?;
+    }
     progress.finish_and_clear();
     let mut file = AtomicFile::create(&args.output)?;
     file.write_all(image.as_bytes()).with_context(|| format!("cannot write {}", args.output.display()))?;

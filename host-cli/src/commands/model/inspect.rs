@@ -70,6 +70,7 @@ fn describe(command: &str, model: &Model<'_>, sha256: &str) -> Value {
             }
         },
         "golden_rows": model.golden_rows(),
+        "calibrated": !model.deciles().is_empty(),
         "source": {
             "file": model.source_file(),
             "sha256": hex::encode(model.source_sha256()),

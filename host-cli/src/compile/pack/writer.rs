@@ -2,8 +2,8 @@
 
 use anyhow::Context as _;
 use bytemuck::{NoUninit, Zeroable as _, bytes_of, cast_slice};
-use qsc_kernel::image::SectionKind;
 use qsc_kernel::image::records::{Header, MAGIC, SectionRecord, StringRef, VERSION_MAJOR, VERSION_MINOR};
+use qsc_kernel::image::{SectionKind, Sections};
 use qsc_kernel::scratch::ALIGNMENT;
 use sha2::{Digest as _, Sha256};
 
@@ -34,6 +34,26 @@ pub(in crate::compile) struct Writer {
 impl Writer {
     pub(in crate::compile) const fn new(kind: u32) -> Self {
         Self { kind, sections: Vec::new() }
+    }
+
+    /// The sections of a checked image, to add to.
+    pub(in crate::compile) fn of(image: &ImageBytes) -> anyhow::Result<Self> {
+        let bytes = image.as_bytes();
+        let header = *Sections::check(bytes)?.header();
+        let table_len = header.section_count as usize * size_of::<SectionRecord>();
+        let table: &[SectionRecord] = cast_slice(&bytes[size_of::<Header>()..][..table_len]);
+        let mut writer = Self::new(header.kind);
+        for record in table {
+            let kind = SectionKind::from_number(record.kind).context("a checked image has known sections")?;
+            writer.section(kind, &bytes[record.offset as usize..][..record.len as usize]);
+        }
+        Ok(writer)
+    }
+
+    /// Puts a section before those with a higher number.
+    pub(in crate::compile) fn insert(&mut self, kind: SectionKind, bytes: &[u8]) {
+        let at = self.sections.partition_point(|(other, _)| other.number() < kind.number());
+        self.sections.insert(at, (kind, bytes.to_vec()));
     }
 
     pub(in crate::compile) fn section(&mut self, kind: SectionKind, bytes: &[u8]) {
