@@ -63,11 +63,11 @@ pub fn run(args: &ScoreboardArgs, rules: &Rules, format: Format) -> anyhow::Resu
     let terms =
         Terms { mode: Mode::Canary, require: Require::Any, requested: args.count, cutover: args.after };
     if args.watch {
-        if matches!(source.spec, SourceSpec::Stdin) {
-            bail!(
-                "--watch reads the source again and again, which stdin cannot give; name a file or a server"
-            );
-        }
+        ensure!(
+            source.can_be_read_again(),
+            "--watch reads the source again and again, and {} is no file or server that can be",
+            source.spec
+        );
         return watch::run(&source, &terms, rules, format);
     }
     let verdict = judge(&source, terms, rules)?;
