@@ -1,11 +1,11 @@
 //! `qsc scoreboard --watch`: the scoreboard live on a terminal.
 
 use std::io::{self, IsTerminal as _};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -108,8 +108,10 @@ fn show(
         match readings.try_recv() {
             Ok(Ok(seen)) => (screen.seen, screen.error) = (Some(seen), None),
             Ok(Err(error)) => screen.error = Some(error),
-            // Nothing new; a reader that is gone says so once more by its last error.
-            Err(_) => {}
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => {
+                bail!("the reader of the source ended; start the scoreboard again")
+            }
         }
         terminal.draw(|frame| screen.draw(frame)).context("cannot draw on this terminal")?;
         if !event::poll(TICK).context("cannot read keys")? {
