@@ -45,7 +45,7 @@ impl Function for Exp {
 /// 2^n for n in -126..=127.
 #[inline(always)]
 fn exp2<E: Elementwise>(e: E, n: E::I) -> E::F {
-    e.from_bits(e.to_exponent(e.add_int(n, e.splat_int(127))))
+    e.with_bits(e.to_exponent(e.add_int(n, e.splat_int(127))))
 }
 
 /// c₀ + x · (c₁ + x · (c₂ + …)) by Horner's rule.
@@ -69,8 +69,8 @@ impl Function for Gelu {
     #[inline(always)]
     fn of<E: Elementwise>(self, e: E, x: E::F) -> E::F {
         const P: [f32; 6] =
-            [0.797_884_54, 0.068_873_077, 9.412_867e-3, 3.474_756_2e-4, 1.257_772_8e-5, 4.339_230_4e-8];
-        const Q: [f32; 6] = [1.0, 0.252_985_84, 0.028_962_683, 1.913_054e-3, 7.470_091e-5, 1.161_948_9e-6];
+            [0.797_884_5, 0.068_873_08, 9.412_867e-3, 3.474_756e-4, 1.257_772_8e-5, 4.339_230_5e-8];
+        const Q: [f32; 6] = [1.0, 0.252_985_84, 0.028_962_683, 1.913_054e-3, 7.470_091e-5, 1.161_949e-6];
         // Bounds first: a NaN is no less and no greater, and stays.
         let t = e.min(e.splat(5.7), e.max(e.splat(-5.7), x));
         let s = e.mul(t, t);

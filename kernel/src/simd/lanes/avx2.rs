@@ -161,7 +161,7 @@ impl Elementwise for Avx2 {
         [op!(_mm256_castps_si256(a0)), op!(_mm256_castps_si256(a1))]
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn with_bits(self, a: Self::I) -> Self::F {
         let [a0, a1] = a;
         [op!(_mm256_castsi256_ps(a0)), op!(_mm256_castsi256_ps(a1))]
     }

@@ -114,7 +114,7 @@ impl Elementwise for Avx512 {
         op!(_mm512_castps_si512(a))
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn with_bits(self, a: Self::I) -> Self::F {
         op!(_mm512_castsi512_ps(a))
     }
 }

@@ -61,7 +61,7 @@ pub(crate) trait Elementwise: Copy {
     /// The nearest value.
     fn float(self, a: Self::I) -> Self::F;
     fn bits(self, a: Self::F) -> Self::I;
-    fn from_bits(self, a: Self::I) -> Self::F;
+    fn with_bits(self, a: Self::I) -> Self::F;
 }
 
 /// A function of one value, for any [`Elementwise`].

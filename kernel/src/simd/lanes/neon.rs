@@ -128,7 +128,7 @@ impl Elementwise for Neon {
         a.map(|a| op!(vreinterpretq_s32_f32(a)))
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn with_bits(self, a: Self::I) -> Self::F {
         a.map(|a| op!(vreinterpretq_f32_s32(a)))
     }
 }

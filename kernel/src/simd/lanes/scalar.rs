@@ -93,7 +93,7 @@ impl Elementwise for Single {
         a.to_bits().cast_signed()
     }
     #[inline(always)]
-    fn from_bits(self, a: i32) -> f32 {
+    fn with_bits(self, a: i32) -> f32 {
         f32::from_bits(a.cast_unsigned())
     }
 }
@@ -165,8 +165,8 @@ impl Elementwise for Scalar {
         a.map(|a| Single.bits(a))
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::F {
-        a.map(|a| Single.from_bits(a))
+    fn with_bits(self, a: Self::I) -> Self::F {
+        a.map(|a| Single.with_bits(a))
     }
     #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {

@@ -1,5 +1,6 @@
 //! Portable SIMD of the `wide` crate, with the instructions the whole build has: + − × ÷ √ and integers alone, whose
 //! results do not depend on the build.
+#![allow(clippy::arithmetic_side_effects, reason = "lanes round or wrap: no operator of a register panics")]
 
 use bytemuck::cast;
 use wide::{f32x16, i8x16, i16x16, i32x8, i32x16, i64x4};
@@ -43,7 +44,7 @@ impl Elementwise for Wide {
     }
     #[inline(always)]
     fn abs(self, a: Self::F) -> Self::F {
-        self.from_bits(self.bits(a) & i32x16::splat(i32::MAX))
+        self.with_bits(self.bits(a) & i32x16::splat(i32::MAX))
     }
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
@@ -98,7 +99,7 @@ impl Elementwise for Wide {
         cast(a)
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn with_bits(self, a: Self::I) -> Self::F {
         cast(a)
     }
 }
