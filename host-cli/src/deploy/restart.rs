@@ -199,7 +199,10 @@ pub(super) fn build(plan: &Plan, record: &mut Record) -> Seen {
     match other {
         None => Ok(format!("AI_ENGINE_BUILD: {}", journal.builds[0])),
         Some(other) => Err(Halt::fail(
-            format!("AI_ENGINE_BUILD: {other}, but {} is expected", record.expected),
+            match other {
+                Build::Commit(_) => format!("AI_ENGINE_BUILD: {other}, but {} is expected", record.expected),
+                _ => format!("AI_ENGINE_BUILD: {other} matches nothing, but {} is expected", record.expected),
+            },
             "install the build that is expected (or correct --expect), then deploy again",
         )),
     }

@@ -65,7 +65,10 @@ mknod -m 666 dev/zero c 1 5
 mknod -m 666 dev/full c 1 7
 mknod -m 666 dev/random c 1 8
 mknod -m 666 dev/urandom c 1 9
+mknod -m 666 dev/tty c 5 0
+# Nobody reads the console: it is another null.
 mknod -m 600 dev/console c 1 3
+ln -s pts/ptmx dev/ptmx
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
     mount -t cgroup2 cgroup2 sys/fs/cgroup
     cgroup=/sys/fs/cgroup
