@@ -1,9 +1,10 @@
 //! Inference and voting for small trading ensembles, down to bare metal: no allocation, no panic, no guess.
 //!
 //! ```text
-//! image bytes ──Model::check──▶ Model ─┐
-//!                                      ▼
-//! row ─▶ guard::input ─▶ quantize ─▶ walk ─▶ guard::degeneracy ─▶ ensemble vote ─▶ Round
+//! image bytes ──Model::check──▶ Model ───┐
+//!                                        ▼
+//! features ─▶ bind ─▶ guard::input ─▶ quantize ─▶ walk ─▶ guard::degeneracy ─▶ vote ─▶ Round
+//!             └──────────────── ensemble::Pipeline::decide ────────────────┘
 //! ```
 //!
 //! | room | holds |
@@ -14,6 +15,7 @@
 //! | [`nets`] | networks: a checked list of steps and the operations they are made of |
 //! | [`guard`] | input validation, degeneracy window, feature fingerprint |
 //! | [`ensemble`] | members, reasons for inactivity, the vote |
+//! | [`observe`] | where the time goes, for whoever measures |
 //! | [`simd`] | backend tokens and the caller's float environment |
 //!
 //! # Promises
@@ -54,6 +56,7 @@ mod math;
 pub mod model;
 pub mod nets;
 mod num;
+pub mod observe;
 pub mod scratch;
 pub mod simd;
 pub mod trees;

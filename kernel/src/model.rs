@@ -6,6 +6,7 @@ use crate::image::records::{MAX_GOLDEN_ROWS, ModelRecord, StringRef, decision, k
 use crate::image::{SectionKind, Sections};
 use crate::nets::Net;
 use crate::num::index;
+use crate::observe::Observer;
 use crate::scratch::Scratch;
 use crate::simd::{Backend, with_default_float_environment};
 use crate::trees::Trees;
@@ -125,13 +126,26 @@ impl<'image> Model<'image> {
     /// # Errors
     /// A row of another length, scratch memory smaller than [`Model::scratch_bytes`], or a value a network cannot take.
     pub fn predict<'s>(&self, row: &[f32], scratch: Scratch<'s>) -> Result<Output<'s>, PredictError> {
+        self.predict_observed(row, scratch, &mut ())
+    }
+
+    /// The same, telling `observer` where the time goes.
+    ///
+    /// # Errors
+    /// As [`Model::predict`].
+    pub fn predict_observed<'s>(
+        &self,
+        row: &[f32],
+        scratch: Scratch<'s>,
+        observer: &mut impl Observer,
+    ) -> Result<Output<'s>, PredictError> {
         let expected = self.row_len();
         if row.len() != expected {
             return Err(PredictError::RowLength { expected, actual: row.len() });
         }
         with_default_float_environment(|| match &self.body {
-            Body::Trees(trees) => trees.predict(row, scratch, self.backend),
-            Body::Net(net) => net.predict(row, scratch, self.backend),
+            Body::Trees(trees) => trees.predict(row, scratch, self.backend, observer),
+            Body::Net(net) => net.predict(row, scratch, self.backend, observer),
         })
     }
 

@@ -46,3 +46,14 @@ pub(crate) const fn power_of_two(exponent: i32) -> Option<f64> {
     let bits = (biased as u64) << 52;
     Some(f64::from_bits(bits))
 }
+
+/// Copies values between slices of one length; other lengths are `None`, where `copy_from_slice` would panic.
+pub(crate) fn copy(source: &[f32], target: &mut [f32]) -> Option<()> {
+    if source.len() != target.len() {
+        return None;
+    }
+    for (target, &value) in target.iter_mut().zip(source) {
+        *target = value;
+    }
+    Some(())
+}

@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod capture;
+pub mod demo;
 pub mod engine;
 pub mod fixtures;
 pub mod models;

@@ -1,120 +1,87 @@
-//! An event's features by name become each model's row.
+//! An event's features by name become the vector the kernel decides on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use qsc_kernel::Inactive;
-use qsc_kernel::ensemble::Input;
+use qsc_kernel::ensemble::{Feature, Window};
 
-use super::window::Windows;
 use crate::stream::Json;
 
 /// Every feature any model needs, once, in order of first use, with its value in the current event.
 #[derive(Clone, Debug, Default)]
 pub struct Schema {
     names: Vec<String>,
-    values: Vec<Value>,
-}
-
-/// A feature of the current event.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Value {
-    /// The event lacks the name.
-    Absent,
-    /// There is a value, but it is no number: text, a list, true.
-    NotANumber,
-    /// A number, rounded to f32 once; NaN for `null` and NaN.
-    Number(f32),
-}
-
-/// Which features of a [`Schema`] make up one model's row.
-#[derive(Clone, Debug)]
-pub struct Binding {
-    indices: Vec<usize>,
-    /// The features of the current event, `[n_features]`.
-    step: Vec<f32>,
-    /// Histories of a sequence model.
-    windows: Option<Windows>,
-    /// Why the step could not be made.
-    unavailable: Option<Inactive>,
+    features: Vec<Feature>,
 }
 
 impl Schema {
-    /// Adds the features of a model that sees `seq_len` steps, and says where they are.
-    pub fn bind(&mut self, feature_names: &[String], seq_len: usize) -> Binding {
-        let indices = feature_names.iter().map(|name| self.index(name)).collect();
-        let n_features = feature_names.len();
-        let windows = (seq_len > 1).then(|| Windows::new(seq_len, n_features));
-        Binding { indices, step: Vec::with_capacity(n_features), windows, unavailable: None }
+    /// Adds the features of a model, and says where they are; `None` if there are more than 65 536.
+    pub fn bind(&mut self, feature_names: &[String]) -> Option<Vec<u16>> {
+        feature_names.iter().map(|name| self.index(name)).collect()
     }
 
-    fn index(&mut self, name: &str) -> usize {
-        self.names.iter().position(|known| known == name).unwrap_or_else(|| {
+    fn index(&mut self, name: &str) -> Option<u16> {
+        let at = self.names.iter().position(|known| known == name).unwrap_or_else(|| {
             self.names.push(name.to_owned());
-            self.values.push(Value::Absent);
+            self.features.push(Feature::Absent);
             self.names.len() - 1
-        })
+        });
+        u16::try_from(at).ok()
     }
 
     /// Takes the values of an event; names no model needs are left out.
     pub fn read(&mut self, features: &BTreeMap<String, Json>) {
-        for (name, value) in self.names.iter().zip(&mut self.values) {
+        for (name, value) in self.names.iter().zip(&mut self.features) {
             *value = match features.get(name) {
-                None => Value::Absent,
-                Some(Json::Number(number)) => Value::Number(*number as f32),
-                Some(Json::Null) => Value::Number(f32::NAN),
-                Some(_) => Value::NotANumber,
+                None => Feature::Absent,
+                Some(Json::Number(number)) => Feature::Number(*number as f32),
+                Some(Json::Null) => Feature::Number(f32::NAN),
+                Some(_) => Feature::NotANumber,
             };
         }
     }
 
-    /// Names and values of the features that are there; NaN for those that are no number.
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// The values of the current event, in the order of the names.
     #[must_use]
-    pub fn present(&self) -> Vec<(&str, f32)> {
-        let value = |value: &Value| match value {
-            Value::Absent => None,
-            Value::NotANumber => Some(f32::NAN),
-            Value::Number(number) => Some(*number),
-        };
-        self.names
-            .iter()
-            .zip(&self.values)
-            .filter_map(|(name, of)| Some((name.as_str(), value(of)?)))
-            .collect()
+    pub fn features(&self) -> &[Feature] {
+        &self.features
+    }
+
+    /// Names and values of the features that are there; NaN for those that are no number.
+    pub fn present(&self) -> impl Iterator<Item = (&str, f32)> {
+        self.names().zip(&self.features).filter_map(|(name, feature)| Some((name, feature.shown()?)))
     }
 }
 
-impl Binding {
-    /// Collects the model's step of `symbol`. A missing name is the graver reason: it is named before a value that is no
-    /// number. A step that cannot be made ends the symbol's window.
-    pub fn gather(&mut self, schema: &Schema, symbol: &str) {
-        self.step.clear();
-        self.unavailable = None;
-        for &index in &self.indices {
-            match schema.values[index] {
-                Value::Number(number) => self.step.push(number),
-                Value::NotANumber => {
-                    self.unavailable.get_or_insert(Inactive::NanInput);
-                }
-                Value::Absent => self.unavailable = Some(Inactive::MissingFeature),
-            }
-        }
-        match &mut self.windows {
-            Some(windows) if self.unavailable.is_some() => windows.clear(symbol),
-            Some(windows) => windows.push(symbol, &self.step),
-            None => {}
-        }
+/// The windows of every symbol, for all sequence models of an ensemble. Memory is taken when a symbol is first seen.
+#[derive(Clone, Debug)]
+pub struct Histories {
+    /// `seq_len` and `n_features` of each sequence model.
+    sizes: Vec<(usize, usize)>,
+    symbols: HashMap<String, Vec<Window<Vec<f32>>>>,
+}
+
+impl Histories {
+    /// No symbol seen yet.
+    #[must_use]
+    pub fn new(sizes: Vec<(usize, usize)>) -> Self {
+        Self { sizes, symbols: HashMap::new() }
     }
 
-    /// What the model gets to see of `symbol`.
-    #[must_use]
-    pub fn input(&self, symbol: &str) -> Input<'_> {
-        match (self.unavailable, &self.windows) {
-            (Some(reason), _) => Input::Unavailable(reason),
-            (None, None) => Input::Row(&self.step),
-            (None, Some(windows)) => {
-                windows.row(symbol).map_or(Input::Unavailable(Inactive::InsufficientHistory), Input::Row)
-            }
+    /// The symbol's windows, one for each sequence model.
+    pub fn of(&mut self, symbol: &str) -> &mut [Window<Vec<f32>>] {
+        if !self.symbols.contains_key(symbol) {
+            let window = |&(seq_len, n_features)| {
+                let memory = vec![0.0; 2 * seq_len * n_features];
+                Window::new(seq_len, n_features, memory).expect("the memory is two windows")
+            };
+            self.symbols.insert(symbol.to_owned(), self.sizes.iter().map(window).collect());
         }
+        self.symbols.get_mut(symbol).map_or(&mut [], Vec::as_mut_slice)
     }
 }
 
@@ -127,58 +94,40 @@ mod tests {
     }
 
     #[test]
-    fn rows_follow_the_model_not_the_event() {
+    fn a_feature_of_two_models_has_one_place() {
         let mut schema = Schema::default();
-        let mut first = schema.bind(&["b".into(), "a".into()], 1);
-        let mut second = schema.bind(&["c".into(), "a".into()], 1);
+        assert_eq!(schema.bind(&["b".into(), "a".into()]), Some(vec![0, 1]));
+        assert_eq!(schema.bind(&["c".into(), "a".into()]), Some(vec![2, 1]));
         schema.read(&features(r#"{"a": 1, "b": 0.1, "z": 9}"#));
-        first.gather(&schema, "S");
-        second.gather(&schema, "S");
-        assert_eq!(first.input("S"), Input::Row(&[0.1, 1.0]));
-        assert_eq!(second.input("S"), Input::Unavailable(Inactive::MissingFeature));
-        assert_eq!(schema.present(), [("b", 0.1), ("a", 1.0)]);
+        assert_eq!(schema.features(), [Feature::Number(0.1), Feature::Number(1.0), Feature::Absent]);
+        assert_eq!(schema.present().collect::<Vec<_>>(), [("b", 0.1), ("a", 1.0)]);
     }
 
     #[test]
-    fn values_that_are_no_numbers_are_nan_input() {
+    fn what_is_no_number_is_told_from_what_is_missing() {
         let mut schema = Schema::default();
-        let mut binding = schema.bind(&["a".into()], 1);
+        schema.bind(&["a".into()]);
         for bad in [r#"{"a": "1"}"#, r#"{"a": true}"#, r#"{"a": [1]}"#, r#"{"a": "NaN"}"#] {
             schema.read(&features(bad));
-            binding.gather(&schema, "S");
-            assert_eq!(binding.input("S"), Input::Unavailable(Inactive::NanInput), "{bad}");
+            assert_eq!(schema.features(), [Feature::NotANumber], "{bad}");
         }
         for missing in [r#"{"a": null}"#, r#"{"a": NaN}"#] {
             schema.read(&features(missing));
-            binding.gather(&schema, "S");
-            assert!(matches!(binding.input("S"), Input::Row([value]) if value.is_nan()), "{missing}");
+            assert!(matches!(schema.features(), [Feature::Number(value)] if value.is_nan()), "{missing}");
         }
         schema.read(&features(r#"{"a": 1e300}"#));
-        binding.gather(&schema, "S");
-        assert_eq!(binding.input("S"), Input::Row(&[f32::INFINITY]));
+        assert_eq!(schema.features(), [Feature::Number(f32::INFINITY)]);
     }
 
     #[test]
-    fn a_sequence_model_waits_for_its_window_and_starts_anew_after_a_gap() {
-        let mut schema = Schema::default();
-        let mut binding = schema.bind(&["a".into()], 3);
-        let mut see = |symbol: &str, text: &str| {
-            schema.read(&features(text));
-            binding.gather(&schema, symbol);
-            match binding.input(symbol) {
-                Input::Row(row) => Ok(row.to_vec()),
-                Input::Unavailable(reason) => Err(reason),
-            }
-        };
-        let waiting = Err(Inactive::InsufficientHistory);
-        assert_eq!(see("X", r#"{"a": 1}"#), waiting);
-        assert_eq!(see("X", r#"{"a": 2}"#), waiting);
-        assert_eq!(see("Y", r#"{"a": 9}"#), waiting);
-        assert_eq!(see("X", r#"{"a": 3}"#), Ok(vec![1.0, 2.0, 3.0]));
-        assert_eq!(see("X", r#"{"a": 4}"#), Ok(vec![2.0, 3.0, 4.0]));
-        assert_eq!(see("X", "{}"), Err(Inactive::MissingFeature));
-        assert_eq!(see("X", r#"{"a": 5}"#), waiting);
-        assert_eq!(see("Y", r#"{"a": 8}"#), waiting);
-        assert_eq!(see("Y", r#"{"a": 7}"#), Ok(vec![9.0, 8.0, 7.0]));
+    fn every_symbol_has_windows_of_its_own() {
+        let mut histories = Histories::new(vec![(2, 1), (1, 3)]);
+        for value in [1.0, 2.0] {
+            histories.of("A")[0].push(&[value]);
+        }
+        histories.of("B")[0].push(&[9.0]);
+        assert_eq!(histories.of("A")[0].row(), Some(&[1.0, 2.0][..]));
+        assert_eq!(histories.of("B")[0].row(), None);
+        assert_eq!(histories.of("C").len(), 2);
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use super::Decided;
+use super::bind::Schema;
 use super::config::ModelConfig;
 use crate::identity;
 use crate::stream::{Event, Json, TRADE_INTENT};
@@ -27,8 +28,8 @@ struct Payload<'a> {
     active_models: usize,
     #[serde(serialize_with = "map")]
     effective_weights: Vec<(&'a str, f64)>,
-    #[serde(serialize_with = "map")]
-    features: &'a [(&'a str, f32)],
+    #[serde(serialize_with = "present")]
+    features: &'a Schema,
     feature_hash: String,
     source_id: String,
     build: &'static str,
@@ -53,7 +54,7 @@ struct Breakdown {
     degenerate: Option<bool>,
 }
 
-/// Pairs as a JSON object in their order. An f32 is written with the digits it needs.
+/// Pairs as a JSON object in their order.
 fn map<S: Serializer, V: Serialize, P: AsRef<[(K, V)]>, K: Serialize>(
     pairs: &P,
     serializer: S,
@@ -64,6 +65,11 @@ fn map<S: Serializer, V: Serialize, P: AsRef<[(K, V)]>, K: Serialize>(
         object.serialize_entry(name, value)?;
     }
     object.end()
+}
+
+/// The features that are there as a JSON object. An f32 is written with the digits it needs.
+fn present<S: Serializer>(schema: &Schema, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(schema.present())
 }
 
 /// The intent of a decided event, under the event's own id.
@@ -87,7 +93,7 @@ pub fn intent(event: &Event, decided: &Decided<'_>, models: &[ModelConfig]) -> E
         total_models: models.len(),
         active_models: round.outcomes.iter().filter(|outcome| outcome.is_active()).count(),
         effective_weights: names().zip(round.effective_weights.iter().copied()).collect(),
-        features: &decided.features,
+        features: decided.schema,
         feature_hash: decided.fingerprint.to_string(),
         source_id: event.id.to_string(),
         build: identity::build(),

@@ -4,8 +4,7 @@
 //! | --- | --- |
 //! | [`config`] | `MODELS.toml`, parsed and checked |
 //! | [`load`] | images: read, checked, golden vectors held on this machine |
-//! | [`bind`] | an event's features by name ─▶ each model's row |
-//! | [`window`] | the last steps of each symbol, for sequence models |
+//! | [`bind`] | an event's features by name ─▶ the kernel's vector, and each symbol's windows |
 //! | [`panic_guard`] | a model that panics becomes an error of that model |
 //! | [`replay`] | events through the engine: an intent or a reject for each |
 //! | [`intent`] | a round of the ensemble ─▶ a `trade.intent` event |
@@ -16,17 +15,16 @@ pub mod intent;
 pub mod load;
 pub mod panic_guard;
 pub mod replay;
-pub mod window;
 
 use std::fmt;
 
-use anyhow::ensure;
-use qsc_kernel::ensemble::{Ensemble, Input, Member, Ppm, Predict, Round};
-use qsc_kernel::guard::{Fingerprint, FingerprintRing};
+use anyhow::{Context as _, ensure};
+use qsc_kernel::ensemble::{Ensemble, Member, Pipeline, Ppm, Predict, Round};
+use qsc_kernel::guard::{Fingerprint, FingerprintLayout, FingerprintRing};
 use qsc_kernel::{Inactive, Scratch};
 
 use crate::stream::{Event, Json, parse_timestamp};
-use bind::{Binding, Schema};
+use bind::{Histories, Schema};
 use config::{ModelConfig, ModelsConfig};
 
 /// Models one ensemble may have.
@@ -72,8 +70,8 @@ pub struct Decided<'engine> {
     pub symbol: String,
     /// The event's time as it was written.
     pub timestamp: Option<Json>,
-    /// Names and values of the features that were there, as they reached the models.
-    pub features: Vec<(&'engine str, f32)>,
+    /// The features as they reached the models.
+    pub schema: &'engine Schema,
     /// Fingerprint of these features.
     pub fingerprint: Fingerprint,
     /// The outcomes and the vote.
@@ -82,20 +80,19 @@ pub struct Decided<'engine> {
 
 /// Kernel state for a stream of feature events.
 pub struct Engine<P> {
-    ensemble: Ensemble<P, MAX_MODELS>,
+    pipeline: Pipeline<P, Vec<u16>, Vec<u8>, MAX_MODELS>,
     configs: Vec<ModelConfig>,
     schema: Schema,
-    bindings: Vec<Binding>,
+    histories: Histories,
     max_age_ms: Option<u64>,
     scratch: Vec<u8>,
-    fingerprints: FingerprintRing,
 }
 
 impl<P: Predict> Engine<P> {
     /// An engine of these models, in this order.
     ///
     /// # Errors
-    /// No model, or more than [`MAX_MODELS`].
+    /// No model, or more than [`MAX_MODELS`]; more than 65 536 features.
     pub fn new(config: &ModelsConfig, candidates: Vec<Candidate<P>>) -> anyhow::Result<Self> {
         ensure!(!candidates.is_empty(), "the ensemble has no model; add a [[model]] to MODELS.toml");
         ensure!(
@@ -104,33 +101,38 @@ impl<P: Predict> Engine<P> {
             candidates.len()
         );
         let mut schema = Schema::default();
-        let mut engine = Self {
-            ensemble: Ensemble::new(config.vote_rules(), config.degeneracy()),
-            configs: Vec::new(),
-            schema: Schema::default(),
-            bindings: Vec::new(),
-            max_age_ms: config.max_age_ms(),
-            scratch: Vec::new(),
-            fingerprints: FingerprintRing::new(),
-        };
-        let mut scratch_bytes = 0;
-        for candidate in candidates {
-            // A row is whole steps of the model's features.
-            let row_len = candidate.predictor.as_ref().map_or(0, Predict::row_len);
-            let seq_len = row_len / candidate.feature_names.len().max(1);
-            engine.bindings.push(schema.bind(&candidate.feature_names, seq_len));
-            scratch_bytes = scratch_bytes.max(candidate.scratch_bytes);
+        let mut bindings = Vec::new();
+        for candidate in &candidates {
+            let indices = schema.bind(&candidate.feature_names);
+            bindings.push(
+                indices.context("the models need more than 65536 features; at most so many are supported")?,
+            );
+        }
+        let bytes = FingerprintLayout::<Vec<u8>>::bytes(schema.names())
+            .context("the names of the features are too long")?;
+        let layout = FingerprintLayout::new(schema.names(), vec![0; bytes])?;
+        let ensemble = Ensemble::new(config.vote_rules(), config.degeneracy());
+        let mut pipeline = Pipeline::new(ensemble, layout);
+        let mut configs = Vec::new();
+        let mut model_bytes = 0;
+        for (candidate, indices) in candidates.into_iter().zip(bindings) {
+            model_bytes = model_bytes.max(candidate.scratch_bytes);
             let entry = candidate.config;
             let member = Member::new(candidate.predictor, entry.weight)
                 .with_mode(entry.mode())
                 .with_missing(entry.missing())
                 .with_confidence(entry.confidence());
-            engine.ensemble.push(member)?;
-            engine.configs.push(entry);
+            pipeline.push(member, indices)?;
+            configs.push(entry);
         }
-        engine.schema = schema;
-        engine.scratch.resize(scratch_bytes + qsc_kernel::scratch::ALIGNMENT, 0);
-        Ok(engine)
+        Ok(Self {
+            scratch: vec![0; pipeline.scratch_bytes(model_bytes) + qsc_kernel::scratch::ALIGNMENT],
+            histories: Histories::new(pipeline.windows().collect()),
+            max_age_ms: config.max_age_ms(),
+            pipeline,
+            configs,
+            schema,
+        })
     }
 
     /// The models' configurations, in member order.
@@ -142,18 +144,18 @@ impl<P: Predict> Engine<P> {
     /// The members, in the same order.
     #[must_use]
     pub fn members(&self) -> &[Member<P>] {
-        self.ensemble.members()
+        self.pipeline.ensemble().members()
     }
 
     /// Fingerprints of the last vectors.
     #[must_use]
     pub const fn fingerprints(&self) -> &FingerprintRing {
-        &self.fingerprints
+        self.pipeline.fingerprints()
     }
 
     /// Gives a model another weight; false if there is no such model.
     pub fn set_weight(&mut self, model: usize, weight: Ppm) -> bool {
-        self.ensemble.set_weight(model, weight)
+        self.pipeline.ensemble_mut().set_weight(model, weight)
     }
 
     /// Decides one feature event. `now_ms` is the wall clock, which only `max_age` looks at.
@@ -169,23 +171,13 @@ impl<P: Predict> Engine<P> {
         let stale = self.max_age_ms.is_some_and(|max_age| is_stale(timestamp.as_ref(), now_ms, max_age));
 
         self.schema.read(features);
-        for binding in &mut self.bindings {
-            binding.gather(&self.schema, &symbol);
-        }
-        let inputs: Vec<Input<'_>> = self
-            .bindings
-            .iter()
-            .map(
-                |binding| {
-                    if stale { Input::Unavailable(Inactive::StaleInput) } else { binding.input(&symbol) }
-                },
-            )
-            .collect();
-        let round = self.ensemble.decide(&inputs, Scratch::new(&mut self.scratch));
-        let features = self.schema.present();
-        let fingerprint = Fingerprint::of(features.iter().copied());
-        self.fingerprints.observe(fingerprint);
-        Ok(Decided { symbol, timestamp, features, fingerprint, round })
+        let windows = self.histories.of(&symbol);
+        // From here to the vote nothing is allocated.
+        let refused = stale.then_some(Inactive::StaleInput);
+        let scratch = Scratch::new(&mut self.scratch);
+        let decided = self.pipeline.decide(self.schema.features(), windows, refused, scratch);
+        let (round, fingerprint) = (decided.round, decided.fingerprint);
+        Ok(Decided { symbol, timestamp, schema: &self.schema, fingerprint, round })
     }
 }
 

@@ -3,8 +3,9 @@
 use super::{ConfidenceRule, Inactive, Ppm, Prediction};
 use crate::error::PredictError;
 use crate::guard::DegeneracyWindow;
-use crate::guard::input::{Missing, validate};
+use crate::guard::input::{Missing, Row};
 use crate::model::Model;
+use crate::observe::{Observer, Stage};
 use crate::scratch::Scratch;
 
 /// What predicts a row. [`Model`] does; a host wraps it to turn panics into errors.
@@ -170,9 +171,25 @@ impl<P: Predict> Member<P> {
         self.weight = weight;
     }
 
-    /// Validates, predicts, guards. A sickness is named before the shadow: it is the more telling reason.
-    pub(super) fn ask(&mut self, input: Input<'_>, degeneracy: Degeneracy, scratch: Scratch<'_>) -> Outcome {
-        let prediction = match self.predict(input, scratch) {
+    /// Validates and predicts. `bound` is the row and the memory to work in, or why there is no row.
+    pub(super) fn predict(
+        &self,
+        bound: Result<(Row<'_>, Scratch<'_>), Inactive>,
+        at: usize,
+        observer: &mut impl Observer,
+    ) -> Result<Prediction, Inactive> {
+        let predictor = self.predictor.as_ref().ok_or(Inactive::ModelNotLoaded)?;
+        let (row, scratch) = bound?;
+        row.validate(predictor.row_len(), self.missing)?;
+        observer.ended(Stage::Bind);
+        let prediction = predictor.predict(row.values, self.confidence, scratch);
+        observer.ended(Stage::Member(at));
+        prediction
+    }
+
+    /// Guards. A sickness is named before the shadow: it is the more telling reason.
+    pub(super) fn guard(&mut self, answer: Result<Prediction, Inactive>, degeneracy: Degeneracy) -> Outcome {
+        let prediction = match answer {
             Ok(prediction) => prediction,
             Err(reason) => return Outcome::Inactive { reason, prediction: None },
         };
@@ -185,15 +202,5 @@ impl<P: Predict> Member<P> {
             return Outcome::Active { prediction, degenerate };
         };
         Outcome::Inactive { reason, prediction: Some(prediction) }
-    }
-
-    fn predict(&self, input: Input<'_>, scratch: Scratch<'_>) -> Result<Prediction, Inactive> {
-        let predictor = self.predictor.as_ref().ok_or(Inactive::ModelNotLoaded)?;
-        let row = match input {
-            Input::Row(row) => row,
-            Input::Unavailable(reason) => return Err(reason),
-        };
-        validate(row, predictor.row_len(), self.missing)?;
-        predictor.predict(row, self.confidence, scratch)
     }
 }

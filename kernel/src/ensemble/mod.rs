@@ -1,17 +1,22 @@
-//! Members, reasons for inactivity, and the vote.
+//! Members, reasons for inactivity, the vote, and the one path from features to it.
 
 mod decision;
 mod member;
+mod pipeline;
 mod reason;
 mod vote;
+mod window;
 
 use heapless::Vec;
 
 pub use decision::{Action, ConfidenceRule, NotAConfidence, Prediction};
 pub use member::{Degeneracy, Input, Member, Mode, Outcome, Predict};
+pub use pipeline::{Decided, Feature, Pipeline};
 pub use reason::Inactive;
 pub use vote::{Consensus, Decision, Multipliers, NoActiveModel, Ppm, Side, VoteRules};
+pub use window::{Window, WindowTooSmall};
 
+use crate::guard::input::Row;
 use crate::scratch::Scratch;
 
 /// Up to `N` members and the rules they vote by.
@@ -79,12 +84,24 @@ impl<P: Predict, const N: usize> Ensemble<P, N> {
     /// Members that err, are sick or only shadow have weight 0; the others are renormalized. There is no
     /// default: with no active member the vote is [`NoActiveModel`].
     pub fn decide(&mut self, inputs: &[Input<'_>], mut scratch: Scratch<'_>) -> Round<N> {
+        self.round(|at, member, degeneracy| {
+            let input = inputs.get(at).copied().unwrap_or(Input::Unavailable(Inactive::MissingFeature));
+            let bound = match input {
+                Input::Row(row) => Ok((Row::of(row), scratch.reborrow())),
+                Input::Unavailable(reason) => Err(reason),
+            };
+            let answer = member.predict(bound, at, &mut ());
+            member.guard(answer, degeneracy)
+        })
+    }
+
+    /// Asks every member by `ask`, and votes.
+    fn round(&mut self, mut ask: impl FnMut(usize, &mut Member<P>, Degeneracy) -> Outcome) -> Round<N> {
         let mut outcomes = Vec::new();
         let mut effective_weights = Vec::new();
         let mut ballot = vote::Ballot::new();
         for (at, member) in self.members.iter_mut().enumerate() {
-            let input = inputs.get(at).copied().unwrap_or(Input::Unavailable(Inactive::MissingFeature));
-            let outcome = member.ask(input, self.degeneracy, scratch.reborrow());
+            let outcome = ask(at, member, self.degeneracy);
             if let Outcome::Active { prediction, .. } = outcome {
                 ballot.cast(prediction, member.weight());
             }

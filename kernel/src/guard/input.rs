@@ -17,16 +17,53 @@ pub enum Missing {
 /// # Errors
 /// The first reason, in the order dimension, NaN, infinity.
 pub fn validate(row: &[f32], expected: usize, missing: Missing) -> Result<(), Inactive> {
-    if row.len() != expected {
-        return Err(Inactive::FeatureDimMismatch);
+    Row::of(row).validate(expected, missing)
+}
+
+/// True if no value is NaN or infinite. Without an early end, which would keep it from running many values at a time.
+#[inline]
+pub(crate) fn all_finite(values: &[f32]) -> bool {
+    values.iter().fold(true, |all, value| all & value.is_finite())
+}
+
+/// Which values that are no finite numbers a row holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unusual {
+    pub(crate) nan: bool,
+    pub(crate) infinite: bool,
+}
+
+impl Unusual {
+    /// The same with one more value.
+    #[inline]
+    pub(crate) fn and(self, value: f32) -> Self {
+        Self { nan: self.nan | value.is_nan(), infinite: self.infinite | value.is_infinite() }
     }
-    if missing == Missing::Reject && row.iter().any(|value| value.is_nan()) {
-        return Err(Inactive::NanInput);
+}
+
+/// A row and what is unusual in it: looked at once, whoever collected it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) unusual: Unusual,
+}
+
+impl<'a> Row<'a> {
+    pub(crate) fn of(values: &'a [f32]) -> Self {
+        Self { values, unusual: values.iter().fold(Unusual::default(), |unusual, &value| unusual.and(value)) }
     }
-    if row.iter().any(|value| value.is_infinite()) {
-        return Err(Inactive::InfInput);
+
+    pub(crate) fn validate(&self, expected: usize, missing: Missing) -> Result<(), Inactive> {
+        if self.values.len() != expected {
+            Err(Inactive::FeatureDimMismatch)
+        } else if missing == Missing::Reject && self.unusual.nan {
+            Err(Inactive::NanInput)
+        } else if self.unusual.infinite {
+            Err(Inactive::InfInput)
+        } else {
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -42,5 +79,7 @@ mod tests {
         for inf in [f32::INFINITY, f32::NEG_INFINITY] {
             assert_eq!(validate(&[f32::NAN, inf], 2, Missing::Native), Err(Inactive::InfInput));
         }
+        assert!(all_finite(&[0.0, -1.0, f32::MAX]) && all_finite(&[]));
+        assert!(!all_finite(&[0.0, f32::NAN, 1.0]) && !all_finite(&[f32::NEG_INFINITY]));
     }
 }

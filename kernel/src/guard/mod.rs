@@ -5,4 +5,4 @@ pub mod fingerprint;
 pub mod input;
 
 pub use degeneracy::DegeneracyWindow;
-pub use fingerprint::{Fingerprint, FingerprintRing};
+pub use fingerprint::{Fingerprint, FingerprintLayout, FingerprintRing};

@@ -14,10 +14,12 @@ pub(crate) mod ops;
 mod step;
 
 use crate::error::PredictError;
+use crate::guard::input::all_finite;
 use crate::image::records::{NetRecord, StepRecord};
 use crate::link::Link;
 use crate::model::Output;
-use crate::num::index;
+use crate::num::{copy, index};
+use crate::observe::{Observer, Stage};
 use crate::scratch::Scratch;
 use crate::simd::{Backend, Block, Simd, Work, dispatch};
 use ops::gather::gather;
@@ -132,8 +134,9 @@ impl<'image> Net<'image> {
         row: &[f32],
         scratch: Scratch<'s>,
         backend: Backend,
+        observer: &mut impl Observer,
     ) -> Result<Output<'s>, PredictError> {
-        if !row.iter().all(|value| value.is_finite()) {
+        if !all_finite(row) {
             return Err(PredictError::NonFiniteInput);
         }
         let sizes = self.sizes;
@@ -146,26 +149,16 @@ impl<'image> Net<'image> {
         let mut memory = Memory { arena, quantized, tokens, scores };
         copy(row, memory.arena.get_mut(..row.len()).ok_or(PredictError::Corrupt)?)
             .ok_or(PredictError::Corrupt)?;
-        dispatch(backend, Steps { net: self, memory: &mut memory }).ok_or(PredictError::Corrupt)?;
+        dispatch(backend, Steps { net: self, memory: &mut memory, observer }).ok_or(PredictError::Corrupt)?;
         let logits = Region { first: index(self.record.output), len: sizes.raw };
         let logits = logits.of(memory.arena).ok_or(PredictError::Corrupt)?;
         for (raw, &logit) in raw.iter_mut().zip(logits) {
             *raw = f64::from(logit);
         }
         self.link.apply(raw, values);
+        observer.ended(Stage::Link);
         Ok(Output { raw, values })
     }
-}
-
-/// Copies values between slices of one length; other lengths are `None`, where `copy_from_slice` would panic.
-fn copy(source: &[f32], target: &mut [f32]) -> Option<()> {
-    if source.len() != target.len() {
-        return None;
-    }
-    for (target, &value) in target.iter_mut().zip(source) {
-        *target = value;
-    }
-    Some(())
 }
 
 /// Working memory of one prediction.
@@ -177,19 +170,21 @@ struct Memory<'s> {
 }
 
 /// All steps of a network over one row's memory.
-struct Steps<'a, 's> {
+struct Steps<'a, 's, O> {
     net: &'a Net<'a>,
     memory: &'a mut Memory<'s>,
+    observer: &'a mut O,
 }
 
-impl Work for Steps<'_, '_> {
+impl<O: Observer> Work for Steps<'_, '_, O> {
     /// `None` only if memory changed after the check.
     type Output = Option<()>;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<()> {
-        for record in self.net.steps {
+        for (at, record) in self.net.steps.iter().enumerate() {
             Step::parse(record, &self.net.data)?.run(simd, self.memory)?;
+            self.observer.ended(Stage::Step(at));
         }
         Some(())
     }

@@ -17,6 +17,7 @@ use crate::error::PredictError;
 use crate::image::records::{FeatureRecord, GroupRecord, SlotRecord, ThresholdBlock};
 use crate::link::Link;
 use crate::model::Output;
+use crate::observe::{Observer, Stage};
 use crate::scratch::Scratch;
 use crate::simd::Backend;
 use layout::Layout;
@@ -132,6 +133,7 @@ impl Trees<'_> {
         row: &[f32],
         scratch: Scratch<'s>,
         backend: Backend,
+        observer: &mut impl Observer,
     ) -> Result<Output<'s>, PredictError> {
         let (raw, scratch) = scratch.take::<f64>(self.groups.len())?;
         let (values, scratch) = scratch.take::<f32>(self.groups.len())?;
@@ -139,15 +141,19 @@ impl Trees<'_> {
             RankWidth::U8 => {
                 let (ranks, _) = scratch.take::<u8>(self.row_len())?;
                 self.quantize(row, ranks, backend)?;
+                observer.ended(Stage::Quantize);
                 self.margins::<_, 1>(ranks, raw, backend)?;
             }
             RankWidth::U16 => {
                 let (ranks, _) = scratch.take::<u16>(self.row_len())?;
                 self.quantize(row, ranks, backend)?;
+                observer.ended(Stage::Quantize);
                 self.margins::<_, 1>(ranks, raw, backend)?;
             }
         }
+        observer.ended(Stage::Walk);
         self.link.apply(raw, values);
+        observer.ended(Stage::Link);
         Ok(Output { raw, values })
     }
 

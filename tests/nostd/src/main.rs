@@ -7,10 +7,15 @@
 
 use core::hint::black_box;
 
-use qsc_kernel::ensemble::{ConfidenceRule, Degeneracy, Ensemble, Input, Member, Mode, Ppm, VoteRules};
+use qsc_kernel::ensemble::{
+    ConfidenceRule, Degeneracy, Ensemble, Feature, Member, Mode, Pipeline, Ppm, VoteRules, Window,
+};
+use qsc_kernel::guard::FingerprintLayout;
 use qsc_kernel::guard::input::Missing;
-use qsc_kernel::guard::{Fingerprint, FingerprintRing};
-use qsc_kernel::{Inactive, Model, ScratchBuffer};
+use qsc_kernel::{Model, ScratchBuffer};
+
+/// Features of the vector, more than any model has.
+const FEATURES: usize = 32;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
@@ -23,31 +28,35 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 /// Everything a firmware calls; inputs are opaque, so no path can be decided at compile time.
 fn work() -> Option<()> {
     let mut scratch = ScratchBuffer::<65536>::new();
-    let mut ensemble = Ensemble::<Model<'static>, 4>::new(VoteRules::STANDARD, Degeneracy::Enforce);
+    let xgb = Model::check(black_box(qsc_models::XGB)).ok()?;
+    let names = || xgb.feature_names().take(black_box(FEATURES));
+    black_box(FingerprintLayout::<[u8; 2048]>::bytes(names()));
+    let layout = FingerprintLayout::new(names(), [0; 2048]).ok()?;
+    let ensemble = Ensemble::<Model<'static>, 4>::new(VoteRules::STANDARD, Degeneracy::Enforce);
+    let mut pipeline = Pipeline::new(ensemble, layout);
+    let places: [u16; FEATURES] = core::array::from_fn(|at| u16::try_from(at).unwrap_or(0));
     for (name, image) in black_box(qsc_models::IMAGES) {
         let model = Model::check(black_box(image)).ok()?;
         model.check_golden(scratch.scratch()).ok()?;
         black_box((name, model.name(), model.scratch_bytes(), model.max_abs_error()));
         black_box(model.feature_names().count() + model.classes().count());
+        let indices = places.get(..model.n_features())?;
         let member = Member::new(Some(model), Ppm::new(black_box(500_000))?)
             .with_mode(black_box(Mode::Vote))
             .with_missing(black_box(Missing::Native))
             .with_confidence(black_box(ConfidenceRule::Margin));
-        ensemble.push(member).ok()?;
+        pipeline.push(member, indices).ok()?;
     }
-    let mut fingerprints = FingerprintRing::new();
-    let row = black_box([0.5_f32; 2048]);
+    black_box(pipeline.scratch_bytes(0));
+    let mut sizes = pipeline.windows();
+    let mut window = |memory| Window::new(sizes.next()?.0, black_box(14), memory).ok();
+    let mut windows = [window([0.0_f32; 3360])?, window([0.0; 3360])?];
+    let features = black_box([Feature::Number(0.5); FEATURES]);
     for _ in 0..black_box(1000) {
-        let mut inputs = [Input::Unavailable(Inactive::InsufficientHistory); 4];
-        for (member, input) in ensemble.members().iter().zip(&mut inputs) {
-            *input = Input::Row(row.get(..member.predictor()?.row_len())?);
-        }
-        let round = ensemble.decide(&inputs, scratch.scratch());
-        black_box(&round);
-        let names = ensemble.members().first()?.predictor()?.feature_names();
-        fingerprints.observe(Fingerprint::of(names.zip(row)));
-        black_box(fingerprints.unique());
+        black_box(pipeline.decide(&features, &mut windows, black_box(None), scratch.scratch()));
+        black_box(pipeline.fingerprints().unique());
     }
+    windows.iter_mut().for_each(Window::clear);
     Some(())
 }
 

@@ -1,0 +1,307 @@
+//! From one event's features to the vote, in one call: bind, validate, predict, guard, fingerprint, vote.
+
+use heapless::Vec;
+
+use super::{Ensemble, EnsembleFull, Inactive, Member, Predict, Round, Window};
+use crate::guard::input::{Row, Unusual};
+use crate::guard::{Fingerprint, FingerprintLayout, FingerprintRing};
+use crate::observe::{Observer, Stage};
+use crate::scratch::{Scratch, padded};
+
+/// A feature of an event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Feature {
+    /// The event lacks it.
+    Absent,
+    /// There is a value, but it is no number.
+    NotANumber,
+    /// A number, rounded to f32 once; NaN for a missing value.
+    Number(f32),
+}
+
+impl Feature {
+    /// The value as it is shown and hashed: NaN for what is no number; `None` for what is absent.
+    #[must_use]
+    pub const fn shown(self) -> Option<f32> {
+        match self {
+            Self::Absent => None,
+            Self::NotANumber => Some(f32::NAN),
+            Self::Number(number) => Some(number),
+        }
+    }
+}
+
+impl From<f32> for Feature {
+    fn from(number: f32) -> Self {
+        Self::Number(number)
+    }
+}
+
+/// An ensemble over one vector of named features: every member knows which of them make up its row, and every vector is hashed.
+///
+/// `I` holds the indices of a member's features (`&[u16]`, an array, a vector), `B` the bytes that are hashed: all memory is the
+/// caller's. Nothing is allocated, locked or asked of the operating system.
+#[derive(Clone, Debug)]
+pub struct Pipeline<P, I, B, const N: usize> {
+    ensemble: Ensemble<P, N>,
+    bindings: Vec<I, N>,
+    layout: FingerprintLayout<B>,
+    fingerprints: FingerprintRing,
+}
+
+/// What one event came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decided<const N: usize> {
+    /// The outcomes and the vote.
+    pub round: Round<N>,
+    /// The fingerprint of the features that were there.
+    pub fingerprint: Fingerprint,
+}
+
+impl<P: Predict, I: AsRef<[u16]>, B: AsRef<[u8]> + AsMut<[u8]>, const N: usize> Pipeline<P, I, B, N> {
+    /// A pipeline over the vector whose names `layout` holds. `ensemble` is still without members.
+    #[must_use]
+    pub const fn new(ensemble: Ensemble<P, N>, layout: FingerprintLayout<B>) -> Self {
+        Self { ensemble, bindings: Vec::new(), layout, fingerprints: FingerprintRing::new() }
+    }
+
+    /// Adds a member whose step is made of these features, by their place in the vector, in row order.
+    ///
+    /// A member is a sequence model if its row is longer than its step.
+    ///
+    /// # Errors
+    /// All `N` places are taken.
+    pub fn push(&mut self, member: Member<P>, indices: I) -> Result<(), EnsembleFull> {
+        self.ensemble.push(member)?;
+        self.bindings.push(indices).map_err(|_| EnsembleFull)
+    }
+
+    /// The ensemble.
+    #[must_use]
+    pub const fn ensemble(&self) -> &Ensemble<P, N> {
+        &self.ensemble
+    }
+
+    /// The ensemble, for instance to change weights. A member pushed there has no features: it is
+    /// [`Inactive::MissingFeature`].
+    pub const fn ensemble_mut(&mut self) -> &mut Ensemble<P, N> {
+        &mut self.ensemble
+    }
+
+    /// Fingerprints of the last vectors.
+    #[must_use]
+    pub const fn fingerprints(&self) -> &FingerprintRing {
+        &self.fingerprints
+    }
+
+    /// `seq_len` and `n_features` of each sequence model, in member order: the windows a symbol needs.
+    pub fn windows(&self) -> impl Iterator<Item = (usize, usize)> {
+        let members = self.ensemble.members().iter().zip(&self.bindings);
+        members.filter_map(|(member, indices)| steps(member, indices.as_ref()))
+    }
+
+    /// Scratch memory of one decision in bytes, where the greediest model needs `model_bytes`.
+    #[must_use]
+    pub fn scratch_bytes(&self, model_bytes: usize) -> usize {
+        let row = |indices: &I| padded(size_of_val(indices.as_ref()).saturating_mul(2)).unwrap_or(usize::MAX);
+        self.bindings.iter().map(row).max().unwrap_or(0).saturating_add(model_bytes)
+    }
+
+    /// Decides one event. `features` is the whole vector; `windows` are those of the event's symbol, as [`Self::windows`] lists
+    /// them. They are kept up even if the event is `refused` to every member, e.g. because it is stale.
+    ///
+    /// A step that cannot be made clears its window: the model waits rather than see time jump.
+    pub fn decide<W: AsRef<[f32]> + AsMut<[f32]>>(
+        &mut self,
+        features: &[Feature],
+        windows: &mut [Window<W>],
+        refused: Option<Inactive>,
+        scratch: Scratch<'_>,
+    ) -> Decided<N> {
+        self.decide_observed(features, windows, refused, scratch, &mut ())
+    }
+
+    /// The same, telling `observer` where the time goes.
+    pub fn decide_observed<W: AsRef<[f32]> + AsMut<[f32]>>(
+        &mut self,
+        features: &[Feature],
+        windows: &mut [Window<W>],
+        refused: Option<Inactive>,
+        mut scratch: Scratch<'_>,
+        observer: &mut impl Observer,
+    ) -> Decided<N> {
+        let mut windows = windows.iter_mut();
+        let mut bindings = self.bindings.iter();
+        let round = self.ensemble.round(|at, member, degeneracy| {
+            let indices = bindings.next().map_or(&[][..], AsRef::as_ref);
+            let memory = scratch.reborrow();
+            let bound = if steps(member, indices).is_some() {
+                slide(windows.next(), indices, features).map(|row| (row, memory))
+            } else {
+                collect(indices, features, memory)
+            };
+            let answer = member.predict(refused.map_or(bound, Err), at, observer);
+            let outcome = member.guard(answer, degeneracy);
+            observer.ended(Stage::Guards);
+            outcome
+        });
+        observer.ended(Stage::Vote);
+        let fingerprint = self.layout.fingerprint(features.iter().map(|feature| feature.shown()));
+        self.fingerprints.observe(fingerprint);
+        observer.ended(Stage::Fingerprint);
+        Decided { round, fingerprint }
+    }
+}
+
+/// `seq_len` and `n_features` of a sequence model: its row is more than one step.
+fn steps<P: Predict>(member: &Member<P>, indices: &[u16]) -> Option<(usize, usize)> {
+    let row_len = member.predictor()?.row_len();
+    let seq_len = row_len.checked_div(indices.len())?;
+    (seq_len > 1).then_some((seq_len, indices.len()))
+}
+
+/// The row of a tabular model, collected in scratch memory.
+fn collect<'s>(
+    indices: &[u16],
+    features: &[Feature],
+    scratch: Scratch<'s>,
+) -> Result<(Row<'s>, Scratch<'s>), Inactive> {
+    let (values, rest) = scratch.take::<f32>(indices.len())?;
+    let unusual = gather(indices, features, values)?;
+    Ok((Row { values, unusual }, rest))
+}
+
+/// The row of a sequence model: its window with one more step.
+fn slide<'w, W: AsRef<[f32]> + AsMut<[f32]>>(
+    window: Option<&'w mut Window<W>>,
+    indices: &[u16],
+    features: &[Feature],
+) -> Result<Row<'w>, Inactive> {
+    let window = window.ok_or(Inactive::InsufficientHistory)?;
+    window.push_with(|step| gather(indices, features, step))?;
+    window.checked_row().ok_or(Inactive::InsufficientHistory)
+}
+
+/// Writes the features with these indices into `step`. A missing name is the graver reason: it is named before a value that is no
+/// number.
+fn gather(indices: &[u16], features: &[Feature], step: &mut [f32]) -> Result<Unusual, Inactive> {
+    if indices.len() != step.len() {
+        return Err(Inactive::FeatureDimMismatch);
+    }
+    let mut unusual = Unusual::default();
+    let mut numbers = true;
+    for (&index, place) in indices.iter().zip(step) {
+        match features.get(usize::from(index)) {
+            Some(&Feature::Number(number)) => {
+                unusual = unusual.and(number);
+                *place = number;
+            }
+            Some(Feature::NotANumber) => numbers = false,
+            Some(Feature::Absent) | None => return Err(Inactive::MissingFeature),
+        }
+    }
+    if numbers { Ok(unusual) } else { Err(Inactive::NanInput) }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::ensemble::{Action, ConfidenceRule, Degeneracy, Outcome, Ppm, Prediction, VoteRules};
+    use crate::guard::input::Missing;
+    use Feature::{Absent, NotANumber, Number};
+    use std::vec;
+    use std::vec::Vec;
+
+    /// Buys with the last value of its row as confidence.
+    struct Last(usize);
+
+    impl Predict for Last {
+        fn row_len(&self) -> usize {
+            self.0
+        }
+
+        fn predict(&self, row: &[f32], _: ConfidenceRule, _: Scratch<'_>) -> Result<Prediction, Inactive> {
+            assert_eq!(row.len(), self.0);
+            let last = *row.last().ok_or(Inactive::ExceptionInPredict)?;
+            Prediction::new(Action::Buy, last).map_err(|_| Inactive::NonFiniteOutput)
+        }
+    }
+
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+
+    /// A tabular model over b and a, and a sequence model of two steps over c.
+    fn pipeline(missing: Missing) -> Pipeline<Last, &'static [u16], Vec<u8>, 3> {
+        let bytes = vec![0; FingerprintLayout::<Vec<u8>>::bytes(NAMES).unwrap()];
+        let layout = FingerprintLayout::new(NAMES, bytes).unwrap();
+        let ensemble = Ensemble::new(VoteRules::STANDARD, Degeneracy::Off);
+        let mut pipeline: Pipeline<_, &[u16], _, 3> = Pipeline::new(ensemble, layout);
+        let member = |row_len| Member::new(Some(Last(row_len)), Ppm::ONE).with_missing(missing);
+        pipeline.push(member(2), &[1, 0]).unwrap();
+        pipeline.push(member(2), &[2]).unwrap();
+        pipeline.push(Member::new(None, Ppm::ONE), &[]).unwrap();
+        pipeline
+    }
+
+    /// What each member came to: its confidence, or its reason.
+    fn outcomes(round: &Round<3>) -> Vec<Result<f32, Inactive>> {
+        let of = |outcome: &Outcome| match *outcome {
+            Outcome::Active { prediction, .. } => Ok(prediction.confidence()),
+            Outcome::Inactive { reason, .. } => Err(reason),
+        };
+        round.outcomes.iter().map(of).collect()
+    }
+
+    #[test]
+    fn rows_follow_the_member_and_each_reason_is_named() {
+        use Inactive::{
+            InfInput, InsufficientHistory as Waiting, MissingFeature, ModelNotLoaded, NanInput, StaleInput,
+        };
+        let mut pipeline = pipeline(Missing::Reject);
+        assert_eq!(pipeline.windows().collect::<Vec<_>>(), [(2, 1)]);
+        let mut windows = [Window::new(2, 1, [0.0; 4]).unwrap()];
+        let mut memory = vec![0; pipeline.scratch_bytes(0) + 63];
+        let mut see = |features: &[Feature], refused: Option<Inactive>| {
+            let decided = pipeline.decide(features, &mut windows, refused, Scratch::new(&mut memory));
+            let shown = NAMES.into_iter().zip(features).filter_map(|(name, of)| Some((name, of.shown()?)));
+            assert_eq!(decided.fingerprint, Fingerprint::of(shown));
+            let outcomes = outcomes(&decided.round);
+            assert_eq!(outcomes[2], Err(ModelNotLoaded));
+            [outcomes[0], outcomes[1]]
+        };
+        let numbers = |a, b, c| [Number(a), Number(b), Number(c)];
+        assert_eq!(see(&numbers(0.25, 0.5, 0.75), None), [Ok(0.25), Err(Waiting)]);
+        assert_eq!(see(&numbers(0.5, 0.5, 0.625), None), [Ok(0.5), Ok(0.625)]);
+        assert_eq!(see(&numbers(0.5, f32::NAN, 0.5), None), [Err(NanInput), Ok(0.5)]);
+        assert_eq!(see(&numbers(0.5, f32::INFINITY, 0.5), None), [Err(InfInput), Ok(0.5)]);
+        assert_eq!(see(&[NotANumber, Absent, Number(0.5)], None), [Err(MissingFeature), Ok(0.5)]);
+        assert_eq!(see(&[NotANumber, Number(0.5), Number(0.5)], None), [Err(NanInput), Ok(0.5)]);
+        // NaN in a window is named while it is inside, a gap ends the window, and a stale event keeps it up.
+        assert_eq!(see(&numbers(0.5, 0.5, f32::NAN), None)[1], Err(NanInput));
+        assert_eq!(see(&numbers(0.5, 0.5, 0.5), None)[1], Err(NanInput));
+        assert_eq!(see(&numbers(0.5, 0.5, 0.5), None)[1], Ok(0.5));
+        assert_eq!(see(&[Number(0.5), Number(0.5), NotANumber], None)[1], Err(NanInput));
+        assert_eq!(see(&numbers(0.5, 0.5, 0.5), Some(StaleInput)), [Err(StaleInput); 2]);
+        assert_eq!(see(&numbers(0.5, 0.5, 0.5), None)[1], Ok(0.5));
+        // Fewer features than were promised are missing ones.
+        assert_eq!(see(&[Number(0.5), Number(0.5)], None), [Ok(0.5), Err(MissingFeature)]);
+    }
+
+    #[test]
+    fn missing_values_are_the_trees_affair_but_text_is_not() {
+        let mut pipeline = pipeline(Missing::Native);
+        let mut memory = vec![0; pipeline.scratch_bytes(0) + 63];
+        let mut see = |features: &[Feature]| {
+            let windows: &mut [Window<[f32; 4]>] = &mut [];
+            outcomes(&pipeline.decide(features, windows, None, Scratch::new(&mut memory)).round)
+        };
+        assert_eq!(see(&[Number(0.5), Number(f32::NAN), Number(0.5)])[0], Ok(0.5));
+        assert_eq!(see(&[Number(0.5), NotANumber, Number(0.5)])[0], Err(Inactive::NanInput));
+        // No window was brought, no memory was brought: nothing is guessed.
+        assert_eq!(see(&[Number(0.5), Number(0.5), Number(0.5)])[1], Err(Inactive::InsufficientHistory));
+        let windows: &mut [Window<[f32; 4]>] = &mut [];
+        let decided = pipeline.decide(&[Number(0.5); 3], windows, None, Scratch::new(&mut []));
+        assert_eq!(outcomes(&decided.round)[0], Err(Inactive::ExceptionInPredict));
+    }
+}

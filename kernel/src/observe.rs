@@ -1,0 +1,36 @@
+//! Where the time of a decision or a prediction goes: a hook that is not there unless somebody listens.
+
+/// A part of the work; `qsc bench` prints the share of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Features became a member's validated row.
+    Bind,
+    /// Member `.0` predicted.
+    Member(usize),
+    /// A member's degeneracy window was kept up.
+    Guards,
+    /// The feature vector was hashed.
+    Fingerprint,
+    /// The votes were counted.
+    Vote,
+    /// Trees: a row became ranks.
+    Quantize,
+    /// Trees: leaves were found and summed.
+    Walk,
+    /// Network: step `.0` of [`crate::nets::Net::layers`] ran.
+    Step(usize),
+    /// Margins or logits became outputs.
+    Link,
+}
+
+/// What hears that a stage has ended. `()` hears nothing, and calls to it are compiled away.
+pub trait Observer {
+    /// The work since the last call was `stage`.
+    fn ended(&mut self, stage: Stage);
+}
+
+impl Observer for () {
+    #[inline(always)]
+    fn ended(&mut self, _stage: Stage) {}
+}
