@@ -41,6 +41,8 @@ enum Command {
     Model(commands::model::ModelCommand),
     /// Predict rows with one model image
     Predict(commands::predict::PredictArgs),
+    /// Measure one model, or the decision of an ensemble, on this machine
+    Bench(commands::bench::BenchArgs),
     /// Turn feature events into trade intents
     Run(commands::run::RunArgs),
     /// Check that features are alive: no NaN, no flatlines
@@ -87,6 +89,7 @@ fn dispatch(command: Command, format: Format) -> anyhow::Result<Exit> {
     match command {
         Command::Model(command) => commands::model::run(&command, format),
         Command::Predict(args) => commands::predict::run(&args, format),
+        Command::Bench(args) => commands::bench::run(&args, format),
         Command::Run(args) => commands::run::run(&args, format),
         Command::FeatureSanity(args) => commands::feature_sanity::run(&args, format),
         Command::QualityGate(args) => commands::quality_gate::run(&args, format),

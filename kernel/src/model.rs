@@ -347,6 +347,12 @@ impl<'image> Model<'image> {
         index(self.record.golden_rows)
     }
 
+    /// The golden rows, `[golden_rows, seq_len, n_features] f32`.
+    #[must_use]
+    pub const fn golden_inputs(&self) -> &'image [f32] {
+        self.golden.rows
+    }
+
     /// What the model computes with.
     #[must_use]
     pub const fn body(&self) -> &Body<'image> {

@@ -5,7 +5,6 @@
 
 pub mod bundle;
 pub mod capture;
-pub mod demo;
 pub mod engine;
 pub mod fixtures;
 pub mod models;

@@ -6,8 +6,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use qsc_kernel::Scratch;
-use qsc_tests::demo;
+use qsc_cli::engine::{Engine, bundled};
 
 thread_local! {
     /// Calls of the allocator by this thread: other tests and the harness run on others.
@@ -52,13 +51,15 @@ fn calls() -> u64 {
 
 #[test]
 fn ten_thousand_decisions_allocate_nothing() {
-    let mut demo = demo::Demo::new();
-    let mut scratch = vec![0; demo.scratch_bytes];
-    let mut windows = demo.windows();
+    let (config, images) = (bundled::config().unwrap(), bundled::images());
+    let mut engine = Engine::new(&config, images.load(&config, &mut |_| ()).unwrap()).unwrap();
+    let events = bundled::events(engine.schema()).unwrap();
+    // A symbol's windows are taken when it is first seen.
+    engine.decide_features("BTCUSDT", &events[0], None, &mut ());
     let (mut sides, mut active) = (0, 0);
     let before = calls();
-    for features in demo.events.iter().cycle().take(10_000) {
-        let decided = demo.pipeline.decide(features, &mut windows, None, Scratch::new(&mut scratch));
+    for features in events.iter().cycle().take(10_000) {
+        let decided = engine.decide_features("BTCUSDT", features, None, &mut ());
         active += decided.round.outcomes.iter().filter(|outcome| outcome.is_active()).count();
         sides += usize::from(decided.round.vote.is_ok());
     }

@@ -1,5 +1,6 @@
 //! One file per command: its arguments, and `run`, which returns the exit code.
 
+pub mod bench;
 pub mod build_info;
 pub mod demo;
 mod events;

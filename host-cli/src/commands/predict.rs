@@ -84,7 +84,7 @@ pub fn run(args: &PredictArgs, format: Format) -> anyhow::Result<Exit> {
 }
 
 /// The backend with this name, or the best one for `auto`.
-fn backend(name: &str) -> anyhow::Result<Backend> {
+pub(crate) fn backend(name: &str) -> anyhow::Result<Backend> {
     if name == "auto" {
         return Ok(Backend::detect());
     }

@@ -8,8 +8,10 @@
 //! | [`panic_guard`] | a model that panics becomes an error of that model |
 //! | [`replay`] | events through the engine: an intent or a reject for each |
 //! | [`intent`] | a round of the ensemble ─▶ a `trade.intent` event |
+//! | [`bundled`] | the bundled ensemble and its events |
 
 pub mod bind;
+pub mod bundled;
 pub mod config;
 pub mod intent;
 pub mod load;
@@ -19,8 +21,9 @@ pub mod replay;
 use std::fmt;
 
 use anyhow::{Context as _, ensure};
-use qsc_kernel::ensemble::{Ensemble, Member, Pipeline, Ppm, Predict, Round};
+use qsc_kernel::ensemble::{self, Ensemble, Feature, Member, Pipeline, Ppm, Predict, Round};
 use qsc_kernel::guard::{Fingerprint, FingerprintLayout, FingerprintRing};
+use qsc_kernel::observe::Observer;
 use qsc_kernel::{Inactive, Scratch};
 
 use crate::stream::{Event, Json, parse_timestamp};
@@ -80,11 +83,16 @@ pub struct Decided<'engine> {
 
 /// Kernel state for a stream of feature events.
 pub struct Engine<P> {
-    pipeline: Pipeline<P, Vec<u16>, Vec<u8>, MAX_MODELS>,
+    core: Core<P>,
     configs: Vec<ModelConfig>,
     schema: Schema,
-    histories: Histories,
     max_age_ms: Option<u64>,
+}
+
+/// What decides once features are bound.
+struct Core<P> {
+    pipeline: Pipeline<P, Vec<u16>, Vec<u8>, MAX_MODELS>,
+    histories: Histories,
     scratch: Vec<u8>,
 }
 
@@ -125,14 +133,12 @@ impl<P: Predict> Engine<P> {
             pipeline.push(member, indices)?;
             configs.push(entry);
         }
-        Ok(Self {
+        let core = Core {
             scratch: vec![0; pipeline.scratch_bytes(model_bytes) + qsc_kernel::scratch::ALIGNMENT],
             histories: Histories::new(pipeline.windows().collect()),
-            max_age_ms: config.max_age_ms(),
             pipeline,
-            configs,
-            schema,
-        })
+        };
+        Ok(Self { core, configs, schema, max_age_ms: config.max_age_ms() })
     }
 
     /// The models' configurations, in member order.
@@ -144,18 +150,18 @@ impl<P: Predict> Engine<P> {
     /// The members, in the same order.
     #[must_use]
     pub fn members(&self) -> &[Member<P>] {
-        self.pipeline.ensemble().members()
+        self.core.pipeline.ensemble().members()
     }
 
     /// Fingerprints of the last vectors.
     #[must_use]
     pub const fn fingerprints(&self) -> &FingerprintRing {
-        self.pipeline.fingerprints()
+        self.core.pipeline.fingerprints()
     }
 
     /// Gives a model another weight; false if there is no such model.
     pub fn set_weight(&mut self, model: usize, weight: Ppm) -> bool {
-        self.pipeline.ensemble_mut().set_weight(model, weight)
+        self.core.pipeline.ensemble_mut().set_weight(model, weight)
     }
 
     /// Decides one feature event. `now_ms` is the wall clock, which only `max_age` looks at.
@@ -171,13 +177,42 @@ impl<P: Predict> Engine<P> {
         let stale = self.max_age_ms.is_some_and(|max_age| is_stale(timestamp.as_ref(), now_ms, max_age));
 
         self.schema.read(features);
-        let windows = self.histories.of(&symbol);
-        // From here to the vote nothing is allocated.
         let refused = stale.then_some(Inactive::StaleInput);
-        let scratch = Scratch::new(&mut self.scratch);
-        let decided = self.pipeline.decide(self.schema.features(), windows, refused, scratch);
+        let Self { core, schema, .. } = self;
+        let decided = core.decide(&symbol, schema.features(), refused, &mut ());
         let (round, fingerprint) = (decided.round, decided.fingerprint);
-        Ok(Decided { symbol, timestamp, schema: &self.schema, fingerprint, round })
+        Ok(Decided { symbol, timestamp, schema, fingerprint, round })
+    }
+
+    /// Every feature any model needs, with its value in the last event.
+    #[must_use]
+    pub const fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Decides on features that are bound already, in the order of [`Self::schema`]; `refused` is why no model may see them.
+    /// Nothing is allocated for a symbol that was seen before.
+    pub fn decide_features(
+        &mut self,
+        symbol: &str,
+        features: &[Feature],
+        refused: Option<Inactive>,
+        observer: &mut impl Observer,
+    ) -> ensemble::Decided<MAX_MODELS> {
+        self.core.decide(symbol, features, refused, observer)
+    }
+}
+
+impl<P: Predict> Core<P> {
+    fn decide(
+        &mut self,
+        symbol: &str,
+        features: &[Feature],
+        refused: Option<Inactive>,
+        observer: &mut impl Observer,
+    ) -> ensemble::Decided<MAX_MODELS> {
+        let windows = self.histories.of(symbol);
+        self.pipeline.decide_observed(features, windows, refused, Scratch::new(&mut self.scratch), observer)
     }
 }
 

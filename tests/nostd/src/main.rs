@@ -27,6 +27,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 
 /// Everything a firmware calls; inputs are opaque, so no path can be decided at compile time.
 fn work() -> Option<()> {
+    let places: [u16; FEATURES] = core::array::from_fn(|at| u16::try_from(at).unwrap_or(0));
     let mut scratch = ScratchBuffer::<65536>::new();
     let xgb = Model::check(black_box(qsc_models::XGB)).ok()?;
     let names = || xgb.feature_names().take(black_box(FEATURES));
@@ -34,7 +35,6 @@ fn work() -> Option<()> {
     let layout = FingerprintLayout::new(names(), [0; 2048]).ok()?;
     let ensemble = Ensemble::<Model<'static>, 4>::new(VoteRules::STANDARD, Degeneracy::Enforce);
     let mut pipeline = Pipeline::new(ensemble, layout);
-    let places: [u16; FEATURES] = core::array::from_fn(|at| u16::try_from(at).unwrap_or(0));
     for (name, image) in black_box(qsc_models::IMAGES) {
         let model = Model::check(black_box(image)).ok()?;
         model.check_golden(scratch.scratch()).ok()?;
@@ -48,9 +48,9 @@ fn work() -> Option<()> {
         pipeline.push(member, indices).ok()?;
     }
     black_box(pipeline.scratch_bytes(0));
-    let mut sizes = pipeline.windows();
-    let mut window = |memory| Window::new(sizes.next()?.0, black_box(14), memory).ok();
-    let mut windows = [window([0.0_f32; 3360])?, window([0.0; 3360])?];
+    let seq_len = pipeline.windows().next()?.0;
+    let window = || Window::new(seq_len, black_box(14), [0.0_f32; 3360]).ok();
+    let mut windows = [window()?, window()?];
     let features = black_box([Feature::Number(0.5); FEATURES]);
     for _ in 0..black_box(1000) {
         black_box(pipeline.decide(&features, &mut windows, black_box(None), scratch.scratch()));

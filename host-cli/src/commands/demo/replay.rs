@@ -15,8 +15,7 @@ use crate::commands::progress;
 use crate::engine::config::ModelsConfig;
 use crate::engine::load::Images;
 use crate::engine::replay::{Outlet, Replay};
-use crate::engine::{Candidate, Engine};
-use crate::image::ImageBytes;
+use crate::engine::{Candidate, Engine, bundled};
 use crate::stream::{AtomicFile, Event, MARKET_FEATURES, Sink, SinkSpec, Source, SourceSpec, Window};
 
 /// The model the drill freezes: the one that once answered 0.6150 for ever.
@@ -77,9 +76,7 @@ impl Bundle {
             Ok(())
         })?;
         let config = ModelsConfig::parse(qsc_models::MODELS_TOML, directory)?;
-        let images =
-            Images::from_bytes(qsc_models::IMAGES.iter().map(|(_, image)| ImageBytes::copy_of(image)));
-        Ok(Self { config, images, events })
+        Ok(Self { config, images: bundled::images(), events })
     }
 
     /// Names of the models, in order.

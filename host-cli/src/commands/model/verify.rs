@@ -8,7 +8,7 @@ use qsc_kernel::{GoldenError, Model, Scratch};
 use serde_json::json;
 
 use crate::args::Format;
-use crate::commands::predict::{predict_rows, read_rows};
+use crate::commands::predict::{backend, predict_rows, read_rows};
 use crate::exit::Exit;
 use crate::image::ImageBytes;
 use crate::report;
@@ -32,6 +32,9 @@ pub struct VerifyArgs {
     /// Largest allowed |got − expected| / (1 + |expected|)
     #[arg(long, default_value_t = 1e-5, value_parser = parse_tolerance)]
     tolerance: f64,
+    /// Backend to run on; all of them give the same bits
+    #[arg(long, default_value = "auto", env = "QSC_BACKEND")]
+    backend: String,
 }
 
 fn parse_tolerance(text: &str) -> Result<f64, String> {
@@ -54,6 +57,7 @@ pub(super) fn run(args: &VerifyArgs, format: Format) -> anyhow::Result<Exit> {
     let bytes = ImageBytes::read(&args.image)?;
     let model =
         Model::check(bytes.as_bytes()).with_context(|| format!("cannot use {}", args.image.display()))?;
+    let model = model.with_backend(backend(&args.backend)?);
     let mut scratch = vec![0; model.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
     let golden = model.check_golden(Scratch::new(&mut scratch));
     let comparison = match (&args.input, &args.expected) {
