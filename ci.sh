@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-readonly jobs=(setup fmt clippy docs test bits nostd demo)
+readonly jobs=(setup fmt clippy docs test bits nostd demo bench-guard)
 # A job that could not run on this machine ends with this code (EX_TEMPFAIL).
 readonly skipped=75
 # Targets without std, the preferred one first.
@@ -14,7 +14,7 @@ usage() {
 ./ci.sh            runs all jobs in this order
 ./ci.sh JOB…       runs these
 
-  setup    installs what is missing: Redis, git and a C compiler by apt, a target without std by rustup
+  setup    installs what is missing: Redis, git, valgrind and a C compiler by apt, a target without std by rustup
   fmt      formatting of Rust and, where shellcheck is at hand, the scripts
   clippy   lints of all crates and of every feature of the kernel; a warning fails
   docs     documentation of all crates; a warning fails
@@ -22,6 +22,11 @@ usage() {
   bits     pinned output bits once more: optimized, and with FMA and AVX2 switched on for the whole build
   nostd    builds the kernel, with and without its features, for a target without std
   demo     runs the demo and looks for the reports it must write
+  bench-guard  counts instructions of the hot functions under valgrind; 2 % more than benches/guard.toml fails.
+               QSC_GUARD_UPDATE=1 writes that file anew
+
+by name only:
+  arm64    kernel and identity tests for AArch64 under QEMU; all output bits must be those of this machine
 
 QSC_REQUIRE_ALL=1  what cannot run here fails instead of being skipped
 HELP
@@ -42,6 +47,7 @@ job_setup() {
     has redis-server || packages+=(redis-server)
     has git || packages+=(git)
     has cc || packages+=(gcc libc6-dev)
+    has valgrind || packages+=(valgrind)
     if ((${#packages[@]})); then
         echo "installing: ${packages[*]}"
         install_packages "${packages[@]}" || absent+=("${packages[@]}")
@@ -136,6 +142,39 @@ job_demo() {
     rm -f "$before"
 }
 
+job_bench-guard() {
+    has valgrind || skip "valgrind is not here: ./ci.sh setup, or apt-get install valgrind"
+    grep -qw avx2 /proc/cpuinfo 2>/dev/null || skip "this machine has no AVX2: benches/guard.toml counts it"
+    cargo run --locked --profile ci --package qsc-benches --bin guard
+}
+
+job_arm64() {
+    local target=aarch64-unknown-linux-gnu linker=aarch64-linux-gnu-gcc run=() here there
+    local libraries=/usr/aarch64-linux-gnu
+    if ! has qemu-aarch64 || ! has "$linker" || [[ ! -d $libraries/lib ]]; then
+        install_packages qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
+            || skip "no qemu-aarch64 or no $linker, and they cannot be installed here"
+    fi
+    if [[ ! -d $(rustc --print target-libdir --target "$target") ]]; then
+        { has rustup && rustup target add "$target"; } || skip "the target $target is not installed, and rustup cannot add it"
+    fi
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$linker
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L $libraries"
+    cargo test --locked --target "$target" --package qsc-kernel --lib
+    run=(cargo test --locked --package qsc-tests --test identity)
+    here=$("${run[@]}" -- --nocapture) || { echo "$here"; exit 1; }
+    there=$("${run[@]}" --target "$target" -- --nocapture) || { echo "$there"; exit 1; }
+    grep -E '^(tiers run|digest)' <<<"$here"
+    grep -E '^(tiers run|digest)' <<<"$there"
+    if [[ $(digest <<<"$here") != "$(digest <<<"$there")" ]]; then
+        echo "AArch64 gives other bits than this machine" >&2
+        exit 1
+    fi
+}
+
+# The digest an identity test printed; nothing is no digest.
+digest() { grep -oE '^digest of all outputs: [0-9a-f]{64}$'; }
+
 main() {
     local chosen=("${jobs[@]}") summary=() failed=0 job status start
     case ${1:-} in
@@ -165,7 +204,7 @@ main() {
             "$skipped") status=SKIPPED ;;
             *) status="FAILED ($status)" failed=1 ;;
         esac
-        summary+=("$(printf '%-8s %4d s  %s' "$job" $((SECONDS - start)) "$status")")
+        summary+=("$(printf '%-11s %4d s  %s' "$job" $((SECONDS - start)) "$status")")
         printf '<== %s\n' "${summary[-1]}"
     done
     printf '\n'

@@ -23,6 +23,8 @@ const EVENTS: usize = 512;
 const STAGES: u32 = 4;
 
 type Answer = Decided<MAX_MODELS>;
+/// Smallest and largest value of each feature of a model.
+type Spans = Vec<(f32, f32)>;
 type ModelEngine<'i> = Engine<PanicGuard<Model<'i>>>;
 
 pub(super) fn measure(models: Option<&Path>, backend: Backend, time: Duration) -> anyhow::Result<Measured> {
@@ -35,7 +37,7 @@ pub(super) fn measure(models: Option<&Path>, backend: Backend, time: Duration) -
         None => (bundled::config()?, bundled::images()),
     };
     let mut reasons = String::new();
-    let mut engine = |backend: Backend| -> anyhow::Result<(ModelEngine<'_>, Vec<Vec<(f32, f32)>>)> {
+    let mut engine = |backend: Backend| -> anyhow::Result<(ModelEngine<'_>, Vec<Spans>)> {
         let mut log = |line: String| {
             if line.contains("model_not_loaded") {
                 reasons = line;
@@ -131,7 +133,7 @@ fn turn(
 }
 
 /// Events within what the golden rows of the models span; a feature of several models by the first of them.
-fn random_events(engine: &ModelEngine<'_>, spans: &[Vec<(f32, f32)>], count: usize) -> Vec<Vec<Feature>> {
+fn random_events(engine: &ModelEngine<'_>, spans: &[Spans], count: usize) -> Vec<Vec<Feature>> {
     let mut random = Random::new();
     let models: Vec<&Model<'_>> =
         engine.members().iter().filter_map(|member| Some(&member.predictor()?.0)).collect();

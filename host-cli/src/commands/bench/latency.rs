@@ -122,11 +122,9 @@ mod tests {
             assert!((ns / expected - 1.0).abs() < 2e-3, "{key}: {ns}");
         }
         assert_eq!(latency.calls(), 1000);
-        let shares = latency
-            .text()
-            .lines()
-            .filter_map(|line| line.split_once(" %")?.0.split(' ').next_back()?.parse().ok())
-            .sum::<f64>();
+        let share = |line: &str| line.split_once(" %")?.0.split(' ').next_back()?.parse::<f64>().ok();
+        let text = latency.text();
+        let shares: f64 = text.lines().filter_map(share).sum();
         assert!((shares - 100.0).abs() < 1.0, "{shares}: every call is in the picture");
     }
 }
