@@ -16,7 +16,9 @@ mod wide;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
-use super::{Backend, Tier};
+use super::Backend;
+#[cfg(any(target_feature = "sse2", target_feature = "neon", target_feature = "simd128"))]
+use super::Tier;
 pub(crate) use scalar::{Scalar, Single};
 
 /// Lanes of the virtual register.
@@ -178,6 +180,7 @@ pub(crate) fn dispatch<W: Work>(backend: Backend, work: W) -> W::Output {
 }
 
 /// The first `rows · groups` digit groups and `blocks · groups` blocks are there.
+#[cfg(any(target_feature = "sse2", target_feature = "neon", target_feature = "simd128"))]
 #[inline(always)]
 fn fits<D>(weights: &[Block], blocks: usize, values: &[D], rows: usize, groups: usize) -> bool {
     let holds = |len: usize, count: usize| count.checked_mul(groups).is_some_and(|needed| needed <= len);
