@@ -22,7 +22,7 @@ pub(crate) fn layer_norm<S: Simd>(
 ) {
     let width = size(gain.len());
     // A few rows side by side: each is a chain of sums, roots and quotients.
-    for rows in rows.chunks_mut(width.saturating_mul(ROWS)) {
+    for rows in rows.chunks_mut(size(width.saturating_mul(ROWS))) {
         let mut means = [0.0; ROWS];
         for (row, mean) in rows.chunks_exact(width).zip(&mut means) {
             *mean = row_sum(simd, row) / count;
