@@ -158,7 +158,16 @@ def _summary(lines: list[dict]) -> list[str]:
                 cells = f"{_cell(peer)} | {_cell(ours)} | {ratio:.2f} | {target} | {verdict}"
             else:
                 cells = f"{_cell(peer)} | {_cell(ours)} | – | {target} | not measured"
-            rows.append(f"| {shape.name} | {mode} | {cells} |")
+            # A ratio to the best of some peers must not pass for one to the best of all.
+            absent = ", ".join(
+                _title(line)
+                for line in lines
+                if line["shape"] == shape.name
+                and line["batch"] == batch
+                and "error" in line
+                and line["engine"] != "qsc"
+            )
+            rows.append(f"| {shape.name} | {mode} | {cells}{f'; not obtained: {absent}' if absent else ''} |")
     return [*rows, ""]
 
 

@@ -8,20 +8,22 @@ use qsc_kernel::{Backend, Model, Scratch};
 struct Qsc {
     model: Model<'static>,
     memory: Vec<u8>,
-    row_len: usize,
-    outputs: usize,
+    /// Margins of a batch.
+    raw: Vec<f64>,
 }
 
 impl Engine for Qsc {
     fn predict(&mut self, rows: &[f32], answers: &mut [f32]) -> Result<()> {
-        for (row, answer) in rows.chunks_exact(self.row_len).zip(answers.chunks_exact_mut(self.outputs)) {
-            let output = self
-                .model
-                .predict(row, Scratch::new(&mut self.memory))
-                .map_err(|error| anyhow!("{error}"))?;
-            answer.copy_from_slice(output.values);
+        let scratch = Scratch::new(&mut self.memory);
+        if rows.len() == self.model.row_len() {
+            let output = self.model.predict(rows, scratch).map_err(|error| anyhow!("{error}"))?;
+            answers.copy_from_slice(output.values);
+            Ok(())
+        } else {
+            self.model
+                .predict_batch(rows, &mut self.raw, answers, scratch)
+                .map_err(|error| anyhow!("{error}"))
         }
-        Ok(())
     }
 }
 
@@ -51,8 +53,9 @@ fn open(job: &Job, rows: &Rows) -> Result<Qsc> {
         model.n_outputs(),
         job.outputs
     );
-    let memory = vec![0; model.scratch_bytes() + ALIGNMENT];
-    Ok(Qsc { memory, row_len: model.row_len(), outputs: model.n_outputs(), model })
+    let bytes = if job.batch { model.batch_scratch_bytes() } else { model.scratch_bytes() };
+    let raw = if job.batch { vec![0.0; model.n_raw() * rows.count()] } else { vec![] };
+    Ok(Qsc { model, memory: vec![0; bytes + ALIGNMENT], raw })
 }
 
 fn main() -> Result<()> {
