@@ -1,4 +1,4 @@
-//! Single rows of every subject on every backend; for trees also the quantizer alone, and batches.
+//! Single rows of every subject on every backend; for trees also the quantizer alone.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -12,8 +12,6 @@ use qsc_kernel::{Backend, Model, Scratch};
 /// Tabular rows to rotate over, and windows.
 const ROWS: usize = 512;
 const WINDOWS: usize = 32;
-/// Rows of a batch.
-const BATCH: usize = 64;
 
 /// Time until a row has become ranks.
 struct UntilQuantized {
@@ -61,15 +59,6 @@ fn predict(criterion: &mut Criterion) {
                         let _ = black_box(output);
                     }
                     watch.took
-                });
-            });
-            group.throughput(Throughput::Elements(BATCH as u64));
-            group.bench_function(BenchmarkId::new(format!("{BATCH} rows"), backend.name()), |bencher| {
-                bencher.iter(|| {
-                    (0..BATCH).fold(0.0, |sum, _| {
-                        let output = model.predict(black_box(row()), Scratch::new(&mut memory));
-                        sum + output.map_or(f32::NAN, |output| output.values[0])
-                    })
                 });
             });
         }

@@ -1,7 +1,7 @@
 //! Counts the instructions of the hot functions under callgrind and compares them with `benches/guard.toml`.
 //!
-//! The program runs itself under valgrind. Callgrind counts only inside [`guard_measured`] and writes a file whenever that returns,
-//! and whenever [`guard_mark`] is entered, which splits a prediction into quantizer and walk. Inputs are fixed, and so is what
+//! The program runs itself under valgrind. Callgrind writes its counts and begins anew whenever [`guard_start`] or [`guard_mark`] is
+//! entered and [`guard_measured`] left; the mark splits a prediction into quantizer and walk. Inputs are fixed, and so is what
 //! valgrind tells of the processor: the counts depend on the compiler and this source alone. Valgrind knows no AVX-512.
 
 use std::collections::BTreeMap;
@@ -30,7 +30,12 @@ const BACKENDS: [&str; 3] = ["scalar", "wide", "avx2"];
 const INSIDE: &str = "QSC_GUARD_IMAGES";
 /// Set to 1: the table is written instead of compared.
 const UPDATE: &str = "QSC_GUARD_UPDATE";
-const NEVER_INLINED: [&str; 2] = ["--toggle-collect=*guard_measured*", "--dump-after=*guard_measured*"];
+/// When callgrind writes a file: its counts begin anew then.
+const DUMPS: [&str; 3] =
+    ["--dump-before=*guard_start*", "--dump-before=*guard_mark*", "--dump-after=*guard_measured*"];
+/// The files that count something, by what callgrind says in them.
+const COUNTS: [&str; 2] =
+    ["Trigger: --dump-before=guard::guard_mark", "Trigger: --dump-after=guard::guard_measured"];
 
 type Table = BTreeMap<String, u64>;
 
@@ -110,8 +115,8 @@ fn measure(directory: &Path) -> Table {
             .expect("images can be written");
     }
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--collect-atstart=no", "--dump-before=*guard_mark*"])
-        .args(NEVER_INLINED)
+        .arg("--tool=callgrind")
+        .args(DUMPS)
         .arg(format!("--callgrind-out-file={}", directory.join("out").display()))
         .arg(std::env::current_exe().expect("a program has a path"))
         .env(INSIDE, directory)
@@ -119,11 +124,12 @@ fn measure(directory: &Path) -> Table {
         .expect("valgrind runs; ./ci.sh setup installs it");
     assert!(output.status.success(), "under valgrind:\n{}", String::from_utf8_lossy(&output.stderr));
     let mut sums: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    for (at, name) in String::from_utf8_lossy(&output.stdout).lines().enumerate() {
-        let path = directory.join(format!("out.{}", at + 1));
-        let dump = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let totals =
-            dump.lines().find_map(|line| line.strip_prefix("totals: ").or(line.strip_prefix("summary: ")));
+    let mut dumps = (1..).map_while(|at| fs::read_to_string(directory.join(format!("out.{at}"))).ok());
+    for name in String::from_utf8_lossy(&output.stdout).lines() {
+        // What was done before a measured call, or after the last one, is nobody's.
+        let mut counted = dumps.by_ref().filter(|dump| COUNTS.iter().any(|trigger| dump.contains(trigger)));
+        let dump = counted.next().expect("callgrind writes a file for every count");
+        let totals = dump.lines().find_map(|line| line.strip_prefix("totals: "));
         let count: u64 = totals.and_then(|count| count.trim().parse().ok()).expect("callgrind writes totals");
         assert!(count > 0, "{name}: nothing was counted");
         let (sum, calls) = sums.entry(name.to_owned()).or_default();
@@ -134,17 +140,23 @@ fn measure(directory: &Path) -> Table {
     table
 }
 
-/// What callgrind counts, and where it writes a file.
+/// What is counted: from [`guard_start`] to the return.
 #[inline(never)]
 fn guard_measured<R>(work: impl FnOnce() -> R) -> R {
-    let result = black_box(work)();
-    black_box(result)
+    guard_start();
+    black_box(work())
 }
 
-/// Where callgrind writes a file in between.
+/// Where counting begins.
+#[inline(never)]
+fn guard_start() {
+    black_box(0_u8);
+}
+
+/// Where callgrind writes a file in between. Another body than [`guard_start`], or the two would become one.
 #[inline(never)]
 fn guard_mark() {
-    black_box(());
+    black_box(1_u16);
 }
 
 /// Marks the end of the quantizer.

@@ -35,7 +35,12 @@ pub(super) fn measure(
         Some(path) => read_rows(path, &model)?.data().to_vec(),
         None => random_rows(&model),
     };
-    let mut call = Call::new(model, backend, &rows, usize::try_from(batch)?)?;
+    let different = rows.len() / model.row_len();
+    let batch_rows = usize::try_from(batch)?;
+    // Whole batches, so that one is always one piece.
+    let whole = different.next_multiple_of(batch_rows) * model.row_len();
+    let rows: Vec<f32> = rows.iter().copied().cycle().take(whole).collect();
+    let mut call = Call::new(model, backend, &rows, batch_rows)?;
     let mut latency = Latency::new(batch);
     // A tenth to warm caches, predictors and clocks up.
     let warm = Instant::now();
@@ -51,7 +56,7 @@ pub(super) fn measure(
         subject: format!("{} ({})", call.model.name(), path.display()),
         backend: backend.name(),
         batch,
-        rows: rows.len() / call.model.row_len(),
+        rows: different,
         latency,
         stages,
     })
@@ -73,13 +78,15 @@ struct Call<'a> {
     /// Outputs of every row as the scalar backend gave them.
     expected: Vec<u32>,
     scratch: Vec<u8>,
+    raw: Vec<f64>,
     outputs: Vec<f32>,
     next: usize,
 }
 
 impl<'a> Call<'a> {
     fn new(model: Model<'a>, backend: Backend, rows: &'a [f32], batch: usize) -> anyhow::Result<Self> {
-        let mut scratch = vec![0; model.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
+        let bytes = model.scratch_bytes().max(if batch > 1 { model.batch_scratch_bytes() } else { 0 });
+        let mut scratch = vec![0; bytes + qsc_kernel::scratch::ALIGNMENT];
         let mut expected = Vec::new();
         let model = model.with_backend(Backend::SCALAR);
         for (at, row) in rows.chunks_exact(model.row_len()).enumerate() {
@@ -87,22 +94,25 @@ impl<'a> Call<'a> {
                 model.predict(row, Scratch::new(&mut scratch)).with_context(|| format!("row {at}"))?;
             expected.extend(output.values.iter().map(|value| value.to_bits()));
         }
-        let outputs = vec![0.0; batch * model.n_outputs()];
-        Ok(Self { model: model.with_backend(backend), rows, batch, expected, scratch, outputs, next: 0 })
+        let (raw, outputs) = (vec![0.0; batch * model.n_raw()], vec![0.0; batch * model.n_outputs()]);
+        Ok(Self { model: model.with_backend(backend), rows, batch, expected, scratch, raw, outputs, next: 0 })
     }
 
     /// One call: what it took. Answers are compared after the clock has stopped.
     fn run(&mut self) -> anyhow::Result<Duration> {
         let (n, width) = (self.model.n_outputs(), self.model.row_len());
         let count = self.rows.len() / width;
+        let rows = &self.rows[self.next * width..][..self.batch * width];
+        let scratch = Scratch::new(&mut self.scratch);
         let started = Instant::now();
-        for (i, outputs) in self.outputs.chunks_exact_mut(n).enumerate() {
-            let row = &self.rows[(self.next + i) % count * width..][..width];
-            outputs.copy_from_slice(self.model.predict(row, Scratch::new(&mut self.scratch))?.values);
+        if self.batch == 1 {
+            self.outputs.copy_from_slice(self.model.predict(rows, scratch)?.values);
+        } else {
+            self.model.predict_batch(rows, &mut self.raw, &mut self.outputs, scratch)?;
         }
         let elapsed = started.elapsed();
         for (i, outputs) in self.outputs.chunks_exact(n).enumerate() {
-            let row = (self.next + i) % count;
+            let row = self.next + i;
             same(row, outputs, &self.expected[row * n..][..n], &self.model)?;
         }
         self.next = (self.next + self.batch) % count;
