@@ -1,9 +1,10 @@
 //! Small models written by hand: one for every way an image can be encoded.
 
 use qsc_cli::compile::ir::{Library, LibraryRules, Link, Missing, Node, Test, Tree, TreeModel};
-use qsc_cli::compile::pack::{PackOptions, pack};
+use qsc_cli::compile::pack::{PackOptions, pack_as};
 use qsc_cli::image::ImageBytes;
 use qsc_kernel::Action;
+use qsc_kernel::trees::TreeLayout;
 
 /// Packs a model.
 ///
@@ -11,6 +12,20 @@ use qsc_kernel::Action;
 /// If the packer refuses it.
 #[must_use]
 pub fn image(model: &TreeModel, exact: bool, classes: Option<&[Action]>) -> ImageBytes {
+    image_as(model, exact, classes, None)
+}
+
+/// Packs a model in a given layout.
+///
+/// # Panics
+/// If the packer refuses it.
+#[must_use]
+pub fn image_as(
+    model: &TreeModel,
+    exact: bool,
+    classes: Option<&[Action]>,
+    layout: Option<TreeLayout>,
+) -> ImageBytes {
     let options = PackOptions {
         name: "m".to_owned(),
         classes: classes.map(<[Action]>::to_vec),
@@ -18,7 +33,7 @@ pub fn image(model: &TreeModel, exact: bool, classes: Option<&[Action]>) -> Imag
         source_file: "m.json".to_owned(),
         source_sha256: [1; 32],
     };
-    pack(model, &options).expect("a model written by hand can be packed")
+    pack_as(model, &options, layout).expect("a model written by hand can be packed")
 }
 
 /// A model without trees.
@@ -65,7 +80,7 @@ pub fn ladder(group: usize, count: u32, missing: Missing) -> Tree {
     tree(group, nodes)
 }
 
-/// One image for every sum mode, with number and category slots; the last one has u16 ranks.
+/// One image for every sum mode and layout, with number and category slots; one has u16 ranks.
 #[must_use]
 pub fn one_of_each() -> Vec<(&'static str, ImageBytes)> {
     use LibraryRules::{LightGbm, XgBoost};
@@ -119,5 +134,10 @@ pub fn one_of_each() -> Vec<(&'static str, ImageBytes)> {
         ("f32", image(&boosted, true, None)),
         ("f64", image(&classes, true, Some(&actions))),
         ("u16", image(&wide, false, None)),
+        ("plain", image_as(&boosted, false, None, Some(TreeLayout::Plain))),
+        ("blocks-4", image_as(&boosted, true, None, Some(TreeLayout::Blocks { levels: 4 }))),
+        ("blocks-7", image_as(&boosted, false, None, Some(TreeLayout::Blocks { levels: 7 }))),
+        ("masks-32", image_as(&boosted, true, None, Some(TreeLayout::Masks { leaves: 32 }))),
+        ("masks-64", image_as(&boosted, false, None, Some(TreeLayout::Masks { leaves: 64 }))),
     ]
 }

@@ -401,6 +401,60 @@ fn cell() -> impl Strategy<Value = Cell> {
     ]
 }
 
+/// How a tree of a given size grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growing {
+    /// As shallow as it can be.
+    LevelByLevel,
+    /// Any leaf is split next.
+    LeafWise,
+}
+
+/// `trees` XGBoost trees of `leaves` leaves each that ask `features` features in turn, and rows for them.
+#[must_use]
+pub fn sized(trees: usize, leaves: usize, features: usize, growing: Growing) -> Case {
+    let mut draw = 0_u64;
+    let mut below = |limit: usize| {
+        draw += 1;
+        (mix(draw) % limit as u64) as usize
+    };
+    let mut feature = 0;
+    let mut model = TreeModel {
+        library: Library::XgBoost,
+        version: "3.2.0".to_owned(),
+        objective: "reg:squarederror".to_owned(),
+        feature_names: (0..features).map(|feature| format!("f{feature}")).collect(),
+        base: vec![0.5],
+        trees: Vec::new(),
+        rules: LibraryRules::XgBoost,
+        link: Link::Identity,
+        average: None,
+    };
+    for _ in 0..trees {
+        let mut nodes = vec![Node::Leaf(0.0)];
+        let mut open = std::collections::VecDeque::from([0_usize]);
+        while open.len() < leaves {
+            let at = if growing == Growing::LevelByLevel { 0 } else { below(open.len()) };
+            let Some(leaf) = open.remove(at) else { break };
+            let (left, right) = (nodes.len(), nodes.len() + 1);
+            nodes.extend([Node::Leaf(0.0), Node::Leaf(0.0)]);
+            open.extend([left, right]);
+            let test = Test::Number { threshold: below(200) as f64, missing: Missing::Nan { left: false } };
+            nodes[leaf] = Node::Split { feature, test, left, right };
+            feature = (feature + 1) % features;
+        }
+        for node in &mut nodes {
+            if let Node::Leaf(value) = node {
+                *value = f64::from((below(2001) as f32 - 1000.0) * 1e-4);
+            }
+        }
+        model.trees.push(Tree { group: 0, nodes });
+    }
+    let mut value = || if below(20) == 0 { f32::NAN } else { below(402) as f32 / 2.0 - 0.5 };
+    let rows = (0..24).map(|_| (0..features).map(|_| value()).collect()).collect();
+    Case { model, rows }
+}
+
 /// Every value a feature is compared with, as f32.
 fn questions(model: &TreeModel, feature: usize) -> Vec<f32> {
     let mut values = Vec::new();

@@ -9,14 +9,14 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use qsc_cli::compile::interpret::decide;
 use qsc_cli::compile::ir::{LibraryRules, Link, Node, Test, Tree, TreeModel};
-use qsc_cli::compile::pack::{PackOptions, pack};
+use qsc_cli::compile::pack::{PackOptions, pack, pack_as};
 use qsc_cli::image::ImageBytes;
 use qsc_kernel::ensemble::ConfidenceRule;
 use qsc_kernel::model::{Body, DecisionRule};
-use qsc_kernel::trees::LeafType;
+use qsc_kernel::trees::{LeafType, TreeLayout};
 use qsc_kernel::{Action, Backend, Inactive, Model, PredictError, Scratch, ScratchBuffer};
 use qsc_tests::property;
-use qsc_tests::tree_cases::{Case, cases};
+use qsc_tests::tree_cases::{Case, Growing, cases, sized};
 
 const CASES: u32 = 5000;
 const ROWS: usize = 24;
@@ -40,6 +40,14 @@ fn packed_models_predict_what_the_interpreter_says() {
                 predicts(&case, exact, &model.clone().with_backend(backend))?;
             }
             let mut seen = seen.borrow_mut();
+            // Two of the ten layouts in turn: what fits gives the same bits.
+            let turn = TreeLayout::ALL.iter().skip(case.model.trees.len() % 5).step_by(5);
+            for &layout in turn {
+                if let Ok(other) = pack_as(&case.model, &options, Some(layout)) {
+                    same_bits(&case, &model, &other, layout)?;
+                    *seen.entry(layout.to_string()).or_default() += 1;
+                }
+            }
             for trait_of_model in traits(&case.model, &model) {
                 *seen.entry(trait_of_model).or_default() += 1;
             }
@@ -74,10 +82,70 @@ fn packed_models_predict_what_the_interpreter_says() {
         "None",
         "Classes",
         "DeadZone",
+        "plain",
+        "blocks-3",
+        "blocks-4",
+        "blocks-5",
+        "blocks-6",
+        "blocks-7",
+        "blocks-8",
+        "blocks-9",
+        "masks-32",
+        "masks-64",
     ];
     for name in expected {
         assert!(seen.get(name).copied().unwrap_or(0) >= 5, "hardly ever tried: {name}");
     }
+}
+
+/// Another layout of the same model: every backend gives the bits the scalar one gives for the chosen layout.
+fn same_bits(case: &Case, model: &Model<'_>, other: &ImageBytes, layout: TreeLayout) -> Verdict {
+    let other = Model::check(other.as_bytes()).map_err(|error| TestCaseError::fail(error.to_string()))?;
+    let Body::Trees(trees) = other.body() else { unreachable!("packed from trees") };
+    prop_assert_eq!(trees.layout(), layout);
+    let model = model.clone().with_backend(Backend::SCALAR);
+    let (mut one, mut two) = (ScratchBuffer::<8192>::new(), ScratchBuffer::<8192>::new());
+    for backend in Backend::available() {
+        let other = other.clone().with_backend(backend);
+        for row in &case.rows {
+            let bits = |raw: &[f64]| raw.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            let want = bits(model.predict(row, one.scratch()).unwrap().raw);
+            let got = bits(other.predict(row, two.scratch()).unwrap().raw);
+            prop_assert_eq!(got, want, "{} on {} for {:?}", layout, backend.name(), row);
+        }
+    }
+    Ok(())
+}
+
+/// Leaves, levels, slots and trees at every number where a layout, a lookup or a group of trees ends, and one beside it.
+#[test]
+fn sizes_at_each_boundary_give_the_same_bits() {
+    let leaves = [1, 2, 31, 32, 33, 63, 64, 65].map(|leaves| (9, leaves, 20));
+    let levels = [3, 4, 6, 7, 8, 9, 10].map(|levels| (5, 1 << levels, 20));
+    let slots =
+        [15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257].map(|slots| (20, 31, slots));
+    let trees = [1, 3, 4, 5, 7, 8, 9, 15, 16, 17].map(|trees| (trees, 20, 5));
+    let mut seen = BTreeMap::<String, u32>::new();
+    for (trees, leaves, features) in leaves.into_iter().chain(levels).chain(slots).chain(trees) {
+        for growth in [Growing::LevelByLevel, Growing::LeafWise] {
+            let case = sized(trees, leaves, features, growth);
+            for exact in [false, true] {
+                let options = options(&case.model, exact);
+                let plain = pack_as(&case.model, &options, Some(TreeLayout::Plain)).unwrap();
+                let model = Model::check(plain.as_bytes()).unwrap();
+                for layout in TreeLayout::ALL {
+                    if let Ok(image) = pack_as(&case.model, &options, Some(layout)) {
+                        same_bits(&case, &model, &image, layout).unwrap_or_else(|error| {
+                            panic!("{trees} trees, {leaves} leaves, {features} slots: {error}")
+                        });
+                        *seen.entry(layout.to_string()).or_default() += 1;
+                    }
+                }
+            }
+        }
+    }
+    println!("{seen:?}");
+    assert!(TreeLayout::ALL.iter().all(|layout| seen[&layout.to_string()] >= 20), "{seen:?}");
 }
 
 fn options(model: &TreeModel, exact: bool) -> PackOptions {
