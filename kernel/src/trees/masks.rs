@@ -61,12 +61,20 @@ impl MaskTree for MaskTree64Record {
         nodes.map(|((&slot, &rank), &mask)| (slot, rank, mask))
     }
 
+    /// Decisions first, then the masks of those that are right: asked node by node, compilers make unpredictable branches of it.
     #[inline]
     fn leaf(&self, row: &Row) -> usize {
-        let nodes = self.slots.iter().zip(&self.ranks).zip(&self.masks);
-        let excluded = nodes.fold(0, |excluded, ((&slot, &rank), &mask)| {
-            excluded | mask & i64::from(above(row, slot, rank)).cast_unsigned()
+        let nodes = self.slots.iter().zip(&self.ranks).rev();
+        let mut decisions = nodes.fold(0_u64, |decisions, (&slot, &rank)| {
+            let value = row.get(usize::from(slot)).copied().unwrap_or(0);
+            decisions << 1 | u64::from(value > rank)
         });
+        let mut excluded = 0;
+        while decisions != 0 {
+            let node = index(decisions.trailing_zeros() & 63);
+            excluded |= self.masks.get(node).copied().unwrap_or(0);
+            decisions &= decisions.wrapping_sub(1);
+        }
         index(excluded.trailing_ones())
     }
 }

@@ -151,7 +151,12 @@ fn blocks_of<L: Leaf32, const SLOTS: usize>(trees: &Blocks<'_>, row: &Row, sum: 
         let (even, odd) = (_mm256_set_m128i(c, a), _mm256_set_m128i(d, b));
         lookup.right32(_mm256_unpacklo_epi64(even, odd), _mm256_unpackhi_epi64(even, odd))
     };
-    let eight = |top: &TopBlocksRecord| lookup.right64(must_cast(top.slots), must_cast(top.ranks));
+    let eight = |top: &TopBlocksRecord| {
+        let [low_slots, high_slots]: [__m256i; 2] = must_cast(top.slots);
+        let [low_ranks, high_ranks]: [__m256i; 2] = must_cast(top.ranks);
+        u64::from(lookup.right32(low_slots, low_ranks))
+            | u64::from(lookup.right32(high_slots, high_ranks)) << 32
+    };
     walk(trees, sum, four, eight)
 }
 
