@@ -176,15 +176,27 @@ pub mod link {
 pub mod compare {
     /// `x < t` goes left (XGBoost).
     pub const LESS: u32 = 0;
-    /// `x <= t` goes left, and |x| ≤ 1e-35 counts as 0 (LightGBM).
+    /// `x <= t` goes left (LightGBM, whose |x| ≤ 1e-35 counts as 0: no threshold lies in between).
     pub const LESS_EQUAL: u32 = 1;
 }
 
-/// The thresholds of one input feature: a run of the thresholds section, ascending, without repeats.
+/// Thresholds of one cache line, all of them compared at once.
+pub type ThresholdBlock = [f32; THRESHOLD_BLOCK];
+
+/// Values of a [`ThresholdBlock`].
+pub const THRESHOLD_BLOCK: usize = 16;
+
+/// Bits of the NaN that fills blocks up: no value compares with it, not even +∞.
+pub const THRESHOLD_PAD: u32 = 0x7FC0_0000;
+
+/// The thresholds of one input feature: a run of blocks of the thresholds section, a search tree of 16 branches.
+///
+/// The lowest level holds the thresholds, ascending, without repeats. Each level above holds the last value of every
+/// block below but the very last, up to a level of one block. Levels lie from the top down.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct FeatureRecord {
-    /// Index of the first threshold.
+    /// Index of the first block.
     pub first: u32,
     /// Number of thresholds.
     pub count: u32,

@@ -31,7 +31,7 @@ pub enum SectionKind {
     Trees = 16,
     /// `[n_features] FeatureRecord`.
     Features = 17,
-    /// Thresholds, f32.
+    /// `ThresholdBlock`s.
     Thresholds = 18,
     /// `SlotRecord`s.
     Slots = 19,

@@ -12,7 +12,10 @@ pub(crate) mod avx512;
 mod blocks;
 mod detect;
 mod float_environment;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 mod sqrt;
+pub(crate) mod wide;
 
 pub(crate) use float_environment::with_default_float_environment;
 pub(crate) use sqrt::sqrt;

@@ -9,7 +9,8 @@ use super::{Compare, Leaves, RankWidth, Trees};
 use crate::error::ImageError;
 use crate::image::records::{
     BlockRecord, FeatureRecord, GroupRecord, LEAF, LeafBlockRecord, MaskTree32Record, ModelRecord,
-    NodeRecord, SlotRecord, TopBlocksRecord, TreeRecord, TreesRecord, compare, slot, sum,
+    NodeRecord, SlotRecord, THRESHOLD_BLOCK, THRESHOLD_PAD, ThresholdBlock, TopBlocksRecord, TreeRecord,
+    TreesRecord, compare, slot, sum,
 };
 use crate::image::{SectionKind, Sections};
 use crate::link::Link;
@@ -38,10 +39,11 @@ impl<'image> Trees<'image> {
         let groups = sections.exactly(SectionKind::Groups, index(model.n_raw))?;
         let n_trees = trees_of(groups).ok_or(invalid(SectionKind::Groups))?;
         let stored = stored_trees(groups, kind).ok_or(invalid(SectionKind::Groups))?;
+        let slots: &[SlotRecord] = sections.slice(SectionKind::Slots)?;
         let mut trees = Self {
             features: sections.exactly(SectionKind::Features, index(model.n_features))?,
             thresholds: sections.slice(SectionKind::Thresholds)?,
-            slots: sections.slice(SectionKind::Slots)?,
+            slots,
             categories: sections.slice(SectionKind::Categories)?,
             groups,
             layout: match kind {
@@ -57,6 +59,9 @@ impl<'image> Trees<'image> {
             n_leaves: 0,
             rank,
             compare,
+            special_slots: slots
+                .iter()
+                .any(|slot| !matches!(slot.rule, slot::NAN_LEFT | slot::NAN_RIGHT | slot::NAN_IS_ZERO)),
             link,
         };
         let hold = |holds: bool, kind| if holds { Ok(()) } else { Err(invalid(kind)) };
@@ -70,26 +75,27 @@ impl<'image> Trees<'image> {
         Ok(trees)
     }
 
-    /// Runs of thresholds follow each other, fill the section, ascend, and fit the rank's width.
+    /// Search trees of thresholds follow each other, fill the section, are what their thresholds make them, and fit the
+    /// rank's width.
     fn features_hold(&self) -> bool {
         let limit = match self.rank {
             RankWidth::U8 => usize::from(u8::MAX),
             RankWidth::U16 => usize::from(u16::MAX),
         };
+        let mut rest = self.thresholds;
         let mut next = 0_usize;
-        for &FeatureRecord { first, count } in self.features {
-            let Some(run) = self.thresholds.get(index(first)..).and_then(|rest| rest.get(..index(count)))
-            else {
+        for feature in self.features {
+            let size = levels(feature).fold(0, usize::saturating_add);
+            let Some((blocks, behind)) = rest.split_at_checked(size) else {
                 return false;
             };
-            // `<` is false for NaN, so an ascending run of two or more holds none; a single one is asked itself.
-            let ascends = run.iter().zip(run.iter().skip(1)).all(|(a, b)| a < b);
-            if index(first) != next || run.len() > limit || !ascends || run.iter().any(|t| t.is_nan()) {
+            if index(feature.first) != next || index(feature.count) > limit || !searchable(feature, blocks) {
                 return false;
             }
-            next = next.saturating_add(run.len());
+            next = next.saturating_add(size);
+            rest = behind;
         }
-        next == self.thresholds.len()
+        rest.is_empty()
     }
 
     /// Slots name features and category sets that exist.
@@ -298,6 +304,49 @@ impl Leaves<'_> {
             Self::ExactF64 { leaves } => all(leaves, first, count),
         }
     }
+}
+
+/// Blocks of each level of a feature's search tree, the lowest first.
+fn levels(feature: &FeatureRecord) -> impl Iterator<Item = usize> {
+    let blocks = |values: usize| Some(values.div_ceil(THRESHOLD_BLOCK)).filter(|&blocks| blocks > 0);
+    // A level above holds a value for every block but the last, so there is none above one block.
+    core::iter::successors(blocks(index(feature.count)), move |below| blocks(below.saturating_sub(1)))
+}
+
+/// The lowest level ascends, each level above says where its blocks end, and padding is padding.
+fn searchable(feature: &FeatureRecord, blocks: &[ThresholdBlock]) -> bool {
+    let is_pad = |value: &f32| value.to_bits() == THRESHOLD_PAD;
+    let mut levels = levels(feature);
+    let Some((mut above, mut level)) =
+        levels.next().and_then(|size| blocks.split_at_checked(blocks.len().checked_sub(size)?))
+    else {
+        return feature.count == 0;
+    };
+    let Some((values, pads)) = level.as_flattened().split_at_checked(index(feature.count)) else {
+        return false;
+    };
+    // `<` is false for NaN, so an ascending run of two or more holds none; a single one is asked itself.
+    let ascends = values.iter().zip(values.iter().skip(1)).all(|(a, b)| a < b);
+    if !ascends || values.iter().any(|value| value.is_nan()) || !pads.iter().all(is_pad) {
+        return false;
+    }
+    for size in levels {
+        let Some((higher, separators)) =
+            above.len().checked_sub(size).and_then(|at| above.split_at_checked(at))
+        else {
+            return false;
+        };
+        let Some((_, all_but_last)) = level.split_last() else {
+            return false;
+        };
+        let ends = all_but_last.iter().filter_map(|block| block.last().map(|end| end.to_bits()));
+        let expected = ends.chain(core::iter::repeat(THRESHOLD_PAD));
+        if !separators.as_flattened().iter().zip(expected).all(|(value, bits)| value.to_bits() == bits) {
+            return false;
+        }
+        (above, level) = (higher, separators);
+    }
+    above.is_empty()
 }
 
 fn leaves<'image>(sections: &Sections<'image>, record: &TreesRecord) -> Result<Leaves<'image>, ImageError> {

@@ -13,7 +13,7 @@ mod quantize;
 mod walk;
 
 use crate::error::PredictError;
-use crate::image::records::{FeatureRecord, GroupRecord, SlotRecord};
+use crate::image::records::{FeatureRecord, GroupRecord, SlotRecord, ThresholdBlock};
 use crate::link::Link;
 use crate::model::Output;
 use crate::scratch::Scratch;
@@ -32,7 +32,7 @@ pub(crate) use {
 #[derive(Clone, Debug)]
 pub struct Trees<'image> {
     features: &'image [FeatureRecord],
-    thresholds: &'image [f32],
+    thresholds: &'image [ThresholdBlock],
     slots: &'image [SlotRecord],
     categories: &'image [u32],
     groups: &'image [GroupRecord],
@@ -42,6 +42,8 @@ pub struct Trees<'image> {
     n_leaves: usize,
     rank: RankWidth,
     compare: Compare,
+    /// Some slot's rank is not its count of thresholds even where no value is missing.
+    special_slots: bool,
     link: Link,
 }
 
@@ -59,7 +61,7 @@ enum RankWidth {
 enum Compare {
     /// `x < t` (XGBoost).
     Less,
-    /// `x <= t`, with |x| ≤ 1e-35 read as 0 (LightGBM).
+    /// `x <= t` (LightGBM).
     LessEqual,
 }
 
@@ -129,12 +131,12 @@ impl Trees<'_> {
         match self.rank {
             RankWidth::U8 => {
                 let (ranks, _) = scratch.take::<u8>(self.row_len())?;
-                self.quantize(row, ranks)?;
+                self.quantize(row, ranks, backend)?;
                 self.margins(ranks, raw, backend)?;
             }
             RankWidth::U16 => {
                 let (ranks, _) = scratch.take::<u16>(self.row_len())?;
-                self.quantize(row, ranks)?;
+                self.quantize(row, ranks, backend)?;
                 self.margins_u16(ranks, raw)?;
             }
         }

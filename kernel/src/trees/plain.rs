@@ -8,7 +8,7 @@ use crate::image::{SectionKind, Sections};
 use crate::num::index;
 
 /// Trees whose nodes are consecutive, the root first.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Plain<'image> {
     trees: &'image [TreeRecord],
     nodes: &'image [NodeRecord],

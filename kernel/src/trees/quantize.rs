@@ -1,75 +1,187 @@
-//! Row to ranks: the scalar quantizer, which is the specification.
+//! Row to ranks. Backends differ in how they compare one value with a block of 16 thresholds; everything else stands
+//! here once. The scalar backend is the specification.
+
+use core::ops::{BitAnd, BitOr};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::{Compare, Trees};
 use crate::error::PredictError;
-use crate::image::records::{SlotRecord, slot};
+use crate::image::records::{FeatureRecord, SlotRecord, THRESHOLD_BLOCK, ThresholdBlock, slot};
 use crate::num::{index, truncate};
+use crate::simd::{self, Backend, Tier};
 
 /// LightGBM's `kZeroThreshold`: magnitudes up to this are zero.
 const ZERO: f32 = 1e-35;
 
 /// The integer type of a quantized row.
-pub(crate) trait Rank: Copy + AnyBitPattern + NoUninit + Into<u16> {
-    /// Larger than any node's rank: always right.
+pub(crate) trait Rank:
+    Copy + AnyBitPattern + NoUninit + Into<u16> + From<bool> + BitAnd<Output = Self> + BitOr<Output = Self>
+{
+    /// Larger than any node's rank: always right. All bits are set.
     const MAX: Self;
     /// A count of thresholds, at most `MAX` by the image's check.
     fn from_count(count: usize) -> Self;
+    /// `MAX` for true, 0 for false, without a branch.
+    fn all(bits: bool) -> Self;
 }
 
 impl Rank for u8 {
     const MAX: Self = Self::MAX;
+    #[inline]
     fn from_count(count: usize) -> Self {
-        Self::try_from(count).unwrap_or(Self::MAX)
+        let [low, ..] = count.to_le_bytes();
+        low
+    }
+    #[inline]
+    fn all(bits: bool) -> Self {
+        Self::from(bits).wrapping_neg()
     }
 }
 
 impl Rank for u16 {
     const MAX: Self = Self::MAX;
+    #[inline]
     fn from_count(count: usize) -> Self {
-        Self::try_from(count).unwrap_or(Self::MAX)
+        let [low, high, ..] = count.to_le_bytes();
+        Self::from_le_bytes([low, high])
+    }
+    #[inline]
+    fn all(bits: bool) -> Self {
+        Self::from(bits).wrapping_neg()
     }
 }
 
 impl Trees<'_> {
     /// Fills `ranks`, `[n_slots]`, from `row`, `[n_features]`.
-    pub(super) fn quantize<R: Rank>(&self, row: &[f32], ranks: &mut [R]) -> Result<(), PredictError> {
-        for (slot, rank) in self.slots.iter().zip(ranks.iter_mut()) {
-            let value = *row.get(index(slot.feature)).ok_or(PredictError::Corrupt)?;
-            let value = if self.compare == Compare::LessEqual && value.abs() <= ZERO { 0.0 } else { value };
-            *rank = self.slot_rank(slot, value).ok_or(PredictError::Corrupt)?;
+    pub(super) fn quantize<R: Rank>(
+        &self,
+        row: &[f32],
+        ranks: &mut [R],
+        backend: Backend,
+    ) -> Result<(), PredictError> {
+        match backend.tier() {
+            Tier::Scalar => self.quantize_scalar(row, ranks),
+            Tier::Wide => simd::wide::quantize(self, row, ranks),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2(token) => simd::avx2::quantize(token, self, row, ranks),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(token) => simd::avx512::quantize(token, self, row, ranks),
+            #[cfg(target_arch = "aarch64")]
+            Tier::Neon(token) => simd::neon::quantize(token, self, row, ranks),
         }
-        Ok(())
+        .ok_or(PredictError::Corrupt)
     }
 
-    /// The rank of one slot; `None` only if the image changed after its check.
-    fn slot_rank<R: Rank>(&self, record: &SlotRecord, value: f32) -> Option<R> {
-        let bit = |set: bool| if set { R::from_count(1) } else { R::from_count(0) };
-        let missing_zero = || value.is_nan() || value.abs() <= ZERO;
-        Some(match record.rule {
-            slot::NAN_LEFT if value.is_nan() => R::from_count(0),
-            slot::NAN_RIGHT if value.is_nan() => R::MAX,
-            slot::NAN_IS_ZERO if value.is_nan() => self.count(record, 0.0)?,
-            slot::ZERO_LEFT if missing_zero() => R::from_count(0),
-            slot::ZERO_RIGHT if missing_zero() => R::MAX,
-            slot::IS_NUMBER => bit(!value.is_nan()),
-            slot::IN_SET_NAN_0 => bit(!value.is_nan() && self.in_set(record, value)?),
-            slot::IN_SET_NAN_1 => bit(value.is_nan() || self.in_set(record, value)?),
-            slot::NOT_IN_SET => bit(value.is_nan() || !self.in_set_truncated(record, value)?),
-            _ => self.count(record, value)?,
-        })
+    fn quantize_scalar<R: Rank>(&self, row: &[f32], ranks: &mut [R]) -> Option<()> {
+        self.quantize_with(row, ranks, at_most, below)
     }
 
-    /// How many thresholds of the slot's feature send a number right.
-    fn count<R: Rank>(&self, record: &SlotRecord, value: f32) -> Option<R> {
-        let feature = self.features.get(index(record.feature))?;
-        let run = self.thresholds.get(index(feature.first)..)?.get(..index(feature.count))?;
+    /// [`Self::quantize`] with a backend's way to count the thresholds of a block that are at most, or below, a value;
+    /// `None` only if the image changed after its check.
+    #[inline(always)]
+    pub(crate) fn quantize_with<R: Rank>(
+        &self,
+        row: &[f32],
+        ranks: &mut [R],
+        at_most: impl Fn(&ThresholdBlock, f32) -> usize,
+        below: impl Fn(&ThresholdBlock, f32) -> usize,
+    ) -> Option<()> {
+        match self.compare {
+            Compare::Less => self.count(row, ranks, at_most)?,
+            Compare::LessEqual => self.count(row, ranks, below)?,
+        }
+        // Without a branch on each value, so that it becomes a few vector instructions.
+        let missing = row.iter().fold(false, |missing, value| missing | value.is_nan());
+        if missing || self.special_slots { self.apply_rules(row, ranks) } else { Some(()) }
+    }
+
+    /// Every slot's count of thresholds that send its value right, given how many of a block do; 0 for NaN.
+    #[inline(always)]
+    fn count<R: Rank>(
+        &self,
+        row: &[f32],
+        ranks: &mut [R],
+        right: impl Fn(&ThresholdBlock, f32) -> usize,
+    ) -> Option<()> {
+        // As many as features, so that one comparison bounds both.
+        let row = row.get(..self.features.len())?;
+        // Slots of a feature lie side by side and share one search. No feature has this number.
+        let (mut feature, mut count) = (u32::MAX, 0);
+        for (slot, rank) in self.slots.iter().zip(ranks) {
+            if slot.feature != feature {
+                feature = slot.feature;
+                let record = self.features.get(index(feature))?;
+                let value = *row.get(index(feature))?;
+                count = self.search::<R>(record, |block| right(block, value))?;
+            }
+            *rank = R::from_count(count);
+        }
+        Some(())
+    }
+
+    /// From counts to ranks: missing values, zeros and categories.
+    #[inline(never)]
+    fn apply_rules<R: Rank>(&self, row: &[f32], ranks: &mut [R]) -> Option<()> {
+        for (slot, rank) in self.slots.iter().zip(ranks) {
+            let value = *row.get(index(slot.feature))?;
+            *rank = match slot.rule {
+                slot::NAN_LEFT => *rank,
+                slot::NAN_RIGHT => *rank | R::all(value.is_nan()),
+                slot::NAN_IS_ZERO if !value.is_nan() => *rank,
+                slot::NAN_IS_ZERO => self.rank_of_zero(slot)?,
+                slot::ZERO_LEFT => *rank & R::all(value.abs() > ZERO),
+                slot::ZERO_RIGHT => *rank | R::all(value.is_nan() | (value.abs() <= ZERO)),
+                slot::IS_NUMBER => R::from(!value.is_nan()),
+                slot::IN_SET_NAN_0 => R::from(!value.is_nan() && self.in_set(slot, value)?),
+                slot::IN_SET_NAN_1 => R::from(value.is_nan() || self.in_set(slot, value)?),
+                slot::NOT_IN_SET => R::from(value.is_nan() || !self.in_set_truncated(slot, value)?),
+                _ => return None,
+            };
+        }
+        Some(())
+    }
+
+    fn rank_of_zero<R: Rank>(&self, slot: &SlotRecord) -> Option<R> {
+        let feature = self.features.get(index(slot.feature))?;
         let count = match self.compare {
-            Compare::Less => run.partition_point(|&threshold| threshold <= value),
-            Compare::LessEqual => run.partition_point(|&threshold| threshold < value),
+            Compare::Less => self.search::<R>(feature, |block| at_most(block, 0.0)),
+            Compare::LessEqual => self.search::<R>(feature, |block| below(block, 0.0)),
         };
-        Some(R::from_count(count))
+        count.map(R::from_count)
+    }
+
+    /// How many thresholds of a feature send a value right, given how many of a block do.
+    #[inline(always)]
+    fn search<R: Rank>(
+        &self,
+        feature: &FeatureRecord,
+        right: impl Fn(&ThresholdBlock) -> usize,
+    ) -> Option<usize> {
+        let blocks = self.thresholds.get(index(feature.first)..)?;
+        let step = |level: &[ThresholdBlock], at: usize| {
+            Some(at.wrapping_mul(THRESHOLD_BLOCK).wrapping_add(right(level.get(at)?)))
+        };
+        match index(feature.count) {
+            TWO_LEVELS..DEEPER => {
+                let (top, values) = blocks.split_first()?;
+                step(values, right(top))
+            }
+            0 => Some(0),
+            1..TWO_LEVELS => Some(right(blocks.first()?)),
+            // Counts of 8 bits never get here.
+            _ if R::MAX.into() == u16::from(u8::MAX) => None,
+            count => {
+                let values = count.div_ceil(THRESHOLD_BLOCK);
+                let lower = values.wrapping_sub(1).div_ceil(THRESHOLD_BLOCK);
+                let upper = lower.wrapping_sub(1).div_ceil(THRESHOLD_BLOCK);
+                let (at, rest) = if upper == 1 { (0, blocks) } else { (step(blocks, 0)?, blocks.get(1..)?) };
+                let at = step(rest, at)?;
+                let rest = rest.get(upper..)?;
+                let at = step(rest, at)?;
+                step(rest.get(lower..)?, at)
+            }
+        }
     }
 
     /// XGBoost: negative values, even above −1, are in no set.
@@ -85,5 +197,159 @@ impl Trees<'_> {
         };
         let word = words.get(index(category / 32)).copied().unwrap_or(0);
         Some(word >> (category % 32) & 1 == 1)
+    }
+}
+
+fn at_most(block: &ThresholdBlock, value: f32) -> usize {
+    block.partition_point(|&threshold| threshold <= value)
+}
+
+fn below(block: &ThresholdBlock, value: f32) -> usize {
+    block.partition_point(|&threshold| threshold < value)
+}
+
+/// From this many thresholds on a feature has a level above its thresholds.
+const TWO_LEVELS: usize = THRESHOLD_BLOCK + 1;
+/// From this many on it has another: 16 ends are known of 17 blocks, since the last one needs none.
+const DEEPER: usize = 17 * THRESHOLD_BLOCK + 1;
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::vec::Vec;
+
+    use super::super::layout::Layout;
+    use super::super::plain::Plain;
+    use super::super::{Leaves, RankWidth};
+    use super::*;
+    use crate::image::records::THRESHOLD_PAD;
+    use crate::link::Link;
+
+    /// Around every size at which a block, a level or the rank's width ends.
+    const COUNTS: [usize; 21] = [
+        0, 1, 15, 16, 17, 31, 32, 33, 255, 256, 257, 271, 272, 273, 4095, 4096, 4351, 4352, 4353, 65_534,
+        65_535,
+    ];
+
+    /// A feature's search tree, level by level, as FORMAT.md says.
+    fn search_tree(thresholds: &[f32]) -> Vec<ThresholdBlock> {
+        let blocks = |values: &[f32]| -> Vec<ThresholdBlock> {
+            let block = |chunk: &[f32]| {
+                let at = |at| chunk.get(at).copied().unwrap_or(f32::from_bits(THRESHOLD_PAD));
+                core::array::from_fn(at)
+            };
+            values.chunks(THRESHOLD_BLOCK).map(block).collect()
+        };
+        let mut level = blocks(thresholds);
+        let mut tree = level.clone();
+        while level.len() > 1 {
+            let ends: Vec<f32> = level[..level.len() - 1].iter().map(|block| block[15]).collect();
+            level = blocks(&ends);
+            tree.splice(0..0, level.iter().copied());
+        }
+        tree
+    }
+
+    /// `count` thresholds with the values that compare strangely among them.
+    fn thresholds(count: usize) -> Vec<f32> {
+        let special = [0.0, f32::INFINITY, f32::NEG_INFINITY, 1e-40, -1e-40, 1e-35, f32::MAX, 1e-45];
+        let mut all: Vec<f32> = special.iter().copied().take(count).collect();
+        let more = (0..).map(|at: i32| (at as f32 - 1000.0) * 0.37).filter(|value| value.to_bits() != 0);
+        all.extend(more.take(count - all.len()));
+        all.sort_by(f32::total_cmp);
+        all
+    }
+
+    /// On, just above and just below thresholds, and every kind of number that is not near one.
+    fn values(thresholds: &[f32]) -> Vec<f32> {
+        let mut values = std::vec![
+            0.0,
+            -0.0,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+            -f32::NAN,
+            f32::MIN,
+            f32::MAX,
+            1e-45,
+            -1e-45,
+            1e-40,
+            1e-35,
+            1e-35_f32.next_up(),
+            -1e-35,
+        ];
+        let ends = thresholds.iter().take(300).chain(thresholds.iter().rev().take(40));
+        for threshold in ends.chain(thresholds.iter().step_by(97)) {
+            values.extend([threshold.next_down(), *threshold, threshold.next_up()]);
+        }
+        values
+    }
+
+    fn expected(compare: Compare, thresholds: &[f32], rule: u32, max: usize, value: f32) -> usize {
+        let less_equal = compare == Compare::LessEqual;
+        let right = |value: f32| {
+            thresholds
+                .partition_point(|&threshold| if less_equal { threshold < value } else { threshold <= value })
+        };
+        let zero = value.abs() <= 1e-35;
+        match (rule, value.is_nan()) {
+            (slot::NAN_RIGHT | slot::ZERO_RIGHT, true) => max,
+            (slot::NAN_IS_ZERO, true) => right(0.0),
+            (slot::ZERO_LEFT, _) if zero => 0,
+            (slot::ZERO_RIGHT, _) if zero => max,
+            (slot::IS_NUMBER, nan) => usize::from(!nan),
+            (_, true) => 0,
+            _ => right(value),
+        }
+    }
+
+    fn agrees<R: Rank>(compare: Compare, count: usize) {
+        let thresholds = thresholds(count);
+        let blocks = search_tree(&thresholds);
+        // Feature 1 of two: its blocks lie behind those of another.
+        let mut all = search_tree(&[1.0]);
+        all.extend(&blocks);
+        let features =
+            [FeatureRecord { first: 0, count: 1 }, FeatureRecord { first: 1, count: count as u32 }];
+        let slots: Vec<SlotRecord> =
+            (0..=slot::IS_NUMBER).map(|rule| SlotRecord { feature: 1, rule, first: 0, count: 0 }).collect();
+        let trees = Trees {
+            features: &features,
+            thresholds: &all,
+            slots: &slots,
+            categories: &[],
+            groups: &[],
+            layout: Layout::Plain(Plain::default()),
+            n_trees: 0,
+            n_leaves: 0,
+            leaves: Leaves::ExactF32 { leaves: &[] },
+            rank: RankWidth::U8,
+            compare,
+            special_slots: true,
+            link: Link::parse(0, 1.0).unwrap(),
+        };
+        let max = usize::from(R::MAX.into());
+        for value in values(&thresholds) {
+            let wanted = slots.iter().map(|slot| expected(compare, &thresholds, slot.rule, max, value));
+            let wanted: Vec<usize> = wanted.collect();
+            for backend in Backend::available() {
+                let mut ranks = [R::MAX; 6];
+                trees.quantize(&[f32::NAN, value], &mut ranks, backend).unwrap();
+                let got: Vec<usize> = ranks.iter().map(|&rank| usize::from(rank.into())).collect();
+                assert_eq!(got, wanted, "{}: {value:e} among {count} thresholds", backend.name());
+            }
+        }
+    }
+
+    #[test]
+    fn every_backend_counts_the_thresholds_that_send_a_value_right() {
+        for compare in [Compare::Less, Compare::LessEqual] {
+            for count in COUNTS {
+                if count <= usize::from(u8::MAX) {
+                    agrees::<u8>(compare, count);
+                }
+                agrees::<u16>(compare, count);
+            }
+        }
     }
 }

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, bail, ensure};
-use qsc_kernel::image::records::{FeatureRecord, LEAF, SlotRecord, slot};
+use qsc_kernel::image::records::{
+    FeatureRecord, LEAF, SlotRecord, THRESHOLD_BLOCK, THRESHOLD_PAD, ThresholdBlock, slot,
+};
 
 use crate::compile::ir::{LibraryRules, Missing, Node, Test, Tree, TreeModel};
 
@@ -40,7 +42,10 @@ pub(super) enum RankedNode {
 /// Thresholds and slots of a model, and the way from its tests to them.
 pub(super) struct Quantizer {
     pub(super) features: Vec<FeatureRecord>,
-    pub(super) thresholds: Vec<f32>,
+    /// The search trees of all features.
+    pub(super) thresholds: Vec<ThresholdBlock>,
+    /// The sorted unique thresholds of each feature.
+    runs: Vec<Vec<f32>>,
     pub(super) slots: Vec<SlotRecord>,
     pub(super) categories: Vec<u32>,
     pub(super) rank_bits: u32,
@@ -66,6 +71,7 @@ impl Quantizer {
         let mut quantizer = Self {
             features: Vec::new(),
             thresholds: Vec::new(),
+            runs: Vec::new(),
             slots: Vec::new(),
             categories: Vec::new(),
             rank_bits: if thresholds.iter().all(|of| of.len() <= usize::from(u8::MAX)) { 8 } else { 16 },
@@ -80,8 +86,10 @@ impl Quantizer {
                 of.len()
             );
             let first = u32::try_from(quantizer.thresholds.len())?;
-            quantizer.thresholds.extend(of.iter().map(|threshold| threshold.0));
-            quantizer.features.push(FeatureRecord { first, count: u32::try_from(of.len())? });
+            let run: Vec<f32> = of.iter().map(|threshold| threshold.0).collect();
+            quantizer.thresholds.extend(search_tree(&run));
+            quantizer.features.push(FeatureRecord { first, count: u32::try_from(run.len())? });
+            quantizer.runs.push(run);
         }
         ensure!(
             keys.len() < usize::from(LEAF),
@@ -145,9 +153,29 @@ impl Quantizer {
 
     /// The sorted unique thresholds of a feature.
     pub(super) fn thresholds_of(&self, feature: usize) -> &[f32] {
-        let FeatureRecord { first, count } = self.features[feature];
-        &self.thresholds[first as usize..][..count as usize]
+        &self.runs[feature]
     }
+}
+
+/// The thresholds in blocks, and above them, up to a level of one block, where the blocks of the level below end.
+fn search_tree(thresholds: &[f32]) -> Vec<ThresholdBlock> {
+    let mut levels = vec![blocks(thresholds)];
+    while let Some([below @ .., _]) = levels.last().map(Vec::as_slice)
+        && !below.is_empty()
+    {
+        let ends: Vec<f32> = below.iter().map(|block| block[THRESHOLD_BLOCK - 1]).collect();
+        levels.push(blocks(&ends));
+    }
+    levels.into_iter().rev().flatten().collect()
+}
+
+fn blocks(values: &[f32]) -> Vec<ThresholdBlock> {
+    let padded = |chunk: &[f32]| {
+        let mut block = [f32::from_bits(THRESHOLD_PAD); THRESHOLD_BLOCK];
+        block[..chunk.len()].copy_from_slice(chunk);
+        block
+    };
+    values.chunks(THRESHOLD_BLOCK).map(padded).collect()
 }
 
 fn question(feature: usize, test: &Test, rules: LibraryRules) -> anyhow::Result<Question> {
@@ -157,7 +185,7 @@ fn question(feature: usize, test: &Test, rules: LibraryRules) -> anyhow::Result<
             ensure!(!threshold.is_nan(), "a threshold of feature {feature} is NaN");
             let folded = match rules {
                 LibraryRules::XgBoost => *threshold as f32,
-                LibraryRules::LightGbm => round_down(*threshold),
+                LibraryRules::LightGbm => beside_zero(round_down(*threshold)),
             };
             // No number is below −∞; only missing values can go left there.
             if rules == LibraryRules::XgBoost && folded == f32::NEG_INFINITY {
@@ -193,6 +221,20 @@ fn question(feature: usize, test: &Test, rules: LibraryRules) -> anyhow::Result<
 fn round_down(x: f64) -> f32 {
     let nearest = x as f32;
     if f64::from(nearest) > x { nearest.next_down() } else { nearest }
+}
+
+/// LightGBM reads every |x| ≤ 1e-35 as 0. A threshold in between tells the same values apart from the end of that
+/// interval, where a plain `<=` does without the rule.
+fn beside_zero(threshold: f32) -> f32 {
+    /// LightGBM's `kZeroThreshold`.
+    const ZERO: f32 = 1e-35;
+    if threshold.abs() > ZERO {
+        threshold
+    } else if threshold < 0.0 {
+        (-ZERO).next_down()
+    } else {
+        ZERO
+    }
 }
 
 /// 32 categories a word, lowest bit first; `None` if that takes more than `room` words.
@@ -242,6 +284,17 @@ mod tests {
             let down = round_down(x);
             assert!(f64::from(down) <= x, "{x}");
             assert!(down == f32::INFINITY || f64::from(down.next_up()) > x, "{x}");
+        }
+    }
+
+    #[test]
+    fn no_threshold_lies_where_values_read_as_zero() {
+        let zero = 1e-35_f32;
+        let ends = [zero, zero.next_down(), zero.next_up(), 1e-45, 0.0, 1.0, f32::INFINITY];
+        let all = || ends.iter().flat_map(|&end| [end, -end]);
+        for (threshold, x) in all().flat_map(|threshold| all().map(move |x| (threshold, x))) {
+            let read = if x.abs() <= zero { 0.0 } else { x };
+            assert_eq!(x <= beside_zero(threshold), read <= threshold, "{x:e} <= {threshold:e}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! AVX-512: masks in registers of their own, byte permutes, 512 bits where they pay.
 
+mod quantize;
 mod trees;
 
+pub(crate) use quantize::quantize;
 pub(crate) use trees::{blocks, masks32, masks64};
