@@ -95,6 +95,40 @@ impl fmt::Display for PredictError {
 
 impl core::error::Error for PredictError {}
 
+/// Why a batch of rows was not predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum BatchError {
+    /// Rows, raw outputs and outputs are not the same whole number of rows.
+    Lengths,
+    /// The scratch memory is smaller than the model's `batch_scratch_bytes`.
+    ScratchTooSmall,
+    /// Row `row` could not be predicted; what was written of others is no answer.
+    Row {
+        /// Index of the row.
+        row: usize,
+        /// Why.
+        error: PredictError,
+    },
+    /// The walk left its checked bounds: memory was altered after the check. No answer is given.
+    Corrupt,
+}
+
+impl fmt::Display for BatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lengths => f.write_str("the rows of the batch and the room for its outputs do not match"),
+            Self::ScratchTooSmall => {
+                f.write_str("the scratch memory is smaller than a batch of this model needs")
+            }
+            Self::Row { row, error } => write!(f, "row {row}: {error}"),
+            Self::Corrupt => PredictError::Corrupt.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for BatchError {}
+
 /// Why an image's golden vectors did not hold on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

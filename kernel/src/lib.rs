@@ -59,7 +59,7 @@ pub mod simd;
 pub mod trees;
 
 pub use ensemble::{Action, Inactive, NoActiveModel, Prediction};
-pub use error::{GoldenError, ImageError, PredictError};
+pub use error::{BatchError, GoldenError, ImageError, PredictError};
 pub use model::{Model, Output};
 pub use scratch::{Scratch, ScratchBuffer};
 pub use simd::Backend;

@@ -1,6 +1,6 @@
 //! Leaf values and the one way to add them up.
 
-use bytemuck::AnyBitPattern;
+use bytemuck::{AnyBitPattern, NoUninit};
 
 use crate::num::single;
 
@@ -20,9 +20,12 @@ pub(crate) trait Leaf: Copy + AnyBitPattern {
 }
 
 /// A leaf of four bytes, as blocks hold them.
-pub(crate) trait Leaf32: Leaf {
+pub(crate) trait Leaf32: Leaf + NoUninit {
     /// The leaf with these bits.
     fn from_bits(bits: u32) -> Self;
+
+    /// Its bits.
+    fn to_bits(self) -> u32;
 }
 
 impl Leaf for i32 {
@@ -49,6 +52,11 @@ impl Leaf32 for i32 {
     #[inline]
     fn from_bits(bits: u32) -> Self {
         bits.cast_signed()
+    }
+
+    #[inline]
+    fn to_bits(self) -> u32 {
+        self.cast_unsigned()
     }
 }
 
@@ -94,6 +102,11 @@ impl Leaf32 for f32 {
     #[inline]
     fn from_bits(bits: u32) -> Self {
         Self::from_bits(bits)
+    }
+
+    #[inline]
+    fn to_bits(self) -> u32 {
+        Self::to_bits(self)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Ranks are lossless: a threshold comparison on the original value and the comparison of its rank always
 //! agree, so a walk needs integers only, and missing values and category sets are settled before it starts.
 
+mod batch;
 mod blocks;
 mod check;
 mod layout;
@@ -19,6 +20,11 @@ use crate::model::Output;
 use crate::scratch::Scratch;
 use crate::simd::Backend;
 use layout::Layout;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use batch::{BATCH_ROWS, Columns};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use {blocks::Blocks, masks::MaskTree};
 
 pub use layout::TreeLayout;
 pub(crate) use quantize::Rank;
@@ -132,12 +138,12 @@ impl Trees<'_> {
             RankWidth::U8 => {
                 let (ranks, _) = scratch.take::<u8>(self.row_len())?;
                 self.quantize(row, ranks, backend)?;
-                self.margins(ranks, raw, backend)?;
+                self.margins::<_, 1>(ranks, raw, backend)?;
             }
             RankWidth::U16 => {
                 let (ranks, _) = scratch.take::<u16>(self.row_len())?;
                 self.quantize(row, ranks, backend)?;
-                self.margins_u16(ranks, raw)?;
+                self.margins::<_, 1>(ranks, raw, backend)?;
             }
         }
         self.link.apply(raw, values);

@@ -5,6 +5,7 @@ use core::ops::{BitAnd, BitOr};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
+use super::blocks::Row;
 use super::{Compare, Trees};
 use crate::error::PredictError;
 use crate::image::records::{FeatureRecord, SlotRecord, THRESHOLD_BLOCK, ThresholdBlock, slot};
@@ -24,6 +25,8 @@ pub(crate) trait Rank:
     fn from_count(count: usize) -> Self;
     /// `MAX` for true, 0 for false, without a branch.
     fn all(bits: bool) -> Self;
+    /// The ranks as walks of bytes read them; `None` for other ranks.
+    fn row(ranks: &[Self]) -> Option<&Row>;
 }
 
 impl Rank for u8 {
@@ -37,6 +40,10 @@ impl Rank for u8 {
     fn all(bits: bool) -> Self {
         Self::from(bits).wrapping_neg()
     }
+    #[inline]
+    fn row(ranks: &[Self]) -> Option<&Row> {
+        ranks.first_chunk()
+    }
 }
 
 impl Rank for u16 {
@@ -49,6 +56,10 @@ impl Rank for u16 {
     #[inline]
     fn all(bits: bool) -> Self {
         Self::from(bits).wrapping_neg()
+    }
+    #[inline]
+    fn row(_: &[Self]) -> Option<&Row> {
+        None
     }
 }
 
@@ -66,7 +77,7 @@ impl Trees<'_> {
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2(token) => simd::avx2::quantize(token, self, row, ranks),
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512(token) => simd::avx512::quantize(token, self, row, ranks),
+            Tier::Avx512(token) => simd::avx512::quantize::<R, 1>(token, self, row, ranks),
             #[cfg(target_arch = "aarch64")]
             Tier::Neon(token) => simd::neon::quantize(token, self, row, ranks),
         }
@@ -74,13 +85,13 @@ impl Trees<'_> {
     }
 
     fn quantize_scalar<R: Rank>(&self, row: &[f32], ranks: &mut [R]) -> Option<()> {
-        self.quantize_with(row, ranks, at_most, below)
+        self.quantize_with::<R, 1>(row, ranks, at_most, below)
     }
 
-    /// [`Self::quantize`] with a backend's way to count the thresholds of a block that are at most, or below, a value;
-    /// `None` only if the image changed after its check.
+    /// [`Self::quantize`] with a backend's way to count the thresholds of a block that are at most, or below, a value, into
+    /// every `STRIDE`th of `ranks`; `None` only if the image changed after its check.
     #[inline(always)]
-    pub(crate) fn quantize_with<R: Rank>(
+    pub(crate) fn quantize_with<R: Rank, const STRIDE: usize>(
         &self,
         row: &[f32],
         ranks: &mut [R],
@@ -88,17 +99,17 @@ impl Trees<'_> {
         below: impl Fn(&ThresholdBlock, f32) -> usize,
     ) -> Option<()> {
         match self.compare {
-            Compare::Less => self.count(row, ranks, at_most)?,
-            Compare::LessEqual => self.count(row, ranks, below)?,
+            Compare::Less => self.count::<R, STRIDE>(row, ranks, at_most)?,
+            Compare::LessEqual => self.count::<R, STRIDE>(row, ranks, below)?,
         }
         // Without a branch on each value, so that it becomes a few vector instructions.
         let missing = row.iter().fold(false, |missing, value| missing | value.is_nan());
-        if missing || self.special_slots { self.apply_rules(row, ranks) } else { Some(()) }
+        if missing || self.special_slots { self.apply_rules::<R, STRIDE>(row, ranks) } else { Some(()) }
     }
 
     /// Every slot's count of thresholds that send its value right, given how many of a block do; 0 for NaN.
     #[inline(always)]
-    fn count<R: Rank>(
+    fn count<R: Rank, const STRIDE: usize>(
         &self,
         row: &[f32],
         ranks: &mut [R],
@@ -108,7 +119,7 @@ impl Trees<'_> {
         let row = row.get(..self.features.len())?;
         // Slots of a feature lie side by side and share one search. No feature has this number.
         let (mut feature, mut count) = (u32::MAX, 0);
-        for (slot, rank) in self.slots.iter().zip(ranks) {
+        for (slot, rank) in self.slots.iter().zip(places::<R, STRIDE>(ranks)) {
             if slot.feature != feature {
                 feature = slot.feature;
                 let record = self.features.get(index(feature))?;
@@ -122,8 +133,8 @@ impl Trees<'_> {
 
     /// From counts to ranks: missing values, zeros and categories.
     #[inline(never)]
-    fn apply_rules<R: Rank>(&self, row: &[f32], ranks: &mut [R]) -> Option<()> {
-        for (slot, rank) in self.slots.iter().zip(ranks) {
+    fn apply_rules<R: Rank, const STRIDE: usize>(&self, row: &[f32], ranks: &mut [R]) -> Option<()> {
+        for (slot, rank) in self.slots.iter().zip(places::<R, STRIDE>(ranks)) {
             let value = *row.get(index(slot.feature))?;
             *rank = match slot.rule {
                 slot::NAN_LEFT => *rank,
@@ -198,6 +209,12 @@ impl Trees<'_> {
         let word = words.get(index(category / 32)).copied().unwrap_or(0);
         Some(word >> (category % 32) & 1 == 1)
     }
+}
+
+/// Every `STRIDE`th of the ranks.
+#[inline(always)]
+fn places<R, const STRIDE: usize>(ranks: &mut [R]) -> impl Iterator<Item = &mut R> {
+    ranks.chunks_mut(STRIDE).filter_map(|chunk| chunk.first_mut())
 }
 
 fn at_most(block: &ThresholdBlock, value: f32) -> usize {

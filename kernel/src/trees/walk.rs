@@ -5,7 +5,7 @@ use super::check::stored_in_group;
 use super::layout::Layout;
 use super::leaf::{Leaf, Leaf32};
 use super::masks::Masks;
-use super::{Leaves, Trees};
+use super::{Leaves, Rank, Trees};
 use crate::error::PredictError;
 use crate::image::records::{GroupRecord, MaskTree32Record, MaskTree64Record};
 use crate::num::{float, index};
@@ -15,38 +15,29 @@ use crate::simd::{avx2, avx512};
 
 /// Which trees of the image a sum runs over, and where it starts.
 #[derive(Clone, Copy)]
-struct Part {
-    first: usize,
-    stored: usize,
-    base: u64,
+pub(super) struct Part {
+    pub(super) first: usize,
+    pub(super) stored: usize,
+    pub(super) base: u64,
 }
 
 impl Trees<'_> {
-    /// Margins, `[n_raw]`, of 8-bit ranks, `[row_len]`.
-    pub(super) fn margins(
+    /// Margins, `[n, n_raw]`, of n rows of ranks, `[n, row_len]`; n is at most `ROWS`.
+    pub(super) fn margins<R: Rank, const ROWS: usize>(
         &self,
-        ranks: &[u8],
+        ranks: &[R],
         raw: &mut [f64],
         backend: Backend,
     ) -> Result<(), PredictError> {
-        let row = ranks.first_chunk().ok_or(PredictError::Corrupt)?;
-        for (part, margin) in self.parts().zip(raw) {
-            *margin =
-                part.and_then(|part| self.sum(part, ranks, row, backend)).ok_or(PredictError::Corrupt)?;
-        }
-        Ok(())
-    }
-
-    /// Margins, `[n_raw]`, of 16-bit ranks, `[n_slots]`.
-    pub(super) fn margins_u16(&self, ranks: &[u16], raw: &mut [f64]) -> Result<(), PredictError> {
-        for (part, margin) in self.parts().zip(raw) {
-            *margin = part.and_then(|part| self.sum_u16(part, ranks)).ok_or(PredictError::Corrupt)?;
+        for (group, part) in self.parts().enumerate() {
+            part.and_then(|part| self.group_margins::<R, ROWS>(part, group, ranks, raw, backend))
+                .ok_or(PredictError::Corrupt)?;
         }
         Ok(())
     }
 
     /// The groups' runs of stored trees.
-    fn parts(&self) -> impl Iterator<Item = Option<Part>> {
+    pub(super) fn parts(&self) -> impl Iterator<Item = Option<Part>> {
         let kind = self.layout.kind();
         let mut next = 0_usize;
         self.groups.iter().map(move |&GroupRecord { base, count, .. }| {
@@ -57,77 +48,109 @@ impl Trees<'_> {
     }
 
     /// Base and one leaf per tree; `None` only if the image changed after its check.
-    fn sum(&self, part: Part, ranks: &[u8], row: &Row, backend: Backend) -> Option<f64> {
-        Some(match self.leaves {
+    fn group_margins<R: Rank, const ROWS: usize>(
+        &self,
+        part: Part,
+        group: usize,
+        ranks: &[R],
+        raw: &mut [f64],
+        backend: Backend,
+    ) -> Option<()> {
+        let margins = raw.chunks_exact_mut(self.groups.len().max(1)).map(|raw| raw.get_mut(group));
+        match self.leaves {
             Leaves::FixedI32 { leaves, step } => {
-                float(i64::from(self.walk32(part, leaves, ranks, row, backend)?)) * step
-            }
-            Leaves::FixedI64 { leaves, step } => float(self.walk(part, leaves, ranks, row, backend)?) * step,
-            Leaves::ExactF32 { leaves } => f64::from(self.walk32(part, leaves, ranks, row, backend)?),
-            Leaves::ExactF64 { leaves } => self.walk(part, leaves, ranks, row, backend)?,
-        })
-    }
-
-    fn sum_u16(&self, part: Part, ranks: &[u16]) -> Option<f64> {
-        let Layout::Plain(plain) = &self.layout else { return None };
-        let trees = plain.part(part.first, part.stored)?;
-        let base = part.base;
-        Some(match self.leaves {
-            Leaves::FixedI32 { leaves, step } => {
-                float(i64::from(trees.walk(leaves, ranks, Leaf::from_base(base)?)?)) * step
+                let walk = |part, row: &[R], sum| self.walk32(part, leaves, row, sum, backend);
+                self.sums::<_, _, ROWS>(part, ranks, margins, walk, |sum: i32| float(i64::from(sum)) * step)
             }
             Leaves::FixedI64 { leaves, step } => {
-                float(trees.walk(leaves, ranks, Leaf::from_base(base)?)?) * step
+                let walk = |part, row: &[R], sum| self.walk(part, leaves, row, sum, backend);
+                self.sums::<_, _, ROWS>(part, ranks, margins, walk, |sum| float(sum) * step)
             }
-            Leaves::ExactF32 { leaves } => f64::from(trees.walk(leaves, ranks, Leaf::from_base(base)?)?),
-            Leaves::ExactF64 { leaves } => trees.walk(leaves, ranks, Leaf::from_base(base)?)?,
-        })
+            Leaves::ExactF32 { leaves } => {
+                let walk = |part, row: &[R], sum| self.walk32(part, leaves, row, sum, backend);
+                self.sums::<_, _, ROWS>(part, ranks, margins, walk, f64::from)
+            }
+            Leaves::ExactF64 { leaves } => {
+                let walk = |part, row: &[R], sum| self.walk(part, leaves, row, sum, backend);
+                self.sums::<_, _, ROWS>(part, ranks, margins, walk, |sum| sum)
+            }
+        }
+    }
+
+    /// Sums of each row, trees in order; of many rows, as many trees at a time as stay near.
+    #[inline]
+    fn sums<'m, R: Rank, L: Leaf, const ROWS: usize>(
+        &self,
+        part: Part,
+        ranks: &[R],
+        margins: impl Iterator<Item = Option<&'m mut f64>>,
+        walk: impl Fn(Part, &[R], L) -> Option<L>,
+        margin: impl Fn(L) -> f64,
+    ) -> Option<()> {
+        let mut sums = [L::from_base(part.base)?; ROWS];
+        let row_len = self.row_len();
+        let rows = ranks.len().checked_div(row_len).unwrap_or(ROWS);
+        let end = part.first.checked_add(part.stored)?;
+        let step = if ROWS == 1 { part.stored } else { self.trees_near() };
+        for first in (part.first..end).step_by(step.max(1)) {
+            let some = Part { first, stored: step.min(end.wrapping_sub(first)), ..part };
+            for (row, sum) in sums.iter_mut().take(rows).enumerate() {
+                let ranks = ranks.get(row.wrapping_mul(row_len)..)?.get(..row_len)?;
+                *sum = walk(some, ranks, *sum)?;
+            }
+        }
+        for (place, sum) in margins.zip(sums) {
+            *place? = margin(sum);
+        }
+        Some(())
     }
 
     /// Blocks hold leaves of four bytes only.
-    fn walk32<L: Leaf32>(
+    fn walk32<R: Rank, L: Leaf32>(
         &self,
         part: Part,
         leaves: &[L],
-        ranks: &[u8],
-        row: &Row,
+        ranks: &[R],
+        sum: L,
         backend: Backend,
     ) -> Option<L> {
         match &self.layout {
             Layout::Blocks(blocks) => {
                 let trees = blocks.part(part.first, part.stored)?;
-                walk_blocks(&trees, self.slots.len(), row, L::from_base(part.base)?, backend)
+                walk_blocks(&trees, self.slots.len(), R::row(ranks)?, sum, backend)
             }
-            _ => self.walk(part, leaves, ranks, row, backend),
+            _ => self.walk(part, leaves, ranks, sum, backend),
         }
     }
 
-    fn walk<L: Leaf>(
+    fn walk<R: Rank, L: Leaf>(
         &self,
         part: Part,
         leaves: &[L],
-        ranks: &[u8],
-        row: &Row,
+        ranks: &[R],
+        sum: L,
         backend: Backend,
     ) -> Option<L> {
-        let sum = L::from_base(part.base)?;
-        let leaves_of = |per_tree: usize| {
-            let start = part.first.checked_mul(per_tree)?;
-            leaves.get(start..)?.get(..part.stored.checked_mul(per_tree)?)
-        };
         let slots = self.slots.len();
         match &self.layout {
             Layout::Plain(plain) => plain.part(part.first, part.stored)?.walk(leaves, ranks, sum),
             Layout::Masks32(masks) => {
                 let trees = masks.part(part.first, part.stored)?;
-                walk_masks32(&trees, leaves_of(32)?, slots, row, sum, backend)
+                walk_masks32(&trees, part.leaves(leaves, 32)?, slots, R::row(ranks)?, sum, backend)
             }
             Layout::Masks64(masks) => {
                 let trees = masks.part(part.first, part.stored)?;
-                walk_masks64(&trees, leaves_of(64)?, slots, row, sum, backend)
+                walk_masks64(&trees, part.leaves(leaves, 64)?, slots, R::row(ranks)?, sum, backend)
             }
             Layout::Blocks(_) => None,
         }
+    }
+}
+
+impl Part {
+    /// The leaves of these trees, if each has as many.
+    pub(super) fn leaves<'a, L>(&self, all: &'a [L], per_tree: usize) -> Option<&'a [L]> {
+        all.get(self.first.checked_mul(per_tree)?..)?.get(..self.stored.checked_mul(per_tree)?)
     }
 }
 

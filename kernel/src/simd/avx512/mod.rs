@@ -1,7 +1,9 @@
 //! AVX-512: masks in registers of their own, byte permutes, 512 bits where they pay.
 
+mod batch;
 mod quantize;
 mod trees;
 
+pub(crate) use batch::{blend_blocks, blend_masks};
 pub(crate) use quantize::quantize;
 pub(crate) use trees::{blocks, masks32, masks64};

@@ -8,15 +8,20 @@ use crate::num::index;
 use crate::simd::Avx512;
 use crate::trees::{Rank, Trees};
 
-/// Fills `ranks`, `[n_slots]`, from `row`, `[n_features]`; `None` only if the image changed after its check.
-pub(crate) fn quantize<R: Rank>(_: Avx512, trees: &Trees<'_>, row: &[f32], ranks: &mut [R]) -> Option<()> {
+/// Fills every `STRIDE`th of `ranks`, `[n_slots]`, from `row`, `[n_features]`; `None` only if the image changed after its check.
+pub(crate) fn quantize<R: Rank, const STRIDE: usize>(
+    _: Avx512,
+    trees: &Trees<'_>,
+    row: &[f32],
+    ranks: &mut [R],
+) -> Option<()> {
     // SAFETY: the token proves the features the function is compiled for.
-    unsafe { with_avx512(trees, row, ranks) }
+    unsafe { with_avx512::<R, STRIDE>(trees, row, ranks) }
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
-fn with_avx512<R: Rank>(trees: &Trees<'_>, row: &[f32], ranks: &mut [R]) -> Option<()> {
-    trees.quantize_with(
+fn with_avx512<R: Rank, const STRIDE: usize>(trees: &Trees<'_>, row: &[f32], ranks: &mut [R]) -> Option<()> {
+    trees.quantize_with::<R, STRIDE>(
         row,
         ranks,
         |block, value| count::<_CMP_LE_OQ>(block, value),

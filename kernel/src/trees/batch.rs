@@ -1,0 +1,186 @@
+//! Many rows: blocks of 64, trees outermost, so that a few trees stay near while every row passes them. With AVX-512, trees
+//! of up to 64 leaves take all 64 rows at once.
+
+use super::layout::Layout;
+use super::leaf::Leaf32;
+use super::{Leaves, Rank, RankWidth, TreeLayout, Trees};
+use crate::error::BatchError;
+use crate::image::records::{MaskTree32Record, MaskTree64Record};
+use crate::num::float;
+use crate::scratch::Scratch;
+use crate::simd::{self, Backend, Tier};
+
+/// Rows of a block.
+pub(crate) const BATCH_ROWS: usize = 64;
+
+/// Ranks of 64 rows slot by slot; a byte numbers a slot, so none lies outside.
+pub(crate) type Columns = [[u8; BATCH_ROWS]; 256];
+
+/// Bytes of trees that stay near while 64 rows pass: half of the smallest L1 of the machines in mind.
+const NEAR: usize = 16 * 1024;
+
+/// From this many rows on asking all 64 at once costs less than asking each.
+#[cfg(target_arch = "x86_64")]
+const WORTH_BLENDING: usize = 24;
+
+impl Trees<'_> {
+    /// Bytes a batch of any size needs.
+    pub(crate) fn batch_scratch_bytes(&self) -> usize {
+        let rank = match self.rank {
+            RankWidth::U8 => size_of::<u8>(),
+            RankWidth::U16 => size_of::<u16>(),
+        };
+        // At most 65 534 slots of two bytes: 8 MiB; a multiple of 64.
+        self.row_len().saturating_mul(BATCH_ROWS).saturating_mul(rank)
+    }
+
+    /// Predicts `rows`, `[n, n_features]`, into `raw`, `[n, n_raw]`, and `values`, `[n, n_raw]`; the caller has counted them.
+    pub(crate) fn predict_batch(
+        &self,
+        rows: &[f32],
+        raw: &mut [f64],
+        values: &mut [f32],
+        scratch: Scratch<'_>,
+        backend: Backend,
+    ) -> Result<(), BatchError> {
+        let (n_features, n_raw) = (self.features.len().max(1), self.groups.len().max(1));
+        let ranks = self.row_len().saturating_mul(BATCH_ROWS);
+        let blocks = rows
+            .chunks(n_features.saturating_mul(BATCH_ROWS))
+            .zip(raw.chunks_mut(n_raw.saturating_mul(BATCH_ROWS)));
+        match self.rank {
+            RankWidth::U8 => {
+                let (ranks, _) = scratch.take::<u8>(ranks).map_err(|_| BatchError::ScratchTooSmall)?;
+                for (rows, raw) in blocks {
+                    self.byte_block(rows, raw, ranks, backend).ok_or(BatchError::Corrupt)?;
+                }
+            }
+            RankWidth::U16 => {
+                let (ranks, _) = scratch.take::<u16>(ranks).map_err(|_| BatchError::ScratchTooSmall)?;
+                for (rows, raw) in blocks {
+                    self.block(rows, raw, ranks, backend).ok_or(BatchError::Corrupt)?;
+                }
+            }
+        }
+        for (raw, values) in raw.chunks_exact(n_raw).zip(values.chunks_exact_mut(n_raw)) {
+            self.link.apply(raw, values);
+        }
+        Ok(())
+    }
+
+    /// Up to 64 rows by the walks of single rows.
+    fn block<R: Rank>(&self, rows: &[f32], raw: &mut [f64], ranks: &mut [R], backend: Backend) -> Option<()> {
+        let row_len = self.row_len();
+        for (at, row) in rows.chunks_exact(self.features.len().max(1)).enumerate() {
+            let ranks = ranks.get_mut(at.wrapping_mul(row_len)..)?.get_mut(..row_len)?;
+            self.quantize(row, ranks, backend).ok()?;
+        }
+        self.margins::<R, BATCH_ROWS>(ranks, raw, backend).ok()
+    }
+
+    /// Trees of the layout whose bytes stay near, a multiple of those evaluated at once.
+    pub(super) fn trees_near(&self) -> usize {
+        let leaf = match self.leaves {
+            Leaves::FixedI32 { .. } | Leaves::ExactF32 { .. } => size_of::<i32>(),
+            Leaves::FixedI64 { .. } | Leaves::ExactF64 { .. } => size_of::<i64>(),
+        };
+        let kind = self.layout.kind();
+        let bytes = match kind {
+            // A split and a leaf.
+            TreeLayout::Plain => self.n_leaves.wrapping_mul(16).checked_div(self.n_trees).unwrap_or(1),
+            TreeLayout::Blocks { levels } => 80_usize.checked_shl(levels.wrapping_sub(3)).unwrap_or(NEAR),
+            TreeLayout::Masks { leaves: 32 } => {
+                size_of::<MaskTree32Record>().wrapping_add(leaf.wrapping_mul(32))
+            }
+            TreeLayout::Masks { .. } => size_of::<MaskTree64Record>().wrapping_add(leaf.wrapping_mul(64)),
+        };
+        let fitting = NEAR.checked_div(bytes).unwrap_or(1).max(1);
+        fitting.checked_next_multiple_of(kind.trees_at_once()).unwrap_or(fitting)
+    }
+
+    /// Up to 64 rows of 8-bit ranks: all at once where the backend and the layout can and the rows are enough.
+    fn byte_block(&self, rows: &[f32], raw: &mut [f64], ranks: &mut [u8], backend: Backend) -> Option<()> {
+        #[cfg(target_arch = "x86_64")]
+        if let Tier::Avx512(token) = backend.tier()
+            && raw.len() >= self.groups.len().wrapping_mul(WORTH_BLENDING)
+            && self.layout_blends()
+        {
+            match self.leaves {
+                Leaves::FixedI32 { leaves, step } => {
+                    let columns = self.quantize_columns(token, rows, ranks)?;
+                    let margin = |sum: i32| float(i64::from(sum)) * step;
+                    return self.blend_groups::<_, false>(token, leaves, columns, raw, margin);
+                }
+                Leaves::ExactF32 { leaves } => {
+                    let columns = self.quantize_columns(token, rows, ranks)?;
+                    return self.blend_groups::<f32, true>(token, leaves, columns, raw, f64::from);
+                }
+                Leaves::FixedI64 { .. } | Leaves::ExactF64 { .. } => {}
+            }
+        }
+        self.block(rows, raw, ranks, backend)
+    }
+
+    /// Whether trees have at most 64 leaves, in a layout that shows them.
+    #[cfg(target_arch = "x86_64")]
+    const fn layout_blends(&self) -> bool {
+        match self.layout.kind() {
+            TreeLayout::Plain => false,
+            TreeLayout::Blocks { levels } => levels <= 6,
+            TreeLayout::Masks { .. } => true,
+        }
+    }
+
+    /// Ranks of up to 64 rows slot by slot; what other rows leave there does not matter.
+    #[cfg(target_arch = "x86_64")]
+    fn quantize_columns<'a>(
+        &self,
+        token: simd::Avx512,
+        rows: &[f32],
+        ranks: &'a mut [u8],
+    ) -> Option<&'a Columns> {
+        let (columns, _) = ranks.as_chunks_mut::<BATCH_ROWS>();
+        let columns: &mut Columns = columns.first_chunk_mut()?;
+        for (at, row) in rows.chunks_exact(self.features.len().max(1)).enumerate() {
+            let column = columns.as_flattened_mut().get_mut(at..)?;
+            simd::avx512::quantize::<u8, BATCH_ROWS>(token, self, row, column)?;
+        }
+        Some(columns)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn blend_groups<L: Leaf32, const FLOAT: bool>(
+        &self,
+        token: simd::Avx512,
+        leaves: &[L],
+        columns: &Columns,
+        raw: &mut [f64],
+        margin: impl Fn(L) -> f64,
+    ) -> Option<()> {
+        use simd::avx512::{blend_blocks, blend_masks};
+        let leaves: &[u32] = bytemuck::try_cast_slice(leaves).ok()?;
+        for (group, part) in self.parts().enumerate() {
+            let part = part?;
+            let base = L::from_base(part.base)?.to_bits();
+            let sums = match &self.layout {
+                Layout::Plain(_) => return None,
+                Layout::Blocks(blocks) => {
+                    let trees = blocks.part(part.first, part.stored)?;
+                    blend_blocks::<FLOAT>(token, &trees, columns, base)
+                }
+                Layout::Masks32(masks) => {
+                    let trees = masks.part(part.first, part.stored)?.trees();
+                    blend_masks::<_, FLOAT>(token, trees, part.leaves(leaves, 32)?, columns, base)
+                }
+                Layout::Masks64(masks) => {
+                    let trees = masks.part(part.first, part.stored)?.trees();
+                    blend_masks::<_, FLOAT>(token, trees, part.leaves(leaves, 64)?, columns, base)
+                }
+            }?;
+            for (raw, sum) in raw.chunks_exact_mut(self.groups.len().max(1)).zip(sums) {
+                *raw.get_mut(group)? = margin(L::from_bits(sum));
+            }
+        }
+        Some(())
+    }
+}
