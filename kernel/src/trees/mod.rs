@@ -4,6 +4,8 @@
 //! agree, so a walk needs integers only, and missing values and category sets are settled before it starts.
 
 mod batch;
+#[cfg(target_arch = "x86_64")]
+mod blend;
 mod blocks;
 mod check;
 mod layout;
@@ -22,11 +24,12 @@ use crate::simd::Backend;
 use layout::Layout;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use batch::{BATCH_ROWS, Columns};
+pub(crate) use batch::BATCH_ROWS;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use {blocks::Blocks, masks::MaskTree};
-
+pub(crate) use blend::Columns;
 pub use layout::TreeLayout;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use masks::MaskTree;
 pub(crate) use quantize::Rank;
 pub(crate) use {
     blocks::{Blocks, Row},
