@@ -260,6 +260,26 @@ pub(super) mod tests {
         }
     }
 
+    /// 64 rows at once give what each gives alone.
+    #[cfg(target_arch = "x86_64")]
+    fn blends_alike(blocks: &Blocks<'_>, random: &mut Random) {
+        use crate::simd::{Tier, avx512::blend_blocks};
+        let mut columns = [[0; 64]; 256];
+        columns.iter_mut().for_each(|column| *column = random.bytes());
+        let row = |at: usize| -> Row { core::array::from_fn(|slot| columns[slot][at]) };
+        for backend in Backend::available() {
+            let Tier::Avx512(token) = backend.tier() else { continue };
+            let integers = blend_blocks::<false>(token, blocks, &columns, 7);
+            let floats = blend_blocks::<true>(token, blocks, &columns, 0.5_f32.to_bits());
+            assert_eq!(integers.is_some(), blocks.levels <= 6);
+            for (at, (integer, float)) in integers.iter().flatten().zip(floats.iter().flatten()).enumerate() {
+                let walked = (blocks.walk(&row(at), 7_i32), blocks.walk(&row(at), 0.5_f32));
+                assert_eq!(walked.0, Some(integer.cast_signed()), "{} levels", blocks.levels);
+                assert_eq!(walked.1.map(f32::to_bits), Some(*float), "{} levels", blocks.levels);
+            }
+        }
+    }
+
     #[test]
     fn every_backend_walks_blocks_alike() {
         let mut random = Random(0x5153_4D33);
@@ -289,6 +309,8 @@ pub(super) mod tests {
                 bottoms: &bottoms,
                 ..shape
             };
+            #[cfg(target_arch = "x86_64")]
+            blends_alike(&blocks, &mut random);
             let rows = [[0; 256], [255; 256]].into_iter().chain((0..20).map(|_| random.bytes()));
             for row in rows.collect::<Vec<Row>>() {
                 let (integers, floats) = (blocks.walk(&row, 7_i32), blocks.walk(&row, 0.5_f32));

@@ -90,7 +90,7 @@ fn double_blocks<const TOP: u32, const FAN: usize, const FLOAT: bool>(
             _ => zero,
         };
         let children = [below(0), below(1), below(2), below(3), below(4), below(5), below(6), below(7)];
-        let top = decide(&BlockRecord { slots, ranks }, columns);
+        let top = first_levels::<TOP>(decide(&BlockRecord { slots, ranks }, columns));
         // Digits are below 8: nothing is shifted from one byte into the next.
         let high = _mm512_slli_epi16::<TOP>(pick(top, digits()));
         let leaf = _mm512_add_epi8(high, pick(top, children));
@@ -190,6 +190,17 @@ fn decide(block: &BlockRecord, columns: &Columns) -> [__mmask64; 7] {
         above(columns, s6, r6),
         above(columns, s7, r7),
     ]
+}
+
+/// The decisions of the first `LEVELS` levels; below them every row goes left, whatever stands there.
+#[inline]
+const fn first_levels<const LEVELS: u32>(right: [__mmask64; 7]) -> [__mmask64; 7] {
+    let [k1, k2, k3, ..] = right;
+    match LEVELS {
+        1 => [k1, 0, 0, 0, 0, 0, 0],
+        2 => [k1, k2, k3, 0, 0, 0, 0],
+        _ => right,
+    }
 }
 
 /// Of eight values the one each row reaches.
