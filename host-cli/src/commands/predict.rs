@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use qsc_kernel::model::DecisionRule;
-use qsc_kernel::{Action, Backend, Model, Scratch};
+use qsc_kernel::{Action, Backend, BatchError, Model, Scratch};
 use serde_json::json;
 
 use super::{outputs, progress};
@@ -16,7 +16,7 @@ use crate::image::ImageBytes;
 use crate::report;
 use crate::rows::{self, RowShape, Rows};
 
-/// Rows between two looks at the progress bar.
+/// Rows of a batch, between two looks at the progress bar.
 const PROGRESS_STEP: usize = 4096;
 
 /// Arguments of `qsc predict`.
@@ -106,19 +106,27 @@ pub(crate) fn read_rows(path: &Path, model: &Model<'_>) -> anyhow::Result<Rows> 
 
 /// Predicts all rows: `[n_rows, n_outputs]`, or `[n_rows, n_raw]` margins.
 pub(crate) fn predict_rows(model: &Model<'_>, rows: &Rows, raw: bool) -> anyhow::Result<Vec<f64>> {
-    let mut scratch = vec![0; model.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
+    let mut scratch = vec![0; model.batch_scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
+    let (mut margins, mut outputs) = (Vec::new(), Vec::new());
     let mut values = Vec::with_capacity(rows.n_rows() * if raw { model.n_raw() } else { model.n_outputs() });
     let progress = progress::bar(Some(rows.n_rows() as u64));
-    for (at, row) in rows.iter().enumerate() {
-        let output = model.predict(row, Scratch::new(&mut scratch)).with_context(|| format!("row {at}"))?;
+    for (step, batch) in rows.data().chunks(PROGRESS_STEP * model.row_len()).enumerate() {
+        let first = step * PROGRESS_STEP;
+        let n = batch.len() / model.row_len();
+        margins.resize(n * model.n_raw(), 0.0);
+        outputs.resize(n * model.n_outputs(), 0.0);
+        match model.predict_batch(batch, &mut margins, &mut outputs, Scratch::new(&mut scratch)) {
+            Err(BatchError::Row { row, error }) => {
+                return Err(error).with_context(|| format!("row {}", first + row));
+            }
+            other => other?,
+        }
         if raw {
-            values.extend_from_slice(output.raw);
+            values.extend_from_slice(&margins);
         } else {
-            values.extend(output.values.iter().map(|&value| f64::from(value)));
+            values.extend(outputs.iter().map(|&value| f64::from(value)));
         }
-        if at % PROGRESS_STEP == 0 {
-            progress.set_position(at as u64);
-        }
+        progress.set_position((first + n) as u64);
     }
     progress.finish_and_clear();
     Ok(values)

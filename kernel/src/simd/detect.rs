@@ -6,22 +6,22 @@
 use super::Tier;
 
 /// Proof of AVX2, BMI1, BMI2, LZCNT and POPCNT.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Avx2(());
 
 /// Proof of everything [`Avx2`] proves and of AVX-512 F, BW, VL, DQ, CD, VBMI and VNNI.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Avx512(());
 
 /// Proof of NEON.
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Neon(());
 
 /// The SIMD tiers of this machine beyond the portable one, slowest first.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 pub(super) fn native() -> [Option<Tier>; 2] {
     let found = x86::Features::read();
     [found.avx2().then_some(Tier::Avx2(Avx2(()))), found.avx512().then_some(Tier::Avx512(Avx512(())))]
@@ -32,12 +32,15 @@ pub(super) fn native() -> [Option<Tier>; 1] {
     [Some(Tier::Neon(Neon(())))]
 }
 
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
+#[cfg(not(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
+    all(target_arch = "aarch64", target_feature = "neon")
+)))]
 pub(super) fn native() -> [Option<Tier>; 0] {
     []
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86 {
     #![allow(unsafe_code, reason = "XCR0 is reached by inline assembly only")]
 

@@ -4,16 +4,19 @@
 //! A backend is chosen once, when a model is loaded, and matched once per prediction. Its token is the proof that this
 //! machine has the instructions: only `detect` can make one.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 pub(crate) mod avx2;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 pub(crate) mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
+    all(target_arch = "aarch64", target_feature = "neon")
+))]
 mod blocks;
 mod detect;
 mod float_environment;
 mod lanes;
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub(crate) mod neon;
 mod sqrt;
 pub(crate) mod wide;
@@ -26,10 +29,10 @@ pub(crate) use lanes::Scalar;
 pub(crate) use lanes::{Block, Elementwise, Function, LANES, Simd, Single, Work, dispatch};
 pub(crate) use sqrt::sqrt;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 pub(crate) use detect::{Avx2, Avx512};
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub(crate) use detect::Neon;
 
 /// Proof that this machine can run a backend: only this module can make one.
@@ -46,13 +49,13 @@ pub(crate) enum Tier {
     /// Portable SIMD of the `wide` crate: the instructions the whole build was compiled for.
     Wide,
     /// AVX2 with BMI1, BMI2, LZCNT and POPCNT (x86-64-v3 without its FMA, which nothing here may use).
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     Avx2(Avx2),
     /// AVX-512 F, BW, VL, DQ, CD, VBMI and VNNI: Ice Lake, Zen 4 and later.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     Avx512(Avx512),
     /// NEON, part of every AArch64.
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     Neon(Neon),
 }
 
@@ -80,11 +83,11 @@ impl Backend {
         match self.tier {
             Tier::Scalar => "scalar",
             Tier::Wide => "wide",
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Tier::Avx2(_) => "avx2",
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Tier::Avx512(_) => "avx512",
-            #[cfg(target_arch = "aarch64")]
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Tier::Neon(_) => "neon",
         }
     }

@@ -1,27 +1,18 @@
-//! Many rows: blocks of 64, trees outermost, so that a few trees stay near while every row passes them. With AVX-512, trees
-//! of up to 64 leaves take all 64 rows at once.
+//! Many rows: blocks of 64, trees outermost, so that a few trees stay near while every row passes them.
 
-use super::layout::Layout;
-use super::leaf::Leaf32;
 use super::{Leaves, Rank, RankWidth, TreeLayout, Trees};
 use crate::error::BatchError;
 use crate::image::records::{MaskTree32Record, MaskTree64Record};
-use crate::num::float;
 use crate::scratch::Scratch;
-use crate::simd::{self, Backend, Tier};
+use crate::simd::Backend;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+use crate::simd::Tier;
 
 /// Rows of a block.
 pub(crate) const BATCH_ROWS: usize = 64;
 
-/// Ranks of 64 rows slot by slot; a byte numbers a slot, so none lies outside.
-pub(crate) type Columns = [[u8; BATCH_ROWS]; 256];
-
 /// Bytes of trees that stay near while 64 rows pass: half of the smallest L1 of the machines in mind.
 const NEAR: usize = 16 * 1024;
-
-/// From this many rows on asking all 64 at once costs less than asking each.
-#[cfg(target_arch = "x86_64")]
-const WORTH_BLENDING: usize = 24;
 
 impl Trees<'_> {
     /// Bytes a batch of any size needs.
@@ -71,7 +62,9 @@ impl Trees<'_> {
     /// Up to 64 rows by the walks of single rows.
     fn block<R: Rank>(&self, rows: &[f32], raw: &mut [f64], ranks: &mut [R], backend: Backend) -> Option<()> {
         let row_len = self.row_len();
-        for (at, row) in rows.chunks_exact(self.features.len().max(1)).enumerate() {
+        let rows = rows.chunks_exact(self.features.len().max(1));
+        let ranks = ranks.get_mut(..rows.len().wrapping_mul(row_len))?;
+        for (at, row) in rows.enumerate() {
             let ranks = ranks.get_mut(at.wrapping_mul(row_len)..)?.get_mut(..row_len)?;
             self.quantize(row, ranks, backend).ok()?;
         }
@@ -98,89 +91,14 @@ impl Trees<'_> {
         fitting.checked_next_multiple_of(kind.trees_at_once()).unwrap_or(fitting)
     }
 
-    /// Up to 64 rows of 8-bit ranks: all at once where the backend and the layout can and the rows are enough.
+    /// Up to 64 rows of 8-bit ranks: all at once where that is possible and pays.
     fn byte_block(&self, rows: &[f32], raw: &mut [f64], ranks: &mut [u8], backend: Backend) -> Option<()> {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         if let Tier::Avx512(token) = backend.tier()
-            && raw.len() >= self.groups.len().wrapping_mul(WORTH_BLENDING)
-            && self.layout_blends()
+            && self.blends(rows.len().checked_div(self.features.len())?)
         {
-            match self.leaves {
-                Leaves::FixedI32 { leaves, step } => {
-                    let columns = self.quantize_columns(token, rows, ranks)?;
-                    let margin = |sum: i32| float(i64::from(sum)) * step;
-                    return self.blend_groups::<_, false>(token, leaves, columns, raw, margin);
-                }
-                Leaves::ExactF32 { leaves } => {
-                    let columns = self.quantize_columns(token, rows, ranks)?;
-                    return self.blend_groups::<f32, true>(token, leaves, columns, raw, f64::from);
-                }
-                Leaves::FixedI64 { .. } | Leaves::ExactF64 { .. } => {}
-            }
+            return self.blend(token, rows, raw, ranks);
         }
         self.block(rows, raw, ranks, backend)
-    }
-
-    /// Whether trees have at most 64 leaves, in a layout that shows them.
-    #[cfg(target_arch = "x86_64")]
-    const fn layout_blends(&self) -> bool {
-        match self.layout.kind() {
-            TreeLayout::Plain => false,
-            TreeLayout::Blocks { levels } => levels <= 6,
-            TreeLayout::Masks { .. } => true,
-        }
-    }
-
-    /// Ranks of up to 64 rows slot by slot; what other rows leave there does not matter.
-    #[cfg(target_arch = "x86_64")]
-    fn quantize_columns<'a>(
-        &self,
-        token: simd::Avx512,
-        rows: &[f32],
-        ranks: &'a mut [u8],
-    ) -> Option<&'a Columns> {
-        let (columns, _) = ranks.as_chunks_mut::<BATCH_ROWS>();
-        let columns: &mut Columns = columns.first_chunk_mut()?;
-        for (at, row) in rows.chunks_exact(self.features.len().max(1)).enumerate() {
-            let column = columns.as_flattened_mut().get_mut(at..)?;
-            simd::avx512::quantize::<u8, BATCH_ROWS>(token, self, row, column)?;
-        }
-        Some(columns)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn blend_groups<L: Leaf32, const FLOAT: bool>(
-        &self,
-        token: simd::Avx512,
-        leaves: &[L],
-        columns: &Columns,
-        raw: &mut [f64],
-        margin: impl Fn(L) -> f64,
-    ) -> Option<()> {
-        use simd::avx512::{blend_blocks, blend_masks};
-        let leaves: &[u32] = bytemuck::try_cast_slice(leaves).ok()?;
-        for (group, part) in self.parts().enumerate() {
-            let part = part?;
-            let base = L::from_base(part.base)?.to_bits();
-            let sums = match &self.layout {
-                Layout::Plain(_) => return None,
-                Layout::Blocks(blocks) => {
-                    let trees = blocks.part(part.first, part.stored)?;
-                    blend_blocks::<FLOAT>(token, &trees, columns, base)
-                }
-                Layout::Masks32(masks) => {
-                    let trees = masks.part(part.first, part.stored)?.trees();
-                    blend_masks::<_, FLOAT>(token, trees, part.leaves(leaves, 32)?, columns, base)
-                }
-                Layout::Masks64(masks) => {
-                    let trees = masks.part(part.first, part.stored)?.trees();
-                    blend_masks::<_, FLOAT>(token, trees, part.leaves(leaves, 64)?, columns, base)
-                }
-            }?;
-            for (raw, sum) in raw.chunks_exact_mut(self.groups.len().max(1)).zip(sums) {
-                *raw.get_mut(group)? = margin(L::from_bits(sum));
-            }
-        }
-        Some(())
     }
 }

@@ -227,3 +227,101 @@ fn leaf<L: Leaf32>(block: &LeafBlockRecord, row: &Row) -> L {
     let at = descend(&block.nodes.slots, &block.nodes.ranks, row);
     L::from_bits(block.leaves.get(at & 7).copied().unwrap_or(0))
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    extern crate std;
+    use std::vec::Vec;
+
+    use super::super::walk::walk_blocks;
+    use super::*;
+    use crate::simd::Backend;
+
+    /// Slots in use: around every size of a lookup table.
+    pub(in crate::trees) const SLOTS: [u16; 11] = [1, 16, 17, 31, 32, 33, 64, 65, 128, 129, 256];
+
+    /// xorshift64* (Vigna 2016).
+    pub(in crate::trees) struct Random(pub(in crate::trees) u64);
+
+    impl Random {
+        pub(in crate::trees) fn next(&mut self) -> u64 {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+        }
+
+        pub(in crate::trees) fn bytes<const N: usize>(&mut self) -> [u8; N] {
+            core::array::from_fn(|_| self.next().to_be_bytes()[0])
+        }
+
+        pub(in crate::trees) fn slots<const N: usize>(&mut self, slots: u16) -> [u8; N] {
+            core::array::from_fn(|_| ((self.next() >> 32) % u64::from(slots)) as u8)
+        }
+    }
+
+    /// 64 rows at once give what each gives alone.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    fn blends_alike(blocks: &Blocks<'_>, random: &mut Random) {
+        use crate::simd::{Tier, avx512::blend_blocks};
+        let mut columns = [[0; 64]; 256];
+        columns.iter_mut().for_each(|column| *column = random.bytes());
+        let row = |at: usize| -> Row { core::array::from_fn(|slot| columns[slot][at]) };
+        for backend in Backend::available() {
+            let Tier::Avx512(token) = backend.tier() else { continue };
+            let integers = blend_blocks::<false>(token, blocks, &columns, 7);
+            let floats = blend_blocks::<true>(token, blocks, &columns, 0.5_f32.to_bits());
+            assert_eq!(integers.is_some(), blocks.levels <= 6);
+            for (at, (integer, float)) in integers.iter().flatten().zip(floats.iter().flatten()).enumerate() {
+                let walked = (blocks.walk(&row(at), 7_i32), blocks.walk(&row(at), 0.5_f32));
+                assert_eq!(walked.0, Some(integer.cast_signed()), "{} levels", blocks.levels);
+                assert_eq!(walked.1.map(f32::to_bits), Some(*float), "{} levels", blocks.levels);
+            }
+        }
+    }
+
+    #[test]
+    fn every_backend_walks_blocks_alike() {
+        let mut random = Random(0x5153_4D33);
+        for (levels, slots) in (3..=9).flat_map(|levels| SLOTS.map(|slots| (levels, slots))) {
+            let shape = Blocks { levels, tops: &[], middles: &[], bottoms: &[] };
+            let trees = 24_usize;
+            // Any bytes are blocks; ranks at both ends are tried by rows of equal bytes.
+            let mut block = || BlockRecord { slots: random.slots(slots), ranks: random.bytes() };
+            let middles: Vec<BlockRecord> = (0..trees * index(shape.fan())).map(|_| block()).collect();
+            let nodes: Vec<BlockRecord> =
+                (0..trees * index(shape.bottoms_per_tree())).map(|_| block()).collect();
+            let tops: Vec<TopBlocksRecord> = (0..trees / 8)
+                .map(|_| TopBlocksRecord {
+                    slots: core::array::from_fn(|_| random.slots(slots)),
+                    ranks: core::array::from_fn(|_| random.bytes()),
+                })
+                .collect();
+            let leaf_block = |&nodes: &BlockRecord| LeafBlockRecord {
+                nodes,
+                leaves: core::array::from_fn(|_| (random.next() >> 40) as u32 | 0x3F00_0000),
+                reserved: [0; 16],
+            };
+            let bottoms: Vec<LeafBlockRecord> = nodes.iter().map(leaf_block).collect();
+            let blocks = Blocks {
+                tops: if shape.blocks() > 1 { &tops } else { &[] },
+                middles: if shape.blocks() > 2 { &middles } else { &[] },
+                bottoms: &bottoms,
+                ..shape
+            };
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+            blends_alike(&blocks, &mut random);
+            let rows = [[0; 256], [255; 256]].into_iter().chain((0..20).map(|_| random.bytes()));
+            for row in rows.collect::<Vec<Row>>() {
+                let (integers, floats) = (blocks.walk(&row, 7_i32), blocks.walk(&row, 0.5_f32));
+                for backend in Backend::available() {
+                    let name = backend.name();
+                    let got = walk_blocks(&blocks, usize::from(slots), &row, 7_i32, backend);
+                    assert_eq!(got, integers, "{levels} levels, {slots} slots on {name}");
+                    let got = walk_blocks(&blocks, usize::from(slots), &row, 0.5_f32, backend);
+                    assert_eq!(got.map(f32::to_bits), floats.map(f32::to_bits), "{levels} levels on {name}");
+                }
+            }
+        }
+    }
+}

@@ -364,3 +364,60 @@ fn leaves<'image>(sections: &Sections<'image>, record: &TreesRecord) -> Result<L
         _ => return Err(ImageError::Invalid(SectionKind::Trees)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::quantize::tests::{COUNTS, search_tree, thresholds};
+    use super::*;
+
+    #[test]
+    fn only_the_search_tree_of_its_thresholds_passes() {
+        for count in COUNTS {
+            let feature = FeatureRecord { first: 0, count: count as u32 };
+            let tree = search_tree(&thresholds(count));
+            assert_eq!(levels(&feature).sum::<usize>(), tree.len(), "{count} thresholds");
+            assert!(searchable(&feature, &tree), "{count} thresholds");
+            // Any other value at any place; of large trees some places.
+            let values = tree.as_flattened().len();
+            for at in (0..values).step_by(1 + values / 100).chain(values.checked_sub(1)) {
+                let (block, place) = (at / THRESHOLD_BLOCK, at % THRESHOLD_BLOCK);
+                let found = tree[block][place];
+                let others = [
+                    f32::from_bits(THRESHOLD_PAD ^ 1),
+                    -f32::NAN,
+                    f32::INFINITY,
+                    f32::NEG_INFINITY,
+                    found + 1e9,
+                ];
+                for other in others.into_iter().filter(|other| other.to_bits() != found.to_bits()) {
+                    let mut altered = tree.clone();
+                    altered[block][place] = other;
+                    // The lowest and the highest threshold may be infinite instead, where nothing stands above them.
+                    let ascends = |run: &[f32]| {
+                        run.windows(2).all(|pair| pair[0] < pair[1])
+                            && !run.iter().any(|value| value.is_nan())
+                    };
+                    let run = altered.as_flattened().get(values - count.next_multiple_of(THRESHOLD_BLOCK)..);
+                    let same_model = search_tree(&run.unwrap()[..count]);
+                    let still_one = ascends(&run.unwrap()[..count])
+                        && same_model
+                            .iter()
+                            .flatten()
+                            .map(|value| value.to_bits())
+                            .eq(altered.iter().flatten().map(|value| value.to_bits()));
+                    assert_eq!(
+                        searchable(&feature, &altered),
+                        still_one,
+                        "{count} thresholds, {other} at {at}"
+                    );
+                }
+            }
+            let more = FeatureRecord { count: feature.count + 1, ..feature };
+            let size = |feature: &FeatureRecord| levels(feature).sum::<usize>();
+            assert!(
+                size(&more) != tree.len() || !searchable(&more, &tree),
+                "one of {count} thresholds is padding"
+            );
+        }
+    }
+}

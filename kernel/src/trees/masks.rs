@@ -155,3 +155,51 @@ fn nodes_of<T: MaskTree>(tree: &T, slots: usize) -> Option<usize> {
     }
     Some(count)
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::vec::Vec;
+
+    use super::super::blocks::tests::{Random, SLOTS};
+    use super::super::walk::{walk_masks32, walk_masks64};
+    use super::*;
+    use crate::simd::Backend;
+
+    #[test]
+    fn every_backend_walks_masks_alike() {
+        let mut random = Random(0x5153_4D34);
+        for slots in SLOTS {
+            // Any masks will do that leave the last leaf; ANDed ones leave leaves at every place.
+            let mut mask =
+                || (random.next() & random.next() & random.next() & random.next() & random.next()) << 1 >> 1;
+            let masks64: Vec<[u64; 64]> = (0..24).map(|_| core::array::from_fn(|_| mask())).collect();
+            let tree64 = |&masks: &[u64; 64]| MaskTree64Record {
+                slots: random.slots(slots),
+                ranks: random.bytes(),
+                masks,
+            };
+            let trees64: Vec<MaskTree64Record> = masks64.iter().map(tree64).collect();
+            let tree32 = |tree: &MaskTree64Record| MaskTree32Record {
+                slots: *tree.slots.first_chunk().unwrap(),
+                ranks: *tree.ranks.first_chunk().unwrap(),
+                masks: tree.masks.first_chunk::<32>().unwrap().map(|mask| (mask >> 32) as u32),
+            };
+            let trees32: Vec<MaskTree32Record> = trees64.iter().map(tree32).collect();
+            let leaves: Vec<i64> = (0..24 * 64).map(|_| (random.next() >> 8) as i64).collect();
+            let (all64, all32) = (Masks { trees: &trees64[..] }, Masks { trees: &trees32[..] });
+            let rows = [[0; 256], [255; 256]].into_iter().chain((0..40).map(|_| random.bytes()));
+            for row in rows.collect::<Vec<Row>>() {
+                let expected64 = all64.walk(&leaves, &row, 7_i64);
+                let expected32 = all32.walk(&leaves[..24 * 32], &row, 7_i64);
+                for backend in Backend::available() {
+                    let (name, used) = (backend.name(), usize::from(slots));
+                    let got = walk_masks64(&all64, &leaves, used, &row, 7, backend);
+                    assert_eq!(got, expected64, "64 leaves, {slots} slots on {name}");
+                    let got = walk_masks32(&all32, &leaves[..24 * 32], used, &row, 7, backend);
+                    assert_eq!(got, expected32, "32 leaves, {slots} slots on {name}");
+                }
+            }
+        }
+    }
+}

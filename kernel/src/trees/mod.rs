@@ -4,6 +4,8 @@
 //! agree, so a walk needs integers only, and missing values and category sets are settled before it starts.
 
 mod batch;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+mod blend;
 mod blocks;
 mod check;
 mod layout;
@@ -22,13 +24,13 @@ use crate::scratch::Scratch;
 use crate::simd::Backend;
 use layout::Layout;
 
-#[cfg(target_arch = "x86_64")]
-pub(crate) use {
-    batch::{BATCH_ROWS, Columns},
-    masks::MaskTree,
-};
-
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub(crate) use batch::BATCH_ROWS;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub(crate) use blend::Columns;
 pub use layout::TreeLayout;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub(crate) use masks::MaskTree;
 pub(crate) use quantize::Rank;
 pub(crate) use {
     blocks::{Blocks, Row},

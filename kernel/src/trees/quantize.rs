@@ -74,11 +74,11 @@ impl Trees<'_> {
         match backend.tier() {
             Tier::Scalar => self.quantize_scalar(row, ranks),
             Tier::Wide => simd::wide::quantize(self, row, ranks),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Tier::Avx2(token) => simd::avx2::quantize(token, self, row, ranks),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Tier::Avx512(token) => simd::avx512::quantize::<R, 1>(token, self, row, ranks),
-            #[cfg(target_arch = "aarch64")]
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Tier::Neon(token) => simd::neon::quantize(token, self, row, ranks),
         }
         .ok_or(PredictError::Corrupt)
@@ -231,7 +231,7 @@ const TWO_LEVELS: usize = THRESHOLD_BLOCK + 1;
 const DEEPER: usize = 17 * THRESHOLD_BLOCK + 1;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     extern crate std;
     use std::vec::Vec;
 
@@ -243,13 +243,13 @@ mod tests {
     use crate::link::Link;
 
     /// Around every size at which a block, a level or the rank's width ends.
-    const COUNTS: [usize; 21] = [
+    pub(in crate::trees) const COUNTS: [usize; 21] = [
         0, 1, 15, 16, 17, 31, 32, 33, 255, 256, 257, 271, 272, 273, 4095, 4096, 4351, 4352, 4353, 65_534,
         65_535,
     ];
 
     /// A feature's search tree, level by level, as FORMAT.md says.
-    fn search_tree(thresholds: &[f32]) -> Vec<ThresholdBlock> {
+    pub(in crate::trees) fn search_tree(thresholds: &[f32]) -> Vec<ThresholdBlock> {
         let blocks = |values: &[f32]| -> Vec<ThresholdBlock> {
             let block = |chunk: &[f32]| {
                 let at = |at| chunk.get(at).copied().unwrap_or(f32::from_bits(THRESHOLD_PAD));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     /// `count` thresholds with the values that compare strangely among them.
-    fn thresholds(count: usize) -> Vec<f32> {
+    pub(in crate::trees) fn thresholds(count: usize) -> Vec<f32> {
         let special = [0.0, f32::INFINITY, f32::NEG_INFINITY, 1e-40, -1e-40, 1e-35, f32::MAX, 1e-45];
         let mut all: Vec<f32> = special.iter().copied().take(count).collect();
         let more = (0..).map(|at: i32| (at as f32 - 1000.0) * 0.37).filter(|value| value.to_bits() != 0);

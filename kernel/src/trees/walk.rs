@@ -9,8 +9,10 @@ use super::{Leaves, Rank, Trees};
 use crate::error::PredictError;
 use crate::image::records::{GroupRecord, MaskTree32Record, MaskTree64Record};
 use crate::num::{float, index};
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+use crate::simd::neon;
 use crate::simd::{Backend, Tier};
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 use crate::simd::{avx2, avx512};
 
 /// Which trees of the image a sum runs over, and where it starts.
@@ -154,8 +156,9 @@ impl Part {
     }
 }
 
-/// Every backend sums the same leaves in the same order.
-fn walk_blocks<L: Leaf32>(
+/// Every backend sums the same leaves in the same order. Ranks are looked up by slot, which takes a byte shuffle: SSE2 has
+/// none and `wide` would look them up one by one in memory, so that its tier walks as the scalar one does.
+pub(super) fn walk_blocks<L: Leaf32>(
     trees: &Blocks<'_>,
     slots: usize,
     row: &Row,
@@ -163,15 +166,17 @@ fn walk_blocks<L: Leaf32>(
     backend: Backend,
 ) -> Option<L> {
     match backend.tier() {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         Tier::Avx512(token) => Some(avx512::blocks(token, trees, slots, row, sum)),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         Tier::Avx2(token) => Some(avx2::blocks(token, trees, slots, row, sum)),
-        _ => trees.walk(row, sum),
+        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+        Tier::Neon(token) => Some(neon::blocks(token, trees, slots, row, sum)),
+        Tier::Scalar | Tier::Wide => trees.walk(row, sum),
     }
 }
 
-fn walk_masks32<L: Leaf>(
+pub(super) fn walk_masks32<L: Leaf>(
     trees: &Masks<'_, MaskTree32Record>,
     leaves: &[L],
     slots: usize,
@@ -180,15 +185,17 @@ fn walk_masks32<L: Leaf>(
     backend: Backend,
 ) -> Option<L> {
     match backend.tier() {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         Tier::Avx512(token) => Some(avx512::masks32(token, trees, leaves, slots, row, sum)),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         Tier::Avx2(token) => Some(avx2::masks32(token, trees, leaves, slots, row, sum)),
-        _ => trees.walk(leaves, row, sum),
+        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+        Tier::Neon(token) => Some(neon::masks32(token, trees, leaves, slots, row, sum)),
+        Tier::Scalar | Tier::Wide => trees.walk(leaves, row, sum),
     }
 }
 
-fn walk_masks64<L: Leaf>(
+pub(super) fn walk_masks64<L: Leaf>(
     trees: &Masks<'_, MaskTree64Record>,
     leaves: &[L],
     slots: usize,
@@ -197,10 +204,12 @@ fn walk_masks64<L: Leaf>(
     backend: Backend,
 ) -> Option<L> {
     match backend.tier() {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         Tier::Avx512(token) => Some(avx512::masks64(token, trees, leaves, slots, row, sum)),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         Tier::Avx2(token) => Some(avx2::masks64(token, trees, leaves, slots, row, sum)),
-        _ => trees.walk(leaves, row, sum),
+        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+        Tier::Neon(token) => Some(neon::masks64(token, trees, leaves, slots, row, sum)),
+        Tier::Scalar | Tier::Wide => trees.walk(leaves, row, sum),
     }
 }

@@ -5,15 +5,14 @@
 #![allow(unsafe_code, reason = "pointer loads and stores, and the calls into code compiled for AVX-512")]
 
 use core::arch::x86_64::{
-    __m256i, __m512i, __mmask64, _mm_cvtsi32_si128, _mm256_loadu_si256, _mm256_setzero_si256,
-    _mm512_add_epi8, _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512, _mm512_castsi256_si512,
-    _mm512_castsi512_ps, _mm512_cmpgt_epu8_mask, _mm512_cvtepu8_epi32, _mm512_extracti32x4_epi32,
-    _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_blend_epi8, _mm512_mask_blend_epi32,
-    _mm512_permutex2var_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_sll_epi16,
-    _mm512_storeu_si512, _mm512_test_epi32_mask,
+    __m256i, __m512i, __mmask64, _mm256_loadu_si256, _mm256_setzero_si256, _mm512_add_epi8, _mm512_add_epi32,
+    _mm512_add_ps, _mm512_castps_si512, _mm512_castsi256_si512, _mm512_castsi512_ps, _mm512_cmpgt_epu8_mask,
+    _mm512_cvtepu8_epi32, _mm512_extracti32x4_epi32, _mm512_inserti64x4, _mm512_loadu_si512,
+    _mm512_mask_blend_epi8, _mm512_mask_blend_epi32, _mm512_permutex2var_epi32, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi16, _mm512_storeu_si512, _mm512_test_epi32_mask,
 };
 
-use crate::image::records::{BlockRecord, LeafBlockRecord};
+use crate::image::records::BlockRecord;
 use crate::num::index;
 use crate::simd::Avx512;
 use crate::trees::{BATCH_ROWS, Blocks, Columns, MaskTree};
@@ -46,49 +45,67 @@ pub(crate) fn blend_masks<T: MaskTree, const FLOAT: bool>(
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
 fn blocks<const FLOAT: bool>(trees: &Blocks<'_>, columns: &Columns, base: u32) -> Option<Sums> {
-    let mut sums = Accumulator::<FLOAT>::new(base);
-    let per_tree = index(trees.bottoms_per_tree());
-    let zero = _mm512_setzero_si512();
-    let low = |bottom: &LeafBlockRecord| pick(decide(&bottom.nodes, columns), digits());
-    match trees.levels() {
-        3 => {
-            for bottom in trees.bottoms() {
-                let leaves = _mm512_castsi256_si512(load_half(&bottom.leaves));
-                sums.add_32(low(bottom), leaves, zero);
-            }
-        }
-        4..=6 => {
-            // What the first block lacks below is filled up to the left: its children are 8 / fan apart.
-            let apart = 8_usize.checked_div(per_tree)?;
-            let shift = _mm_cvtsi32_si128(trees.top_levels().cast_signed());
-            let tops = trees.tops().iter().flat_map(|eight| eight.slots.iter().zip(&eight.ranks));
-            for ((&slots, &ranks), bottoms) in tops.zip(trees.bottoms().chunks_exact(per_tree)) {
-                let top = decide(&BlockRecord { slots, ranks }, columns);
-                let at = |child: usize| {
-                    if child.is_multiple_of(apart) { bottoms.get(child.checked_div(apart)?) } else { None }
-                };
-                let below = |child: usize| at(child).map_or(zero, &low);
-                let children =
-                    [below(0), below(1), below(2), below(3), below(4), below(5), below(6), below(7)];
-                // Children are below 8: nothing is shifted from one byte into the next.
-                let high = _mm512_sll_epi16(pick(top, digits()), shift);
-                let leaf = _mm512_add_epi8(high, pick(top, children));
-                let half = |bottom: usize| {
-                    bottoms.get(bottom).map_or(_mm256_setzero_si256(), |bottom| load_half(&bottom.leaves))
-                };
-                let both = |bottom: usize| {
-                    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(half(bottom)), half(bottom | 1))
-                };
-                if per_tree == 8 {
-                    sums.add_64(leaf, [both(0), both(2), both(4), both(6)]);
-                } else {
-                    sums.add_32(leaf, both(0), both(2));
-                }
-            }
-        }
+    let sums = Accumulator::<FLOAT>::new(base);
+    let sums = match trees.levels() {
+        3 => single_blocks(trees, columns, sums),
+        4 => double_blocks::<1, 2, FLOAT>(trees, columns, sums),
+        5 => double_blocks::<2, 4, FLOAT>(trees, columns, sums),
+        6 => double_blocks::<3, 8, FLOAT>(trees, columns, sums),
         _ => return None,
-    }
+    };
     Some(sums.finish())
+}
+
+/// Trees of one block.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
+fn single_blocks<const FLOAT: bool>(
+    trees: &Blocks<'_>,
+    columns: &Columns,
+    mut sums: Accumulator<FLOAT>,
+) -> Accumulator<FLOAT> {
+    for bottom in trees.bottoms() {
+        let leaves = _mm512_castsi256_si512(load_half(&bottom.leaves));
+        sums.add_32(pick(decide(&bottom.nodes, columns), digits()), leaves, _mm512_setzero_si512());
+    }
+    sums
+}
+
+/// Trees of a first block of `TOP` levels and `FAN` = 2^`TOP` blocks below.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
+fn double_blocks<const TOP: u32, const FAN: usize, const FLOAT: bool>(
+    trees: &Blocks<'_>,
+    columns: &Columns,
+    mut sums: Accumulator<FLOAT>,
+) -> Accumulator<FLOAT> {
+    let zero = _mm512_setzero_si512();
+    let tops = trees.tops().iter().flat_map(|eight| eight.slots.iter().zip(&eight.ranks));
+    let (bottoms, _) = trees.bottoms().as_chunks::<FAN>();
+    for ((&slots, &ranks), bottoms) in tops.zip(bottoms) {
+        // What the first block lacks below is filled up to the left: its children lie 8 / FAN apart.
+        let shift = 3_u32.wrapping_sub(TOP);
+        let below = |child: usize| match bottoms.get(child >> shift) {
+            Some(bottom) if child >> shift << shift == child => {
+                pick(decide(&bottom.nodes, columns), digits())
+            }
+            _ => zero,
+        };
+        let children = [below(0), below(1), below(2), below(3), below(4), below(5), below(6), below(7)];
+        let top = first_levels::<TOP>(decide(&BlockRecord { slots, ranks }, columns));
+        // Digits are below 8: nothing is shifted from one byte into the next.
+        let high = _mm512_slli_epi16::<TOP>(pick(top, digits()));
+        let leaf = _mm512_add_epi8(high, pick(top, children));
+        let half = |bottom: usize| {
+            bottoms.get(bottom).map_or(_mm256_setzero_si256(), |bottom| load_half(&bottom.leaves))
+        };
+        let both =
+            |bottom: usize| _mm512_inserti64x4::<1>(_mm512_castsi256_si512(half(bottom)), half(bottom | 1));
+        if FAN == 8 {
+            sums.add_64(leaf, [both(0), both(2), both(4), both(6)]);
+        } else {
+            sums.add_32(leaf, both(0), both(2));
+        }
+    }
+    sums
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
@@ -173,6 +190,17 @@ fn decide(block: &BlockRecord, columns: &Columns) -> [__mmask64; 7] {
         above(columns, s6, r6),
         above(columns, s7, r7),
     ]
+}
+
+/// The decisions of the first `LEVELS` levels; below them every row goes left, whatever stands there.
+#[inline]
+const fn first_levels<const LEVELS: u32>(right: [__mmask64; 7]) -> [__mmask64; 7] {
+    let [k1, k2, k3, ..] = right;
+    match LEVELS {
+        1 => [k1, 0, 0, 0, 0, 0, 0],
+        2 => [k1, k2, k3, 0, 0, 0, 0],
+        _ => right,
+    }
 }
 
 /// Of eight values the one each row reaches.

@@ -1,0 +1,89 @@
+//! 64 rows at once with AVX-512: trees of up to 64 leaves, in a layout that shows them.
+
+use super::batch::BATCH_ROWS;
+use super::layout::Layout;
+use super::leaf::Leaf32;
+use super::{Leaves, TreeLayout, Trees};
+use crate::num::float;
+use crate::simd::Avx512;
+use crate::simd::avx512::{blend_blocks, blend_masks, quantize};
+
+/// Ranks of 64 rows slot by slot; a byte numbers a slot, so none lies outside.
+pub(crate) type Columns = [[u8; BATCH_ROWS]; 256];
+
+/// From this many rows on asking all 64 at once costs less than asking each.
+const WORTH_BLENDING: usize = 24;
+
+impl Trees<'_> {
+    /// Whether so many rows are better asked at once, and can be.
+    pub(super) const fn blends(&self, rows: usize) -> bool {
+        let layout = match self.layout.kind() {
+            TreeLayout::Plain => false,
+            TreeLayout::Blocks { levels } => levels <= 6,
+            TreeLayout::Masks { .. } => true,
+        };
+        layout
+            && rows >= WORTH_BLENDING
+            && matches!(self.leaves, Leaves::FixedI32 { .. } | Leaves::ExactF32 { .. })
+    }
+
+    /// Margins, `[n, n_raw]`, of n ≤ 64 rows, `[n, n_features]`; `None` only if the image changed after its check.
+    pub(super) fn blend(&self, token: Avx512, rows: &[f32], raw: &mut [f64], ranks: &mut [u8]) -> Option<()> {
+        let columns = self.quantize_columns(token, rows, ranks)?;
+        match self.leaves {
+            Leaves::FixedI32 { leaves, step } => {
+                let margin = |sum: i32| float(i64::from(sum)) * step;
+                self.blend_groups::<_, false>(token, leaves, columns, raw, margin)
+            }
+            Leaves::ExactF32 { leaves } => {
+                self.blend_groups::<f32, true>(token, leaves, columns, raw, f64::from)
+            }
+            Leaves::FixedI64 { .. } | Leaves::ExactF64 { .. } => None,
+        }
+    }
+
+    /// Ranks of up to 64 rows slot by slot; what is left of others does not matter.
+    fn quantize_columns<'a>(&self, token: Avx512, rows: &[f32], ranks: &'a mut [u8]) -> Option<&'a Columns> {
+        let (columns, _) = ranks.as_chunks_mut::<BATCH_ROWS>();
+        let columns: &mut Columns = columns.first_chunk_mut()?;
+        for (at, row) in rows.chunks_exact(self.features.len().max(1)).enumerate() {
+            let column = columns.as_flattened_mut().get_mut(at..)?;
+            quantize::<u8, BATCH_ROWS>(token, self, row, column)?;
+        }
+        Some(columns)
+    }
+
+    fn blend_groups<L: Leaf32, const FLOAT: bool>(
+        &self,
+        token: Avx512,
+        leaves: &[L],
+        columns: &Columns,
+        raw: &mut [f64],
+        margin: impl Fn(L) -> f64,
+    ) -> Option<()> {
+        let leaves: &[u32] = bytemuck::try_cast_slice(leaves).ok()?;
+        for (group, part) in self.parts().enumerate() {
+            let part = part?;
+            let base = L::from_base(part.base)?.to_bits();
+            let sums = match &self.layout {
+                Layout::Plain(_) => return None,
+                Layout::Blocks(blocks) => {
+                    let trees = blocks.part(part.first, part.stored)?;
+                    blend_blocks::<FLOAT>(token, &trees, columns, base)
+                }
+                Layout::Masks32(masks) => {
+                    let trees = masks.part(part.first, part.stored)?.trees();
+                    blend_masks::<_, FLOAT>(token, trees, part.leaves(leaves, 32)?, columns, base)
+                }
+                Layout::Masks64(masks) => {
+                    let trees = masks.part(part.first, part.stored)?.trees();
+                    blend_masks::<_, FLOAT>(token, trees, part.leaves(leaves, 64)?, columns, base)
+                }
+            }?;
+            for (raw, sum) in raw.chunks_exact_mut(self.groups.len().max(1)).zip(sums) {
+                *raw.get_mut(group)? = margin(L::from_bits(sum));
+            }
+        }
+        Some(())
+    }
+}
