@@ -14,7 +14,7 @@ usage() {
 ./ci.sh            runs all jobs in this order
 ./ci.sh JOB…       runs these
 
-  setup    installs what is missing: Redis, git, systemd, valgrind and a C compiler by apt, a target without std by rustup
+  setup    installs what is missing: Redis, git, strace, OpenSSL, systemd, valgrind and a C compiler by apt, a target without std by rustup
   fmt      formatting of Rust and, where shellcheck is at hand, the scripts
   clippy   lints of all crates and of every feature of the kernel; a warning fails
   docs     documentation of all crates; a warning fails
@@ -47,6 +47,8 @@ job_setup() {
     local packages=() absent=() target
     has redis-server || packages+=(redis-server)
     has git || packages+=(git)
+    has strace || packages+=(strace)
+    has openssl || packages+=(openssl)
     has cc || packages+=(gcc libc6-dev)
     has valgrind || packages+=(valgrind)
     [[ -x /usr/lib/systemd/systemd ]] || packages+=(systemd)

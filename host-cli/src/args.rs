@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::commands;
+use crate::commands::canary::CanaryCommand;
 use crate::exit::Exit;
 use crate::settings::{self, Settings};
 use crate::signals;
@@ -58,6 +59,12 @@ enum Command {
     Scoreboard(commands::scoreboard::ScoreboardArgs),
     /// Write a range of a stream to a file
     Capture(commands::capture::CaptureArgs),
+    /// Activate, watch, promote and roll back one model at a small weight
+    #[command(subcommand)]
+    Canary(CanaryCommand),
+    /// Sign and verify report files
+    #[command(subcommand)]
+    Report(commands::report::ReportCommand),
     /// Restart a service and prove that the expected build runs
     Deploy(commands::deploy::DeployArgs),
     /// Replay the bundled capture through the bundled models and judge the result
@@ -151,7 +158,7 @@ fn dispatch(
 ) -> anyhow::Result<Exit> {
     let rules = settings.rules();
     let ends_itself = match &command {
-        Command::Run(_) => true,
+        Command::Run(_) | Command::Canary(CanaryCommand::Monitor(_)) => true,
         Command::Scoreboard(args) => args.watches(),
         _ => false,
     };
@@ -167,6 +174,8 @@ fn dispatch(
         Command::QualityGate(args) => commands::quality_gate::run(&args, rules, format),
         Command::Scoreboard(args) => commands::scoreboard::run(&args, rules, format),
         Command::Capture(args) => commands::capture::run(&args, format),
+        Command::Canary(command) => commands::canary::run(&command, rules, format),
+        Command::Report(command) => commands::report::run(&command, format),
         Command::Deploy(args) => commands::deploy::run(&args, rules, format),
         Command::Demo(args) => commands::demo::run(&args, format),
         Command::BuildInfo(args) => commands::build_info::run(&args, format),

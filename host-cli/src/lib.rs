@@ -16,12 +16,16 @@
 //! | [`notify`] | what the engine tells the service manager |
 //! | [`gate`] | telemetry ─▶ verdict, without I/O |
 //! | [`judge`] | a source's events through a gate |
+//! | [`canary`] | activation, watch, rollback and promotion, with evidence and an audit log |
+//! | [`attest`] | signed reports |
 //! | [`deploy`] | a service restarted, and proof of what runs then |
 //! | [`report`] | one verdict as text, JSON, Markdown and HTML |
 
 #![deny(unsafe_code)]
 
 pub mod args;
+pub mod attest;
+pub mod canary;
 pub mod commands;
 pub mod compile;
 pub mod deploy;

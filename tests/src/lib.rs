@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod bundle;
+pub mod canary;
 pub mod capture;
 pub mod chromium;
 pub mod engine;

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod build_info;
+pub mod canary;
 pub mod capture;
 pub mod completions;
 pub mod config;
@@ -15,5 +16,6 @@ mod outputs;
 pub mod predict;
 mod progress;
 pub mod quality_gate;
+pub mod report;
 pub mod run;
 pub mod scoreboard;

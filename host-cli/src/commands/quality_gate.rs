@@ -7,6 +7,7 @@ use clap::Args;
 use super::drift::DriftArgs;
 use super::events::{self, SourceArgs};
 use crate::args::Format;
+use crate::attest;
 use crate::exit::Exit;
 use crate::gate::{Mode, Require, Rules, Terms};
 use crate::judge;
@@ -54,6 +55,9 @@ pub struct QualityGateArgs {
     /// The time the report bears, for reproducible reports: RFC 3339 or Unix milliseconds [default: now]
     #[arg(long, value_name = "TS", value_parser = parse_timestamp)]
     now: Option<u64>,
+    /// Sign the report with this Ed25519 key: a PEM file, or credential:NAME in $CREDENTIALS_DIRECTORY
+    #[arg(long, value_name = "KEY")]
+    sign_key: Option<String>,
 }
 
 /// Runs the command.
@@ -61,6 +65,7 @@ pub struct QualityGateArgs {
 /// # Errors
 /// The events could not be read, or report or result could not be written.
 pub fn run(args: &QualityGateArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
+    let sign_key = args.sign_key.as_deref().map(attest::read_signing_key).transpose()?;
     let mut rules = rules.clone();
     if let Some(events) = args.min_events {
         rules.set_min_events(args.mode, events);
@@ -74,6 +79,9 @@ pub fn run(args: &QualityGateArgs, rules: &Rules, format: Format) -> anyhow::Res
     let verdict = verdict?;
     events::warn_of_malformed(verdict.events.malformed, verdict.first_malformed.as_deref());
     let report = report::write_quality(&verdict, &source.header(args.now), &args.report_dir)?;
+    if let Some(key) = &sign_key {
+        attest::sign(&report.files.json, key)?;
+    }
     report::print(match format {
         Format::Text => &report.text,
         Format::Json => &report.json,

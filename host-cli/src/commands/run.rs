@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::events::{self, SourceParser};
 use super::outputs::{self, Named};
 use crate::args::Format;
+use crate::canary::live::LiveWeights;
 use crate::engine::Engine;
 use crate::engine::config::ModelsConfig;
 use crate::engine::load::Images;
@@ -40,17 +41,20 @@ const LOGGED_REJECTS: u64 = 20;
 )]
 pub struct RunArgs {
     /// Feature events: file:PATH, or - for stdin
-    #[arg(long, env = "QSC_SOURCE", hide_env_values = true, value_parser = SourceParser)]
+    #[arg(long, hide_env_values = true, value_parser = SourceParser)]
     source: SourceSpec,
     /// Where intents go: file:PATH, or - for stdout
-    #[arg(long, env = "QSC_SINK", value_parser = SinkSpec::parse)]
+    #[arg(long, value_parser = SinkSpec::parse)]
     sink: SinkSpec,
     /// The ensemble
-    #[arg(long, env = "QSC_MODELS", value_name = "MODELS.toml")]
+    #[arg(long, value_name = "MODELS.toml")]
     models: PathBuf,
     /// Keep events that could not be decided in this file, one JSON line each
-    #[arg(long, env = "QSC_REJECTS", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
+    /// Take weights from weights.json in this directory, and new ones without a restart
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -73,6 +77,10 @@ pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
     let images = Images::read(&config);
     let candidates = images.load(&config, &mut |line| log(&line))?;
     let mut replay = Replay::new(Engine::new(&config, candidates)?);
+    let mut live = args.state_dir.as_deref().map(|state| LiveWeights::open(state, &config)).transpose()?;
+    if let Some(live) = &live {
+        log(&live.apply(&mut replay.engine));
+    }
 
     let mut outputs = Outputs::open(args)?;
     let mut manager = Notifier::from_env();
@@ -83,6 +91,9 @@ pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
         if stop.requested() {
             outputs.log("stopped by a signal; the intents decided so far are kept");
             break None;
+        }
+        if let Some(line) = live.as_mut().and_then(|live| live.poll(&mut replay.engine)) {
+            outputs.log(&line);
         }
         let fed = match feed.try_recv() {
             Err(TryRecvError::Empty) => {

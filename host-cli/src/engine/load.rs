@@ -109,7 +109,10 @@ fn patches(model: &Model<'_>) -> Option<(usize, usize)> {
 }
 
 /// A model that passed its check and gives its golden bits on this machine.
-fn check(bytes: &ImageBytes) -> anyhow::Result<Model<'_>> {
+///
+/// # Errors
+/// Which of the two does not hold.
+pub fn check(bytes: &ImageBytes) -> anyhow::Result<Model<'_>> {
     let model = Model::check(bytes.as_bytes()).context("the image was refused")?;
     let mut scratch = vec![0; model.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
     model.check_golden(Scratch::new(&mut scratch)).context("the golden vectors do not hold")?;

@@ -39,7 +39,7 @@ impl Reference {
 
 /// The population stability index of `observed` against `expected` counts; `None` if either is empty.
 #[must_use]
-pub fn psi(expected: &[u64; BINS], observed: &[u64; BINS]) -> Option<f64> {
+pub fn psi<const N: usize>(expected: &[u64; N], observed: &[u64; N]) -> Option<f64> {
     let [expected_all, observed_all] = [expected, observed].map(|counts| counts.iter().sum::<u64>());
     if expected_all == 0 || observed_all == 0 {
         return None;

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
+/// How the names of unfinished files begin; a process that is killed may leave one behind.
+pub const TEMPORARY: &str = ".qsc-";
+
 /// A file that is written next to its target and takes the target's name only when it is complete.
 ///
 /// Dropped before [`replace`](Self::replace), it leaves nothing behind and the target as it was. A target that is
@@ -97,13 +100,29 @@ pub fn create_new(target: &Path, bytes: &[u8]) -> io::Result<bool> {
     }
 }
 
+/// Puts `bytes` in the place of `target` in one step that survives a power cut: file and directory are synced.
+///
+/// # Errors
+/// The directory is missing or not writable, or the disk is full; the target is then as it was.
+pub fn replace_durably(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = directory_of(target);
+    let mut file = temporary_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(target).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
 fn directory_of(target: &Path) -> &Path {
     target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A temporary file with the permissions of an ordinary one (`0666` less the umask).
 fn temporary_in(directory: &Path) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new().prefix(".qsc-").permissions(Permissions::from_mode(0o666)).tempfile_in(directory)
+    tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(directory)
 }
 
 #[cfg(test)]

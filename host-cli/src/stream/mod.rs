@@ -14,7 +14,7 @@ mod source;
 mod time;
 
 pub use address::{SinkSpec, SourceSpec};
-pub use atomic::{AtomicFile, create_new};
+pub use atomic::{AtomicFile, TEMPORARY, create_new, replace_durably};
 pub use event::{Event, EventId, Item, Malformed};
 pub use json::Json;
 pub use redis_stream::{Dump, RedisAddress};

@@ -1,0 +1,493 @@
+//! Activation: everything is judged here and now, by this process, and any doubt blocks.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, ensure};
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use qsc_kernel::ensemble::{Mode as MemberMode, Ppm};
+use serde_json::{Value, json};
+
+use super::audit::{Chain, Transition, sha256_of};
+use super::evidence::{Examined, Expected, Finding, LEAST_EVENTS, examine};
+use super::state::{Lock, Standing, State, details, last_generation, next_baseline, sha256};
+use super::telemetry::{Seen, Telemetry};
+use super::weights::{Baseline, WeightsFile};
+use crate::attest;
+use crate::engine::config::{ModelConfig, ModelsConfig};
+use crate::engine::load;
+use crate::gate::{Mode, Outcome, QualityVerdict, Require, Rules, SanityVerdict, Terms};
+use crate::identity;
+use crate::image::ImageBytes;
+use crate::judge::{self, EventSource};
+use crate::report::{self, QualityReport};
+use crate::stream::{TRADE_INTENT, Window, format_rfc3339, parse_timestamp};
+
+/// Newest events the gate judges, as by its own default.
+pub const GATE_EVENTS: u64 = 2000;
+/// Newest events feature-sanity judges, as by its own default.
+const SANITY_EVENTS: u64 = 200;
+/// Oldest externally signed report that is still taken.
+const SIGNED_REPORT_AGE: Duration = Duration::from_secs(3600);
+/// How far the newest event may be ahead of this clock: producers' clocks differ a little.
+const CLOCK_TOLERANCE_MS: u64 = 5000;
+
+/// What has to be shown, in this order; a check that was not made blocks.
+const CHECKS: [&str; 17] = [
+    "standing",
+    "cool_down",
+    "cutover_time",
+    "ensemble",
+    "infra",
+    "gate",
+    "clock",
+    "feature_sanity",
+    "result",
+    "header",
+    "name",
+    "digests",
+    "own_names",
+    "events",
+    "age",
+    "cutover",
+    "eligible",
+];
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The model to activate.
+    pub model: &'a str,
+    /// Start of the telemetry that counts, Unix ms.
+    pub cutover: u64,
+    /// `MODELS.toml`.
+    pub models: &'a Path,
+    /// Where intents are.
+    pub source: &'a EventSource,
+    /// The canary's weight.
+    pub weight: Ppm,
+    /// Judge, but change nothing.
+    pub dry_run: bool,
+    /// The state directory.
+    pub state: &'a State,
+    /// Where the report goes.
+    pub report_dir: &'a Path,
+    /// The rules of the gates.
+    pub rules: &'a Rules,
+    /// How long a model stays out after a rollback.
+    pub cool_down: Duration,
+    /// Why the cool-down is overridden.
+    pub force: Option<&'a str>,
+    /// Signs the report.
+    pub sign_key: Option<&'a SigningKey>,
+    /// The report must be signed by this key.
+    pub require_signed: Option<&'a VerifyingKey>,
+    /// A report that was signed elsewhere.
+    pub signed_report: Option<&'a Path>,
+}
+
+/// How it came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The canary is active.
+    Activated,
+    /// It was active before, with this weight and cutover.
+    AlreadyActive,
+    /// It would be activated; nothing was changed.
+    WouldActivate,
+    /// Something was not shown.
+    Blocked,
+    /// A collection report cannot promote.
+    BlockedByCollection,
+}
+
+/// An activation, or why there is none.
+#[derive(Debug)]
+pub struct Activation {
+    /// How it came out.
+    pub status: Status,
+    /// Every check that was made.
+    pub findings: Vec<Finding>,
+    /// The weights in force after it, or that would be.
+    pub weights: Option<WeightsFile>,
+    /// The report.
+    pub report: Option<QualityReport>,
+    /// What telemetry says; no condition.
+    pub seen: Option<Seen>,
+    /// Models the gate found eligible.
+    pub eligible: Vec<String>,
+}
+
+impl Activation {
+    fn blocked(findings: Vec<Finding>) -> Self {
+        let status = Status::Blocked;
+        Self { status, findings, weights: None, report: None, seen: None, eligible: Vec::new() }
+    }
+}
+
+/// Judges, and activates if everything was shown.
+///
+/// # Errors
+/// Something could not be read or written: that is no verdict, and nothing is active that was not before.
+pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
+    let Request { state, model, .. } = *request;
+    let config = ModelsConfig::read(request.models)?;
+    // A dry run leaves no trace in a state that is not there yet.
+    let _alone = if request.dry_run && !state.directory().exists() {
+        None
+    } else {
+        state.create()?;
+        Some(state.lock(Lock::Activate)?)
+    };
+    let chain = if request.dry_run {
+        state.log().read().context("the audit log does not hold; `qsc canary audit verify` names the line")?
+    } else {
+        let _writing = state.lock(Lock::Write)?;
+        state.recover()?
+    };
+    let standing = state.standing(&chain);
+    if let Standing::Active(file, entry) = &standing
+        && file.canary.as_deref() == Some(model)
+        && file.weights.get(model) == Some(request.weight)
+        && entry.detail("cutover") == Some(&format_rfc3339(request.cutover))
+    {
+        let mut already = Activation::blocked(vec![Finding::new("standing", true, "it is active already")]);
+        already.status = Status::AlreadyActive;
+        already.weights = Some(file.clone());
+        return Ok(already);
+    }
+
+    let started = now_ms()?;
+    let mut findings = vec![
+        standing_finding(&standing),
+        cool_down(&chain, request, started),
+        cutover_time(request.cutover, started),
+    ];
+    let Some(candidate) = config.models.iter().find(|entry| entry.name == model) else {
+        let names: Vec<&str> = config.models.iter().map(|entry| entry.name.as_str()).collect();
+        findings.push(Finding::new("ensemble", false, format!("{model:?} is not among {names:?}")));
+        return Ok(Activation::blocked(findings));
+    };
+    let baseline = next_baseline(state, &standing, &config);
+    let weights = baseline.as_ref().map_err(|error| anyhow::anyhow!("{error:#}")).and_then(|baseline| {
+        ensure!(candidate.mode() == MemberMode::Vote, "{model:?} is in shadow mode and would not vote");
+        baseline.weights.with_canary(model, request.weight)
+    });
+    findings.push(match &weights {
+        Ok(weights) => Finding::new("ensemble", true, weights.log_line()),
+        Err(error) => Finding::new("ensemble", false, format!("{error:#}")),
+    });
+    let (infra, image_sha256) = infra(candidate);
+    findings.push(infra);
+
+    let judged = judge_now(request)?;
+    findings.extend([gate(&judged.quality), clock(&judged.quality, started), sanity(&judged.sanity)]);
+    let report = report::write_quality(&judged.quality, &request.source.header(None), request.report_dir)?;
+    if let Some(key) = request.sign_key {
+        attest::sign(&report.files.json, key)?;
+    }
+    let expected = Expected {
+        model: Some(model),
+        cutover: Some(request.cutover),
+        // Reports bear milliseconds, as `started` does.
+        not_before: Some(started),
+        not_after: Some(now_ms()?),
+        json_sha256: report.files.sha256.json.as_deref(),
+        events_sha256: Some(&judged.quality.evidence.sha256),
+    };
+    let examined = examine(&report.files.json, &expected)?;
+    findings.extend(examined.findings.iter().cloned());
+    let mut is_collection = examined.is_collection;
+    if let Some(key) = request.require_signed {
+        let (finding, signed_is_collection) = signature(request, key, &examined, started);
+        findings.push(finding);
+        is_collection |= signed_is_collection;
+    }
+    let made = |name: &&str| findings.iter().any(|finding| finding.check == *name);
+    if let Some(missing) = CHECKS.iter().find(|name| !made(name)) {
+        findings.push(Finding::new("manifest", false, format!("the check {missing} was not made")));
+    }
+
+    let passed = findings.iter().all(|finding| finding.passed);
+    let mut activation = Activation {
+        status: match (passed, is_collection, request.dry_run) {
+            (_, true, _) => Status::BlockedByCollection,
+            (false, ..) => Status::Blocked,
+            (true, _, true) => Status::WouldActivate,
+            (true, _, false) => Status::Activated,
+        },
+        findings,
+        weights: None,
+        eligible: judged.quality.eligible.clone(),
+        report: Some(report),
+        seen: None,
+    };
+    if let (Ok(baseline), Ok(weights)) = (baseline, weights) {
+        activation.seen = Some(judged.seen.clone());
+        let file = WeightsFile {
+            generation: last_generation(&chain).max(baseline.generation) + 1,
+            canary: Some(model.to_owned()),
+            weights,
+        };
+        if activation.status == Status::Activated {
+            let evidence = evidence(request, &examined, &judged, &image_sha256, &activation.findings)?;
+            commit(request, &chain, &baseline, &file, evidence)?;
+        }
+        if matches!(activation.status, Status::Activated | Status::WouldActivate) {
+            activation.weights = Some(file);
+        }
+    }
+    Ok(activation)
+}
+
+struct Judged {
+    quality: QualityVerdict,
+    sanity: SanityVerdict,
+    seen: Seen,
+}
+
+fn judge_now(request: &Request<'_>) -> anyhow::Result<Judged> {
+    let cutover = request.cutover;
+    let terms =
+        Terms { mode: Mode::Canary, require: Require::Any, requested: GATE_EVENTS, cutover: Some(cutover) };
+    let quality = judge::quality(request.source, terms, request.rules, || {})?;
+    let sanity = judge::sanity(request.source, cutover, SANITY_EVENTS, request.rules, || {})?;
+    let in_force = request.state.weights().ok().flatten().map(|file| file.weights);
+    let weights = match in_force {
+        Some(weights) => weights,
+        None => super::weights::Weights::of_ensemble(&ModelsConfig::read(request.models)?)?,
+    };
+    let mut telemetry = Telemetry::new(request.model, &weights);
+    let newest = std::num::NonZeroUsize::new(usize::try_from(GATE_EVENTS)?);
+    let window = Window { after: Some(cutover), newest, event_types: &[TRADE_INTENT] };
+    request.source.read(&window, |item| telemetry.observe(&item))?;
+    Ok(Judged { quality, sanity, seen: telemetry.finish() })
+}
+
+fn standing_finding(standing: &Standing) -> Finding {
+    match standing {
+        Standing::Idle(_) => Finding::new("standing", true, "no canary is active"),
+        Standing::Active(file, _) => Finding::new(
+            "standing",
+            false,
+            format!(
+                "a canary is active already: {}; `qsc canary rollback` or `promote` ends it",
+                file.canary.as_deref().unwrap_or("unknown")
+            ),
+        ),
+        Standing::Interrupted(entry) => {
+            Finding::new("standing", false, format!("line {} of the audit log never took effect", entry.seq))
+        }
+        Standing::Unrecorded(file) => {
+            Finding::new("standing", false, format!("generation {} is not recorded", file.generation))
+        }
+        Standing::Foreign(why) => {
+            Finding::new("standing", false, format!("{why}; `qsc canary rollback` restores the baseline"))
+        }
+    }
+}
+
+fn cool_down(chain: &Chain, request: &Request<'_>, now: u64) -> Finding {
+    let last = chain.entries.iter().rev().find(|entry| {
+        entry.event == Transition::RolledBack
+            && entry.model.as_deref().is_none_or(|name| name == request.model)
+    });
+    let Some(last) = last else { return Finding::new("cool_down", true, "no rollback of this model") };
+    let elapsed =
+        parse_timestamp(&last.ts).ok().and_then(|at| now.checked_sub(at)).map(Duration::from_millis);
+    let is_over = elapsed.is_some_and(|elapsed| elapsed >= request.cool_down);
+    match (is_over, request.force) {
+        (true, _) => {
+            Finding::new("cool_down", true, format!("rolled back {}; the cool-down is over", last.ts))
+        }
+        (false, Some(reason)) => Finding::new("cool_down", true, format!("overridden: {reason}")),
+        (false, None) => Finding::new(
+            "cool_down",
+            false,
+            format!(
+                "rolled back {} ({}); the cool-down is {:?}. --force REASON overrides it and is recorded",
+                last.ts,
+                last.detail("reason").unwrap_or("no reason given"),
+                request.cool_down
+            ),
+        ),
+    }
+}
+
+fn cutover_time(cutover: u64, now: u64) -> Finding {
+    let passed = cutover > 0 && cutover <= now;
+    let place = if cutover == 0 { "is 1970, which is no cutover" } else { "is in the future" };
+    Finding::new(
+        "cutover_time",
+        passed,
+        format!("{}{}", format_rfc3339(cutover), if passed { String::new() } else { format!(" {place}") }),
+    )
+}
+
+/// The image loads in this very binary and reproduces its golden vectors.
+fn infra(candidate: &ModelConfig) -> (Finding, String) {
+    let checked = ImageBytes::read(&candidate.image).and_then(|bytes| {
+        load::check(&bytes)?;
+        Ok(bytes.sha256())
+    });
+    match checked {
+        Ok(sha256) => {
+            let detail = format!(
+                "{} reproduces its golden vectors, build {}",
+                candidate.image.display(),
+                identity::build()
+            );
+            (Finding::new("infra", true, detail), sha256)
+        }
+        Err(error) => (Finding::new("infra", false, format!("{error:#}")), String::new()),
+    }
+}
+
+fn gate(verdict: &QualityVerdict) -> Finding {
+    let count = verdict.events.count;
+    let (passed, detail) = match verdict.outcome {
+        Outcome::Pass if count < LEAST_EVENTS => {
+            (false, format!("{count} events, at least {LEAST_EVENTS} are needed"))
+        }
+        Outcome::Pass => (true, format!("passed over {count} events")),
+        _ => (false, verdict.reasons.join("; ")),
+    };
+    Finding::new("gate", passed, detail)
+}
+
+/// A clock that stands before the newest event cannot say how old a report is.
+fn clock(verdict: &QualityVerdict, now: u64) -> Finding {
+    let newest = verdict.evidence.last_id.as_ref().and_then(|id| id.split_once('-')?.0.parse::<u64>().ok());
+    match newest {
+        Some(newest) if newest > now.saturating_add(CLOCK_TOLERANCE_MS) => Finding::new(
+            "clock",
+            false,
+            format!(
+                "the newest event is of {}, this clock says {}",
+                format_rfc3339(newest),
+                format_rfc3339(now)
+            ),
+        ),
+        Some(newest) => {
+            Finding::new("clock", true, format!("the newest event is of {}", format_rfc3339(newest)))
+        }
+        None => Finding::new("clock", false, "there is no event to hold this clock against"),
+    }
+}
+
+fn sanity(verdict: &SanityVerdict) -> Finding {
+    let passed = verdict.outcome == Outcome::Pass;
+    let failures: Vec<&str> = verdict.failures.iter().map(|failure| failure.detail.as_str()).collect();
+    let detail = if passed { format!("passed over {} events", verdict.events) } else { failures.join("; ") };
+    Finding::new("feature_sanity", passed, detail)
+}
+
+/// The signature of the report just written, or of one that was made and signed elsewhere: that one must hold by itself, be
+/// of the same cutover and rules, not older than an hour, and, where it judged the same events, have judged them alike.
+fn signature(request: &Request<'_>, key: &VerifyingKey, own: &Examined, now: u64) -> (Finding, bool) {
+    let checked = || -> anyhow::Result<(String, bool)> {
+        let Some(path) = request.signed_report else {
+            attest::verify(&own.json_path, key)?;
+            return Ok((format!("signed by {}", attest::key_id(key)), false));
+        };
+        let age = u64::try_from(SIGNED_REPORT_AGE.as_millis())?;
+        let expected = Expected {
+            model: Some(request.model),
+            cutover: Some(request.cutover),
+            not_before: Some(now.saturating_sub(age)),
+            not_after: Some(now_ms()?),
+            ..Expected::default()
+        };
+        let signed = examine(path, &expected)?;
+        if signed.is_collection {
+            return Ok(("the signed report is a collection report".to_owned(), true));
+        }
+        if let Some(fault) = signed.findings.iter().find(|finding| !finding.passed) {
+            anyhow::bail!("{}: {}", fault.check, fault.detail);
+        }
+        attest::verify(&signed.json_path, key)?;
+        let (theirs, ours) = (&signed.document["evidence"], &own.document["evidence"]);
+        ensure!(theirs["rules"] == ours["rules"], "the signed report was judged by other rules");
+        let same_events = ["first_id", "last_id", "count"].iter().all(|name| theirs[*name] == ours[*name]);
+        ensure!(
+            !same_events || theirs["sha256"] == ours["sha256"],
+            "the signed report judged other events under the same ids"
+        );
+        Ok((format!("{} is signed by {}", signed.json_path.display(), attest::key_id(key)), false))
+    };
+    match checked() {
+        Ok((detail, is_collection)) => (Finding::new("signature", !is_collection, detail), is_collection),
+        Err(error) => (Finding::new("signature", false, format!("{error:#}")), false),
+    }
+}
+
+fn evidence(
+    request: &Request<'_>,
+    examined: &Examined,
+    judged: &Judged,
+    image_sha256: &str,
+    findings: &[Finding],
+) -> anyhow::Result<Value> {
+    let events = &judged.quality.evidence;
+    let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let signed_by = request.require_signed.map(attest::key_id);
+    Ok(json!({
+        "report": {
+            "json": file_name(&examined.json_path),
+            "sha256": examined.json_sha256,
+            "markdown_sha256": examined.markdown_sha256,
+            "signed_by": signed_by,
+        },
+        "events": {
+            "count": events.count,
+            "first_id": events.first_id,
+            "last_id": events.last_id,
+            "sha256": events.sha256,
+        },
+        "sanity_events_sha256": judged.sanity.evidence.sha256,
+        "models_toml_sha256": sha256_of(request.models)?,
+        "image_sha256": image_sha256,
+        "build": identity::build(),
+        "binary_sha256": sha256_of(&PathBuf::from("/proc/self/exe"))?,
+        "checks": findings.iter().map(|finding| finding.check).collect::<Vec<_>>(),
+    }))
+}
+
+/// Saves the baseline, records, and only then puts the weights in place.
+fn commit(
+    request: &Request<'_>,
+    judged_under: &Chain,
+    baseline: &Baseline,
+    file: &WeightsFile,
+    evidence: Value,
+) -> anyhow::Result<()> {
+    let state = request.state;
+    let _writing = state.lock(Lock::Write)?;
+    let mut chain = state.recover()?;
+    ensure!(
+        chain.entries.len() == judged_under.entries.len()
+            && matches!(state.standing(&chain), Standing::Idle(_)),
+        "the state changed while the evidence was judged; try again"
+    );
+    state.write_baseline(baseline)?;
+    let details = details([
+        ("cutover", format_rfc3339(request.cutover).into()),
+        ("weights_ppm", json!(file.weights.ppm())),
+        ("weights_sha256", sha256(&file.text()).into()),
+        ("baseline_ppm", json!(baseline.weights.ppm())),
+        ("baseline_sha256", sha256(&baseline.text()).into()),
+        ("evidence", evidence),
+        ("force", request.force.map_or(Value::Null, Into::into)),
+    ]);
+    state.log().append(&mut chain, Transition::Activated, Some(request.model), file.generation, details)?;
+    state.write_weights(file)
+}
+
+/// Unix milliseconds.
+///
+/// # Errors
+/// The clock stands before 1970.
+pub fn now_ms() -> anyhow::Result<u64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
+    Ok(u64::try_from(since.as_millis())?)
+}

@@ -1,0 +1,32 @@
+//! The canary: one model at a small weight, watched, then promoted by a person or rolled back by anything.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | [`state`] | the files of the state directory, their locks, what they say together, what a crash left |
+//! | [`weights`] | weights that always sum to one; `weights.json` and `baseline.json` |
+//! | [`audit`] | the hash-chained log |
+//! | [`evidence`] | is a report on disk what it claims to be? |
+//! | [`activate`] | judges everything here and now, and any doubt blocks |
+//! | [`monitor`], [`watch`] | re-judges at every interval, and rolls back on the first violation |
+//! | [`rollback`] | restores the baseline; nothing may block it |
+//! | [`promote`] | a person makes the canary's weights the baseline |
+//! | [`telemetry`], [`compare`] | what intents say about the canary, and the others beside it |
+//! | [`live`] | `qsc run` takes new weights up |
+//! | [`hooks`] | tells others, after the fact |
+//! | [`actor`], [`clock`] | who acts, and when |
+
+pub mod activate;
+pub mod actor;
+pub mod audit;
+pub mod clock;
+pub mod compare;
+pub mod evidence;
+pub mod hooks;
+pub mod live;
+pub mod monitor;
+pub mod promote;
+pub mod rollback;
+pub mod state;
+pub mod telemetry;
+pub mod watch;
+pub mod weights;

@@ -1,0 +1,346 @@
+//! The monitor: re-judges the canary at every interval, and rolls back on the first violation. It can end clean, roll back,
+//! or be interrupted; only the first of these lets a canary be promoted.
+
+use std::num::NonZeroUsize;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use serde_json::json;
+
+use super::activate::GATE_EVENTS;
+use super::audit::{Chain, Transition};
+use super::clock::Moment;
+use super::compare::Comparison;
+use super::rollback::{Rollback, rollback};
+use super::state::{Lock, Standing, State, details, in_force};
+use super::telemetry::{Telemetry, WeightProof};
+use super::watch::{LIMIT, Watch};
+use super::weights::WeightsFile;
+use crate::engine::config::ModelsConfig;
+use crate::gate::{CheckKind, Ensemble, Mode, QualityVerdict, Require, Rules, Terms};
+use crate::judge::{self, EventSource};
+use crate::signals::Stop;
+use crate::stream::{TRADE_INTENT, Window, parse_timestamp};
+
+/// How often a waiting monitor looks for a signal.
+const SIGNAL_CHECK: Duration = Duration::from_millis(20);
+/// A check may take this long, e.g. on a slow server, and the time still counts as watched.
+const SLOW_CHECK: Duration = Duration::from_secs(60);
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The state directory.
+    pub state: &'a State,
+    /// Where intents are.
+    pub source: &'a EventSource,
+    /// Time to watch.
+    pub duration: Duration,
+    /// Time between two checks.
+    pub interval: Duration,
+    /// Findings of the comparison roll back too.
+    pub strict: bool,
+    /// The rules of the gate.
+    pub rules: &'a Rules,
+    /// Weights for a rollback without a usable baseline.
+    pub models: Option<&'a ModelsConfig>,
+}
+
+/// What one check measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// Intents judged.
+    pub events: u64,
+    /// Agreement of the ensemble.
+    pub ensemble: Ensemble,
+    /// The canary's weight as telemetry tells it.
+    pub weight: WeightProof,
+    /// Canary and baseline over the same events.
+    pub comparison: Comparison,
+}
+
+/// How a watch ended.
+#[derive(Debug)]
+pub enum End {
+    /// Watched to the end, nothing found.
+    Clean,
+    /// Rolled back for these reasons.
+    RolledBack(Vec<String>, Rollback),
+    /// Somebody else rolled back meanwhile.
+    EndedElsewhere(String),
+    /// A signal came; the watch can be continued.
+    Interrupted,
+}
+
+/// What a monitor tells while it runs.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// It begins, or continues after a restart.
+    Begins(&'a Watch),
+    /// A check found nothing.
+    Checked(&'a Watch, &'a Measured),
+    /// A check could not be made.
+    Failed(&'a Watch, &'a str),
+}
+
+/// A finished monitor.
+#[derive(Debug)]
+pub struct Monitored {
+    /// How it ended.
+    pub end: End,
+    /// The watch.
+    pub watch: Watch,
+    /// What the last successful check measured.
+    pub measured: Option<Measured>,
+}
+
+enum Check {
+    Clean(Box<Measured>),
+    Violated(Vec<String>, Option<Box<Measured>>),
+    Failed(String),
+    Ended(String),
+}
+
+/// Watches the active canary to the end.
+///
+/// # Errors
+/// There is nothing to watch, another monitor watches, or a rollback was due and could not be made.
+pub fn monitor(
+    request: &Request<'_>,
+    stop: &Stop,
+    mut tell: impl FnMut(Told<'_>),
+) -> anyhow::Result<Monitored> {
+    let state = request.state;
+    if !state.directory().exists() {
+        bail!("no canary is active: {} does not exist", state.directory().display());
+    }
+    let _alone = state.lock(Lock::Monitor)?;
+    let mut watch = begin(request)?;
+    tell(Told::Begins(&watch));
+    let mut measured = None;
+    // After a restart, time without a monitor is told from time between two checks.
+    let mut longest = request.interval * LIMIT;
+    loop {
+        let next = Instant::now() + request.interval.min(watch.left().max(SIGNAL_CHECK));
+        match check(request, &mut watch, longest) {
+            Check::Clean(figures) => {
+                watch.failed_in_row = 0;
+                watch.checks += 1;
+                tell(Told::Checked(&watch, &figures));
+                measured = Some(*figures);
+            }
+            Check::Failed(reason) => {
+                watch.failed_in_row += 1;
+                watch.checks += 1;
+                tell(Told::Failed(&watch, &reason));
+                if watch.failed_in_row >= LIMIT {
+                    let reason = format!(
+                        "{LIMIT} checks in a row failed, at most {} may; the last: {reason}",
+                        LIMIT - 1
+                    );
+                    return roll_back(request, watch, vec![reason], measured);
+                }
+            }
+            Check::Violated(reasons, figures) => {
+                watch.checks += 1;
+                return roll_back(request, watch, reasons, figures.map(|figures| *figures).or(measured));
+            }
+            Check::Ended(how) => {
+                return Ok(Monitored { end: End::EndedElsewhere(how), watch, measured });
+            }
+        }
+        longest = longest.max(SLOW_CHECK);
+        if let Err(error) = watch.write(state) {
+            watch.failed_in_row += 1;
+            tell(Told::Failed(&watch, &format!("{error:#}")));
+        }
+        // A watch whose last check failed has not seen its end.
+        if watch.left().is_zero() && watch.failed_in_row == 0 {
+            passed(request, &watch)?;
+            return Ok(Monitored { end: End::Clean, watch, measured });
+        }
+        while Instant::now() < next {
+            if stop.requested() {
+                return Ok(Monitored { end: End::Interrupted, watch, measured });
+            }
+            thread::sleep(SIGNAL_CHECK.min(next.saturating_duration_since(Instant::now())));
+        }
+        if stop.requested() {
+            return Ok(Monitored { end: End::Interrupted, watch, measured });
+        }
+    }
+}
+
+/// The watch to continue, or a new one for the active canary.
+fn begin(request: &Request<'_>) -> anyhow::Result<Watch> {
+    let state = request.state;
+    let _writing = state.lock(Lock::Write)?;
+    let mut chain = state.recover()?;
+    let (generation, model) = match state.standing(&chain) {
+        Standing::Active(file, entry) => (file.generation, entry.model.unwrap_or_default()),
+        // The first check finds it and rolls back.
+        Standing::Foreign(_) => match active_entry(&chain) {
+            Some((generation, model)) => (generation, model),
+            None => bail!(
+                "no canary was activated, and the weights are not what the log says; `qsc canary rollback` restores the baseline"
+            ),
+        },
+        _ => bail!("no canary is active: there is nothing to watch"),
+    };
+    if let Some(watch) = Watch::read(state)?
+        && watch.generation == generation
+        && watch.model == model
+        && !has_passed(&chain, generation)
+    {
+        return Ok(watch);
+    }
+    let watch = Watch::begin(generation, &model, request.duration, &Moment::now()?);
+    watch.write(state)?;
+    let details = details([
+        ("duration_ms", watch.duration_ms.into()),
+        ("interval_ms", u64::try_from(request.interval.as_millis())?.into()),
+        ("strict", request.strict.into()),
+    ]);
+    state.log().append(&mut chain, Transition::WatchStarted, Some(&model), generation, details)?;
+    Ok(watch)
+}
+
+fn active_entry(chain: &Chain) -> Option<(u64, String)> {
+    let last = in_force(&chain.entries).last().copied()?;
+    (last.event == Transition::Activated).then(|| (last.generation, last.model.clone().unwrap_or_default()))
+}
+
+fn has_passed(chain: &Chain, generation: u64) -> bool {
+    chain.entries.iter().any(|entry| entry.event == Transition::WatchPassed && entry.generation == generation)
+}
+
+fn passed(request: &Request<'_>, watch: &Watch) -> anyhow::Result<()> {
+    let state = request.state;
+    let _writing = state.lock(Lock::Write)?;
+    let mut chain = state.recover()?;
+    let still =
+        matches!(state.standing(&chain), Standing::Active(file, _) if file.generation == watch.generation);
+    anyhow::ensure!(still, "the canary was changed while the watch ended; it does not count as clean");
+    let details = details([
+        ("watched_ms", watch.watched_ms.into()),
+        ("checks", watch.checks.into()),
+        ("strict", request.strict.into()),
+        ("last_id", json!(watch.last_id)),
+    ]);
+    state.log().append(&mut chain, Transition::WatchPassed, Some(&watch.model), watch.generation, details)
+}
+
+fn roll_back(
+    request: &Request<'_>,
+    watch: Watch,
+    reasons: Vec<String>,
+    measured: Option<Measured>,
+) -> anyhow::Result<Monitored> {
+    let done = rollback(request.state, request.models, &format!("monitor: {}", reasons.join("; ")))
+        .with_context(|| {
+            format!("ROLLBACK FAILED, the canary may still be active ({})", reasons.join("; "))
+        })?;
+    Ok(Monitored { end: End::RolledBack(reasons, done), watch, measured })
+}
+
+fn check(request: &Request<'_>, watch: &mut Watch, longest: Duration) -> Check {
+    let now = match Moment::now() {
+        Ok(now) => now,
+        Err(error) => return Check::Violated(vec![format!("{error:#}")], None),
+    };
+    if let Err(jump) = watch.advance(&now, longest) {
+        return Check::Violated(vec![jump], None);
+    }
+    let chain = match request.state.log().read() {
+        Ok(chain) => chain,
+        Err(error) => return Check::Failed(format!("the audit log does not hold: {error:#}")),
+    };
+    let (file, cutover) = match request.state.standing(&chain) {
+        Standing::Active(file, entry) if file.generation == watch.generation => {
+            match entry.detail("cutover").and_then(|text| parse_timestamp(text).ok()) {
+                Some(cutover) => (file, cutover),
+                None => {
+                    return Check::Failed(format!("line {} of the audit log names no cutover", entry.seq));
+                }
+            }
+        }
+        Standing::Foreign(why) => return Check::Violated(vec![why], None),
+        Standing::Interrupted(_) => return Check::Failed("another qsc is changing the weights".to_owned()),
+        Standing::Active(..) | Standing::Idle(_) | Standing::Unrecorded(_) => {
+            return Check::Ended(format!("generation {} is no longer in force", watch.generation));
+        }
+    };
+    match judge_now(request, watch, &file, cutover) {
+        Ok(check) => check,
+        Err(error) => Check::Failed(format!("{error:#}")),
+    }
+}
+
+fn judge_now(
+    request: &Request<'_>,
+    watch: &mut Watch,
+    file: &WeightsFile,
+    cutover: u64,
+) -> anyhow::Result<Check> {
+    let terms =
+        Terms { mode: Mode::Canary, require: Require::Any, requested: GATE_EVENTS, cutover: Some(cutover) };
+    let verdict = judge::quality(request.source, terms, request.rules, || {})?;
+    let mut telemetry = Telemetry::new(&watch.model, &file.weights);
+    let newest = NonZeroUsize::new(usize::try_from(GATE_EVENTS)?);
+    let window = Window { after: Some(cutover), newest, event_types: &[TRADE_INTENT] };
+    let reading = request.source.read(&window, |item| telemetry.observe(&item))?;
+    // A trimmed stream is no fault as long as the newest events are all there.
+    if let Some(gap) = reading.gap
+        && verdict.events.count + verdict.events.malformed < GATE_EVENTS
+    {
+        bail!("events may be missing: {gap}");
+    }
+    let seen = telemetry.finish();
+    let mut reasons = violations(&verdict, &watch.model, request.rules);
+    if let Err(reason) = watch.take(seen.last, seen.last_canary, request.interval) {
+        reasons.push(reason);
+    }
+    if request.strict {
+        reasons.extend(seen.comparison.findings.iter().cloned());
+    }
+    let measured = Box::new(Measured {
+        events: verdict.events.count,
+        ensemble: verdict.ensemble,
+        weight: seen.proof,
+        comparison: seen.comparison,
+    });
+    Ok(if reasons.is_empty() { Check::Clean(measured) } else { Check::Violated(reasons, Some(measured)) })
+}
+
+/// What the gate holds against the canary, and the ensemble's agreement; each says which value crossed which bound.
+fn violations(verdict: &QualityVerdict, model: &str, rules: &Rules) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let seen = verdict.events.count + verdict.events.malformed;
+    if rules.max_malformed_pct.is_exceeded_by(verdict.events.malformed, seen) {
+        reasons.push(format!(
+            "{} of {seen} events are corrupt, at most {} % may be",
+            verdict.events.malformed, rules.max_malformed_pct
+        ));
+    }
+    let failures = verdict.models.get(model).map_or(&[][..], |verdict| &verdict.failures);
+    let violated = failures.iter().filter(|failure| failure.check != CheckKind::InsufficientPredictions);
+    reasons.extend(violated.map(|failure| format!("{model}: {}: {}", failure.check.name(), failure.detail)));
+    let (least, most) = (rules.min_agreement_pct, rules.max_agreement_pct);
+    match verdict.ensemble.agreement_pct {
+        None => reasons.push("no event has two active models, so their agreement is unknown".to_owned()),
+        Some(agreement) if agreement < least.value() || agreement > most.value() => {
+            reasons.push(format!("the models agree by {agreement:.2} %, {least} to {most} % is allowed"));
+        }
+        Some(_) => {}
+    }
+    let Ensemble { events, hard_disagreements, .. } = verdict.ensemble;
+    let most = rules.max_hard_disagreement_pct;
+    if most.is_exceeded_by(hard_disagreements, events) {
+        let share = hard_disagreements as f64 * 100.0 / events as f64;
+        reasons
+            .push(format!("{share:.2} % of the events hold both BUY and SELL, at most {most} % is allowed"));
+    }
+    reasons
+}

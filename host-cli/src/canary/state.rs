@@ -1,0 +1,417 @@
+//! The state directory: its files, its locks, and what they say together.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `weights.json` | the weights in force, with their generation |
+//! | `baseline.json` | what a rollback restores |
+//! | `audit.jsonl`, `audit.head` | what happened ([`super::audit`]) |
+//! | `watch.json` | how far the monitor is |
+//! | `lock` | held while files change; `activate.lock` and `monitor.lock` keep a second actor out |
+//!
+//! What raises risk is recorded before it takes effect; what lowers it takes effect before it is recorded. A process that
+//! dies between the two leaves a state that [`State::recover`] completes: a recorded change without its weights is voided,
+//! a rollback without its record is recorded.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+use super::audit::{AuditLog, Chain, Entry, Transition};
+use super::weights::{Baseline, Origin, Weights, WeightsFile};
+use crate::hex;
+use crate::stream::{TEMPORARY, replace_durably};
+
+/// How long a command waits for another one to finish writing.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A state directory.
+#[derive(Clone, Debug)]
+pub struct State {
+    directory: PathBuf,
+}
+
+/// Locks of a state directory.
+#[derive(Clone, Copy, Debug)]
+pub enum Lock {
+    /// Files change: held for milliseconds.
+    Write,
+    /// One activation or promotion at a time.
+    Activate,
+    /// One monitor at a time.
+    Monitor,
+}
+
+/// A lock that is held until this is dropped, or the process dies.
+#[derive(Debug)]
+pub struct Held {
+    _file: File,
+}
+
+/// What weights file and log say together.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    /// No canary; the weights are the recorded ones, or there never were any.
+    Idle(Option<WeightsFile>),
+    /// The recorded canary is in force.
+    Active(WeightsFile, Box<Entry>),
+    /// A change was recorded and never took effect; what was in force before still is.
+    Interrupted(Box<Entry>),
+    /// A rollback took effect and was never recorded.
+    Unrecorded(WeightsFile),
+    /// The weights are not what the log says: torn, edited by hand, removed, or of somebody else.
+    Foreign(String),
+}
+
+impl State {
+    /// The state in `directory`, which need not exist yet.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn log(&self) -> AuditLog {
+        AuditLog::new(&self.directory)
+    }
+
+    /// `weights.json`.
+    #[must_use]
+    pub fn weights_path(&self) -> PathBuf {
+        self.directory.join("weights.json")
+    }
+
+    /// `baseline.json`.
+    #[must_use]
+    pub fn baseline_path(&self) -> PathBuf {
+        self.directory.join("baseline.json")
+    }
+
+    /// `watch.json`.
+    #[must_use]
+    pub fn watch_path(&self) -> PathBuf {
+        self.directory.join("watch.json")
+    }
+
+    /// Creates the directory if it is missing.
+    ///
+    /// # Errors
+    /// It cannot be created.
+    pub fn create(&self) -> anyhow::Result<()> {
+        fs::create_dir_all(&self.directory).with_context(|| {
+            format!("cannot create {}; name another directory with --state-dir", self.directory.display())
+        })
+    }
+
+    /// Takes a lock; the write lock is waited for, the others are not.
+    ///
+    /// # Errors
+    /// Another process holds it, or the lock file cannot be made.
+    pub fn lock(&self, lock: Lock) -> anyhow::Result<Held> {
+        let (name, patience) = match lock {
+            Lock::Write => ("lock", LOCK_PATIENCE),
+            Lock::Activate => ("activate.lock", Duration::ZERO),
+            Lock::Monitor => ("monitor.lock", Duration::ZERO),
+        };
+        let path = self.directory.join(name);
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        let deadline = Instant::now() + patience;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(fs::TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+                }
+                Err(fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                    let mut holder = String::new();
+                    // Who holds it is a courtesy; the refusal stands without it.
+                    let _ = file.read_to_string(&mut holder);
+                    bail!(
+                        "another qsc (process {}) holds {}; wait until it is done, or end it",
+                        if holder.trim().is_empty() { "unknown" } else { holder.trim() },
+                        path.display()
+                    );
+                }
+                Err(fs::TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        // The same courtesy: on a full disk the lock holds all the same.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Held { _file: file })
+    }
+
+    /// The weights file; `None` if there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, is torn, or was never written by `qsc canary`.
+    pub fn weights(&self) -> anyhow::Result<Option<WeightsFile>> {
+        let path = self.weights_path();
+        let Some(text) = read_text(&path)? else { return Ok(None) };
+        let file = WeightsFile::parse(&text).with_context(|| {
+            format!("{} is torn or no weights file; `qsc canary rollback` replaces it", path.display())
+        })?;
+        Ok(Some(file))
+    }
+
+    /// The baseline; `None` if there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, is torn, or was never written by `qsc canary`.
+    pub fn baseline(&self) -> anyhow::Result<Option<Baseline>> {
+        let path = self.baseline_path();
+        let Some(text) = read_text(&path)? else { return Ok(None) };
+        let baseline =
+            Baseline::parse(&text).with_context(|| format!("{} is torn or no baseline", path.display()))?;
+        Ok(Some(baseline))
+    }
+
+    /// Replaces the weights file.
+    ///
+    /// # Errors
+    /// It cannot be written; it is then as it was.
+    pub fn write_weights(&self, file: &WeightsFile) -> anyhow::Result<()> {
+        write(&self.weights_path(), &file.text())
+    }
+
+    /// Replaces the baseline.
+    ///
+    /// # Errors
+    /// It cannot be written; it is then as it was.
+    pub fn write_baseline(&self, baseline: &Baseline) -> anyhow::Result<()> {
+        write(&self.baseline_path(), &baseline.text())
+    }
+
+    /// What weights file and log say together.
+    #[must_use]
+    pub fn standing(&self, chain: &Chain) -> Standing {
+        let file = match self.weights() {
+            Ok(file) => file,
+            Err(error) => return Standing::Foreign(format!("{error:#}")),
+        };
+        let in_force = in_force(&chain.entries);
+        let recorded = in_force.last().copied();
+        if matches(file.as_ref(), recorded) {
+            return match (file, recorded) {
+                (Some(file), Some(entry)) if entry.event == Transition::Activated => {
+                    Standing::Active(file, Box::new(entry.clone()))
+                }
+                (file, _) => Standing::Idle(file),
+            };
+        }
+        // What raises risk is recorded first: its record may be ahead of the weights by one.
+        if let Some((last, before)) = in_force.split_last()
+            && matches!(last.event, Transition::Activated | Transition::Promoted)
+            && chain.entries.last().is_some_and(|entry| entry.seq == last.seq)
+            && matches(file.as_ref(), before.last().copied())
+            && (last.event == Transition::Promoted || self.saved_baseline_of(last))
+        {
+            return Standing::Interrupted(Box::new((*last).clone()));
+        }
+        let Some(file) = file else {
+            return Standing::Foreign(format!(
+                "{} is gone, but the log says that generation {} is in force",
+                self.weights_path().display(),
+                recorded.map_or(0, |entry| entry.generation)
+            ));
+        };
+        // What lowers risk takes effect first.
+        let is_baseline = self
+            .baseline()
+            .is_ok_and(|baseline| baseline.is_some_and(|baseline| baseline.weights == file.weights));
+        if file.canary.is_none()
+            && file.generation > last_generation(chain)
+            && is_baseline
+            && !chain.entries.is_empty()
+        {
+            return Standing::Unrecorded(file);
+        }
+        Standing::Foreign(format!(
+            "{} (generation {}, canary {}) is not what the log recorded (generation {}): it was edited by hand, or comes \
+             from elsewhere",
+            self.weights_path().display(),
+            file.generation,
+            file.canary.as_deref().unwrap_or("none"),
+            recorded.map_or(0, |entry| entry.generation),
+        ))
+    }
+
+    /// Whether `baseline.json` is the one that was saved for this activation.
+    fn saved_baseline_of(&self, activation: &Entry) -> bool {
+        let saved = self.baseline().ok().flatten().map(|baseline| sha256(&baseline.text()));
+        saved.is_some() && saved.as_deref() == activation.detail("baseline_sha256")
+    }
+
+    /// Completes what a process that died left undone. The caller holds the write lock.
+    ///
+    /// # Errors
+    /// The log does not hold, or a file cannot be written.
+    pub fn recover(&self) -> anyhow::Result<Chain> {
+        self.remove_leftovers()?;
+        let mut chain = self.log().recover().context("the audit log does not hold")?;
+        match self.standing(&chain) {
+            Standing::Interrupted(entry) => self.void(&mut chain, &entry)?,
+            Standing::Unrecorded(file) => {
+                let model = in_force(&chain.entries).last().and_then(|entry| entry.model.clone());
+                let mut details = Map::new();
+                details.insert(
+                    "reason".to_owned(),
+                    "recorded afterwards: the process died after the rollback".into(),
+                );
+                details.insert("weights_sha256".to_owned(), sha256(&file.text()).into());
+                self.log().append(
+                    &mut chain,
+                    Transition::RolledBack,
+                    model.as_deref(),
+                    file.generation,
+                    details,
+                )?;
+            }
+            Standing::Idle(Some(file)) => self.complete_promotion(&chain, &file)?,
+            Standing::Idle(None) | Standing::Active(..) | Standing::Foreign(_) => {}
+        }
+        Ok(chain)
+    }
+
+    /// Takes back a change that was recorded and is not in place. An engine may have seen an activation's weights before
+    /// they vanished, so the baseline comes under a generation of its own. A promotion leaves the canary as it was.
+    fn void(&self, chain: &mut Chain, entry: &Entry) -> anyhow::Result<()> {
+        let mut details = details([
+            ("reason", "it was recorded, and its weights are not in place".into()),
+            ("voids", entry.seq.into()),
+        ]);
+        let mut generation = entry.generation;
+        if entry.event == Transition::Activated {
+            let baseline = self.baseline()?.context("baseline.json is missing")?;
+            generation = last_generation(chain) + 1;
+            let file = WeightsFile { generation, canary: None, weights: baseline.weights };
+            self.write_weights(&file)?;
+            details.insert("weights_sha256".to_owned(), sha256(&file.text()).into());
+        }
+        self.log().append(chain, Transition::Voided, entry.model.as_deref(), generation, details)
+    }
+
+    /// A promotion replaces the baseline last.
+    fn complete_promotion(&self, chain: &Chain, file: &WeightsFile) -> anyhow::Result<()> {
+        let promoted =
+            in_force(&chain.entries).last().is_some_and(|entry| entry.event == Transition::Promoted);
+        let baseline = promoted_baseline(file);
+        if promoted && !self.baseline().is_ok_and(|there| there.as_ref() == Some(&baseline)) {
+            self.write_baseline(&baseline)?;
+        }
+        Ok(())
+    }
+
+    fn remove_leftovers(&self) -> anyhow::Result<()> {
+        let cannot = || format!("cannot clean {}", self.directory.display());
+        for entry in fs::read_dir(&self.directory).with_context(cannot)? {
+            let entry = entry.with_context(cannot)?;
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                fs::remove_file(entry.path()).with_context(cannot)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a promotion of `file` leaves as the baseline.
+#[must_use]
+pub fn promoted_baseline(file: &WeightsFile) -> Baseline {
+    Baseline { generation: file.generation, origin: Origin::Promotion, weights: file.weights.clone() }
+}
+
+/// The largest generation the log knows of.
+#[must_use]
+pub fn last_generation(chain: &Chain) -> u64 {
+    chain.entries.iter().map(|entry| entry.generation).max().unwrap_or(0)
+}
+
+/// The changes that were not voided, in order: the last one is in force.
+#[must_use]
+pub fn in_force(entries: &[Entry]) -> Vec<&Entry> {
+    entries.iter().fold(Vec::new(), |mut changes, entry| {
+        match entry.event {
+            Transition::Activated | Transition::RolledBack | Transition::Promoted => changes.push(entry),
+            // A voided activation has weights of its own, a voided promotion leaves those before it.
+            Transition::Voided if entry.detail("weights_sha256").is_some() => changes.push(entry),
+            Transition::Voided => drop(changes.pop()),
+            Transition::WatchStarted | Transition::WatchPassed => {}
+        }
+        changes
+    })
+}
+
+fn matches(file: Option<&WeightsFile>, entry: Option<&Entry>) -> bool {
+    match (file, entry) {
+        (None, None) => true,
+        (Some(file), Some(entry)) => entry.detail("weights_sha256") == Some(&sha256(&file.text())),
+        _ => false,
+    }
+}
+
+/// SHA-256 of a text, in hexadecimal.
+#[must_use]
+pub fn sha256(text: &str) -> String {
+    hex::encode(&Sha256::digest(text))
+}
+
+/// The weights the next canary starts from: those of a promotion, else those of `MODELS.toml`.
+///
+/// # Errors
+/// The promoted weights are for other models.
+pub fn next_baseline(
+    state: &State,
+    standing: &Standing,
+    config: &crate::engine::config::ModelsConfig,
+) -> anyhow::Result<Baseline> {
+    let generation = match standing {
+        Standing::Idle(file) => file.as_ref().map_or(0, |file| file.generation),
+        _ => 0,
+    };
+    if generation > 0
+        && let Some(baseline) = state.baseline()?
+        && baseline.origin == Origin::Promotion
+    {
+        baseline.weights.ensure_for(config).with_context(|| {
+            format!("the promoted weights in {} do not fit", state.baseline_path().display())
+        })?;
+        return Ok(Baseline { generation, ..baseline });
+    }
+    Ok(Baseline { generation, origin: Origin::Models, weights: Weights::of_ensemble(config)? })
+}
+
+fn read_text(path: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    ensure!(text.ends_with('\n'), "a file ends with a line end");
+    replace_durably(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Evidence for the log: `details` from pairs.
+#[must_use]
+pub fn details<const N: usize>(pairs: [(&str, Value); N]) -> Map<String, Value> {
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}

@@ -1,0 +1,162 @@
+//! What intents say about a canary: its weight, its predictions, and the others beside it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::compare::{Comparison, Sides};
+use super::weights::{Weights, fraction};
+use crate::stream::{EventId, Item, Json};
+
+/// Largest distance of an effective weight from the expected one: producers round.
+const WEIGHT_TOLERANCE: f64 = 1e-6;
+
+/// Whether the canary really has its weight, as the intents tell it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct WeightProof {
+    /// Intents in which the canary voted and weights were told.
+    pub events: u64,
+    /// Of these, intents with exactly the weight that the weights in force give it among the models that voted.
+    pub as_expected: u64,
+    /// The newest effective weight.
+    pub newest: Option<f64>,
+    /// What it should have been.
+    pub expected: Option<f64>,
+    /// Mean of the effective weights.
+    pub mean: Option<f64>,
+    /// Id of the first intent from which on every weight is as expected.
+    pub since: Option<String>,
+}
+
+/// Reads intents, oldest first.
+#[derive(Debug)]
+pub struct Telemetry {
+    canary: String,
+    weights: Weights,
+    sides: Sides,
+    proof: WeightProof,
+    sum: f64,
+    last: Option<EventId>,
+    last_canary: Option<EventId>,
+}
+
+/// What was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// Canary and baseline over the same events.
+    pub comparison: Comparison,
+    /// The canary's weight.
+    pub proof: WeightProof,
+    /// Id of the newest event.
+    pub last: Option<EventId>,
+    /// Id of the newest intent in which the canary was active.
+    pub last_canary: Option<EventId>,
+}
+
+impl Telemetry {
+    /// Looks for `canary` under the weights in force.
+    #[must_use]
+    pub fn new(canary: &str, weights: &Weights) -> Self {
+        Self {
+            canary: canary.to_owned(),
+            weights: weights.clone(),
+            sides: Sides::default(),
+            proof: WeightProof::default(),
+            sum: 0.0,
+            last: None,
+            last_canary: None,
+        }
+    }
+
+    /// Takes the next item. What is corrupt is the gate's to judge.
+    pub fn observe(&mut self, item: &Item) {
+        let Ok(event) = item else { return };
+        self.last = Some(event.id);
+        let Ok(payload) = Json::parse(&event.payload) else { return };
+        let Some(models) = payload.get("model_breakdown").and_then(Json::as_object) else { return };
+        let active: BTreeMap<&str, &Json> = models
+            .iter()
+            .filter(|(_, entry)| is_active(entry))
+            .map(|(name, entry)| (name.as_str(), entry))
+            .collect();
+        let Some(canary) = active.get(self.canary.as_str()) else { return };
+        self.last_canary = Some(event.id);
+        self.observe_weight(event.id, &payload, active.keys().copied());
+        if active.len() > 1 {
+            self.sides.events += 1;
+            take(canary, &mut self.sides.canary, &mut self.sides.canary_actions);
+            for (_, entry) in active.iter().filter(|(name, _)| **name != self.canary) {
+                take(entry, &mut self.sides.baseline, &mut self.sides.baseline_actions);
+            }
+        }
+    }
+
+    fn observe_weight<'a>(&mut self, id: EventId, payload: &Json, active: impl Iterator<Item = &'a str>) {
+        let told = payload.get("effective_weights").and_then(|weights| weights.get(&self.canary));
+        let (Some(told), Some(own)) = (told.and_then(Json::as_number), self.weights.get(&self.canary)) else {
+            return;
+        };
+        let voting: f64 = active.filter_map(|name| self.weights.get(name)).map(fraction).sum();
+        let expected = fraction(own) / voting;
+        let holds = (told - expected).abs() <= WEIGHT_TOLERANCE;
+        let proof = &mut self.proof;
+        proof.events += 1;
+        proof.as_expected += u64::from(holds);
+        proof.newest = Some(told);
+        proof.expected = Some(expected);
+        self.sum += told;
+        if !holds {
+            proof.since = None;
+        } else if proof.since.is_none() {
+            proof.since = Some(id.to_string());
+        }
+    }
+
+    /// What was read.
+    #[must_use]
+    pub fn finish(mut self) -> Seen {
+        if self.proof.events > 0 {
+            self.proof.mean = Some(self.sum / self.proof.events as f64);
+        }
+        Seen {
+            comparison: self.sides.compare(),
+            proof: self.proof,
+            last: self.last,
+            last_canary: self.last_canary,
+        }
+    }
+}
+
+fn is_active(entry: &Json) -> bool {
+    matches!(entry.get("inactive"), None | Some(Json::Bool(false) | Json::Null))
+}
+
+/// Only confidences that are one as they stand are compared; the others are the gate's to judge.
+fn take(entry: &Json, confidences: &mut Vec<f64>, actions: &mut [u64; 3]) {
+    let confidence = entry.get("confidence").and_then(Json::as_number);
+    confidences.extend(confidence.filter(|confidence| (0.0..=1.0).contains(confidence)));
+    let action = entry.get("action").and_then(Json::as_str);
+    if let Some(at) = ["BUY", "SELL", "HOLD"].iter().position(|name| action == Some(*name)) {
+        actions[at] += 1;
+    }
+}
+
+impl WeightProof {
+    /// One line for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match (self.newest, self.expected) {
+            (Some(newest), Some(expected)) => {
+                let since = self.since.as_ref().map_or_else(
+                    || "NOT as the weights in force give it".to_owned(),
+                    |id| format!("as the weights in force give it since {id}"),
+                );
+                format!(
+                    "effective weight {newest:.6} (expected {expected:.6}), {since}; {} of {} intents as expected",
+                    self.as_expected, self.events
+                )
+            }
+            _ => "no intent tells the canary's effective weight".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `qsc canary`: one file per act.
+
+pub mod activate;
+pub mod audit;
+pub mod monitor;
+pub mod promote;
+pub mod rollback;
+pub mod status;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use qsc_kernel::ensemble::Ppm;
+use serde_json::{Value, json};
+
+use crate::args::Format;
+use crate::canary::evidence::Finding;
+use crate::canary::state::State;
+use crate::canary::weights::parse_fraction;
+use crate::canary::{actor::Actor, hooks};
+use crate::exit::Exit;
+use crate::gate::Rules;
+
+/// `qsc canary …`.
+#[derive(Debug, Subcommand)]
+pub enum CanaryCommand {
+    /// Judge a model here and now, and give it the canary's weight if everything holds
+    Activate(activate::ActivateArgs),
+    /// Show what is in force, and whether telemetry proves it
+    Status(status::StatusArgs),
+    /// Re-judge the canary at every interval, and roll back on the first violation
+    Monitor(monitor::MonitorArgs),
+    /// Put the baseline in force
+    Rollback(rollback::RollbackArgs),
+    /// Make the weights of a canary that was watched to the end the baseline
+    Promote(promote::PromoteArgs),
+    /// The audit log
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The tool could not do its work; never a verdict.
+pub fn run(command: &CanaryCommand, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
+    match command {
+        CanaryCommand::Activate(args) => activate::run(args, rules, format),
+        CanaryCommand::Status(args) => status::run(args, format),
+        CanaryCommand::Monitor(args) => monitor::run(args, rules, format),
+        CanaryCommand::Rollback(args) => rollback::run(args, format),
+        CanaryCommand::Promote(args) => promote::run(args, format),
+        CanaryCommand::Audit(command) => audit::run(command, format),
+    }
+}
+
+/// Where state and reports are: the same flags for every command, so that one settings file serves them all.
+#[derive(Debug, Args)]
+struct StateArgs {
+    /// Weights, baseline and audit log
+    #[arg(long, value_name = "DIR", default_value = "state")]
+    state_dir: PathBuf,
+    /// Where an activation writes its report; created if missing
+    #[arg(long, value_name = "DIR", default_value = "reports/safety")]
+    report_dir: PathBuf,
+}
+
+impl StateArgs {
+    fn state(&self) -> State {
+        State::new(&self.state_dir)
+    }
+}
+
+/// Who is told.
+#[derive(Debug, Args)]
+struct HookArgs {
+    /// Shell command that gets the JSON of each transition on its stdin, after it took effect; killed after 10 s
+    #[arg(long, value_name = "CMD")]
+    on_event: Option<String>,
+}
+
+impl HookArgs {
+    /// Tells the hook of a transition. What becomes of the hook changes nothing.
+    fn tell(&self, event: &str, model: Option<&str>, generation: u64, detail: &Value) {
+        let Some(command) = &self.on_event else { return };
+        Self::run(command, &Self::event(event, model, generation, detail));
+    }
+
+    /// The same without waiting: something more urgent comes next.
+    fn tell_aside(&self, event: &str, model: Option<&str>, generation: u64, detail: &Value) {
+        let Some(command) = self.on_event.clone() else { return };
+        let event = Self::event(event, model, generation, detail);
+        std::thread::spawn(move || Self::run(&command, &event));
+    }
+
+    fn event(event: &str, model: Option<&str>, generation: u64, detail: &Value) -> Value {
+        json!({
+            "contract": 1,
+            "event": event,
+            "ts": jiff::Timestamp::now().to_string(),
+            "model": model,
+            "generation": generation,
+            "actor": Actor::current(),
+            "detail": detail,
+        })
+    }
+
+    fn run(command: &str, event: &Value) {
+        if let Err(why) = hooks::run(command, event, hooks::TIMEOUT) {
+            eprintln!("warning: {why}");
+        }
+    }
+}
+
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| "expected a time such as 30s, 6h or 1h30m".to_owned())
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    parse_duration(text).and_then(|duration| {
+        if duration.is_zero() { Err("expected a time above zero".to_owned()) } else { Ok(duration) }
+    })
+}
+
+fn parse_weight(text: &str) -> Result<Ppm, String> {
+    let weight: f64 = text.parse().map_err(|_| "expected a number above 0 and below 1".to_owned())?;
+    parse_fraction(weight).and_then(|weight| {
+        if weight < Ppm::ONE { Ok(weight) } else { Err("expected a number above 0 and below 1".to_owned()) }
+    })
+}
+
+/// One line per finding.
+pub(super) fn finding_lines(findings: &[Finding]) -> String {
+    let line = |finding: &Finding| {
+        let detail: String = finding.detail.chars().flat_map(escape).collect();
+        format!("  {:<4} {:<15} {detail}\n", if finding.passed { "ok" } else { "FAIL" }, finding.check)
+    };
+    findings.iter().map(line).collect()
+}
+
+/// Foreign text stays on its line.
+fn escape(character: char) -> impl Iterator<Item = char> {
+    let plain = (!character.is_control()).then_some(character);
+    plain.into_iter().chain(character.is_control().then(|| character.escape_default()).into_iter().flatten())
+}

@@ -1,0 +1,77 @@
+//! `qsc canary audit`.
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::StateArgs;
+use crate::args::Format;
+use crate::canary::audit::{Broken, Chain};
+use crate::exit::Exit;
+use crate::report;
+
+/// `qsc canary audit …`.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Verify every line of the log and that none is missing
+    Verify(VerifyArgs),
+}
+
+/// Arguments of `qsc canary audit verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 every line holds, 2 a line was changed, removed or reordered (the first bad one is named), 1 the log cannot \
+be read.
+
+Example:
+  qsc canary audit verify --state-dir state")]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+pub(super) fn run(command: &AuditCommand, format: Format) -> anyhow::Result<Exit> {
+    let AuditCommand::Verify(VerifyArgs { state }) = command;
+    let state = state.state();
+    std::fs::metadata(state.directory())
+        .with_context(|| format!("there is no state in {}", state.directory().display()))?;
+    let verified = match state.log().read() {
+        Ok(chain) if chain.entries.is_empty() && state.weights_path().exists() => {
+            Err(Broken { line: Some(1), reason: "there is no log, but weights are in force".to_owned() })
+        }
+        Ok(chain) => Ok(chain),
+        Err(error) => Err(error.downcast::<Broken>()?),
+    };
+    let exit = if verified.is_ok() { Exit::Pass } else { Exit::Fail };
+    report::print(&match format {
+        Format::Json => document(&verified, exit),
+        Format::Text => match &verified {
+            Ok(chain) => {
+                let beyond = if chain.beyond_head {
+                    ", the last one beyond the head: a process died between two writes, the next command completes it"
+                } else {
+                    ""
+                };
+                format!("{} lines, all hold{beyond}\n", chain.entries.len())
+            }
+            Err(broken) => format!("BROKEN at {broken}\n"),
+        },
+    })?;
+    Ok(exit)
+}
+
+fn document(verified: &Result<Chain, Broken>, exit: Exit) -> String {
+    let chain = verified.as_ref().ok();
+    let broken = verified.as_ref().err();
+    let document = json!({
+        "contract": 1,
+        "command": "canary audit verify",
+        "verdict": if exit == Exit::Pass { "pass" } else { "fail" },
+        "exit_code": exit.code(),
+        "lines": chain.map(|chain| chain.entries.len()),
+        "beyond_head": chain.map(|chain| chain.beyond_head),
+        "first_bad_line": broken.and_then(|broken| broken.line),
+        "reason": broken.map(|broken| &broken.reason),
+    });
+    format!("{document:#}\n")
+}

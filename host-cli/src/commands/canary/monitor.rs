@@ -1,0 +1,172 @@
+//! `qsc canary monitor`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{HookArgs, StateArgs, parse_interval};
+use crate::args::Format;
+use crate::canary::monitor::{End, Monitored, Request, Told, monitor};
+use crate::canary::watch::Watch;
+use crate::commands::events::SourceArgs;
+use crate::engine::config::ModelsConfig;
+use crate::exit::Exit;
+use crate::gate::Rules;
+use crate::report;
+use crate::signals::Stop;
+use crate::stream::SourceSpec;
+
+/// Arguments of `qsc canary monitor`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every check re-judges the newest 2000 intents since the cutover. It rolls back at once when the gate finds a fault in \
+the canary (too few predictions alone is none), the models agree by less than 55 or more than 80 %, more than 20 % of the \
+events hold both BUY and SELL, the canary is silent, the stream was reset, a clock jumped, or the weights are not the \
+recorded ones; and when three checks in a row could not be made. After a restart it continues the same watch.
+
+Exit codes: 0 watched to the end and clean, 2 rolled back, 1 could not watch, or was stopped by a signal: never clean.
+
+Example:
+  qsc canary monitor --source redis://127.0.0.1:6379 --on-event 'mail -s canary ops@example.org'")]
+pub struct MonitorArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// How long to watch
+    #[arg(long, value_name = "TIME", value_parser = parse_interval, default_value = "6h")]
+    duration: Duration,
+    /// Time between two checks
+    #[arg(long, value_name = "TIME", value_parser = parse_interval, default_value = "30s")]
+    interval: Duration,
+    /// Roll back, too, when confidences or actions of canary and baseline differ
+    #[arg(long)]
+    strict: bool,
+    /// Where there is no usable baseline: a rollback puts the weights of this ensemble in force
+    #[arg(long, value_name = "MODELS.toml")]
+    models: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArgs,
+    #[command(flatten)]
+    hook: HookArgs,
+}
+
+pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
+    let stop = Stop::watch()?;
+    let source = args.source.source();
+    if matches!(source.spec, SourceSpec::Stdin) {
+        bail!("stdin cannot be read again at every check; give --source redis://… or file:PATH");
+    }
+    let models = args.models.as_deref().map(ModelsConfig::read).transpose()?;
+    let state = args.state.state();
+    let request = Request {
+        state: &state,
+        source: &source,
+        duration: args.duration,
+        interval: args.interval,
+        strict: args.strict,
+        rules,
+        models: models.as_ref(),
+    };
+    let done = monitor(&request, &stop, |told| tell(args, told))?;
+    let exit = match &done.end {
+        End::Clean => Exit::Pass,
+        End::RolledBack(..) | End::EndedElsewhere(_) => Exit::Fail,
+        End::Interrupted => Exit::Error,
+    };
+    let printed = report::print(&match format {
+        Format::Text => text(&done),
+        Format::Json => format!("{:#}\n", document(&done, exit)),
+    });
+    let watch = &done.watch;
+    match &done.end {
+        End::Clean => args.hook.tell("watch_passed", Some(&watch.model), watch.generation, &json!(watch)),
+        End::RolledBack(reasons, rollback) => {
+            let generation = rollback.restored.as_ref().map_or(watch.generation, |file| file.generation);
+            let detail = json!({"reasons": reasons, "weights": rollback.restored, "broken": rollback.broken});
+            args.hook.tell("rolled_back", Some(&watch.model), generation, &detail);
+        }
+        End::EndedElsewhere(_) | End::Interrupted => {}
+    }
+    printed?;
+    Ok(exit)
+}
+
+/// A line on stderr for every check.
+fn tell(args: &MonitorArgs, told: Told<'_>) {
+    let left = |watch: &Watch| format!("{:.0} s left", watch.left().as_secs_f64());
+    match told {
+        Told::Begins(watch) => {
+            eprintln!("watching {} (generation {}), {}", watch.model, watch.generation, left(watch));
+            if watch.checks == 0 {
+                args.hook.tell_aside("watch_started", Some(&watch.model), watch.generation, &json!(watch));
+            }
+        }
+        Told::Checked(watch, measured) => {
+            let percent =
+                |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} %"));
+            eprintln!(
+                "check {}: ok, {} intents, agreement {}, hard disagreement {}, {}; {}",
+                watch.checks,
+                measured.events,
+                percent(measured.ensemble.agreement_pct),
+                percent(measured.ensemble.hard_disagreement_pct),
+                measured.weight.text(),
+                left(watch)
+            );
+            for finding in &measured.comparison.findings {
+                eprintln!("check {}: warning: {finding} (--strict rolls back)", watch.checks);
+            }
+        }
+        Told::Failed(watch, reason) => {
+            eprintln!("check {}: FAILED ({} in a row): {reason}", watch.checks, watch.failed_in_row);
+        }
+    }
+}
+
+fn text(done: &Monitored) -> String {
+    let Watch { model, checks, .. } = &done.watch;
+    match &done.end {
+        End::Clean => format!("{model}: watched to the end, {checks} checks, nothing found\n"),
+        End::Interrupted => format!(
+            "{model}: stopped by a signal after {checks} checks; NOT clean. Start again to continue\n"
+        ),
+        End::EndedElsewhere(how) => format!("{model}: {how}; the watch is over\n"),
+        End::RolledBack(reasons, rollback) => {
+            let mut text = String::new();
+            for reason in reasons {
+                text += &format!("VIOLATION: {reason}\n");
+            }
+            for broken in &rollback.broken {
+                text += &format!("BROKEN: {broken}\n");
+            }
+            let weights = rollback.restored.as_ref().map_or_else(
+                || "the baseline was in force already".to_owned(),
+                |file| format!("generation {}: {}", file.generation, file.weights.log_line()),
+            );
+            text + &format!("{model}: ROLLED BACK; {weights}\n")
+        }
+    }
+}
+
+fn document(done: &Monitored, exit: Exit) -> Value {
+    let (status, reasons, rollback) = match &done.end {
+        End::Clean => ("clean", Vec::new(), None),
+        End::Interrupted => ("interrupted", Vec::new(), None),
+        End::EndedElsewhere(how) => ("ended_elsewhere", vec![how.clone()], None),
+        End::RolledBack(reasons, rollback) => ("rolled_back", reasons.clone(), Some(rollback)),
+    };
+    json!({
+        "contract": 1,
+        "command": "canary monitor",
+        "verdict": match exit { Exit::Pass => "pass", Exit::Fail => "fail", _ => "error" },
+        "exit_code": exit.code(),
+        "status": status,
+        "reasons": reasons,
+        "watch": done.watch,
+        "measured": done.measured,
+        "weights": rollback.and_then(|rollback| rollback.restored.as_ref()),
+        "broken": rollback.map(|rollback| &rollback.broken),
+    })
+}

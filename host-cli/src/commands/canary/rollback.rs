@@ -1,0 +1,83 @@
+//! `qsc canary rollback`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{HookArgs, StateArgs};
+use crate::args::Format;
+use crate::canary::rollback::rollback;
+use crate::engine::config::ModelsConfig;
+use crate::exit::Exit;
+use crate::report;
+
+/// Arguments of `qsc canary rollback`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Puts the baseline in force first and records it afterwards. Works with a torn weights.json and without a usable audit \
+log; what is broken is said, and makes the exit code 1 although the baseline is in force.
+
+Exit codes: 0 the baseline is in force (also when nothing was active), 1 something is broken: read what.
+
+Example:
+  qsc canary rollback --reason 'spread widened'")]
+pub struct RollbackArgs {
+    /// Why; the audit log keeps it
+    #[arg(long, value_name = "TEXT", default_value = "by hand")]
+    reason: String,
+    /// Where there is no usable baseline: put the weights of this ensemble in force
+    #[arg(long, value_name = "MODELS.toml")]
+    models: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArgs,
+    #[command(flatten)]
+    hook: HookArgs,
+}
+
+pub(super) fn run(args: &RollbackArgs, format: Format) -> anyhow::Result<Exit> {
+    // An ensemble that cannot be read must not stop a rollback that does not need it.
+    let models = args.models.as_deref().map(ModelsConfig::read);
+    let usable = models.as_ref().and_then(|models| models.as_ref().ok());
+    let done = match (rollback(&args.state.state(), usable, &args.reason), models) {
+        (Err(error), Some(Err(unreadable))) => return Err(error.context(format!("{unreadable:#}"))),
+        (done, _) => done?,
+    };
+    let exit = if done.broken.is_empty() { Exit::Pass } else { Exit::Error };
+    let printed = report::print(&match format {
+        Format::Json => {
+            let document = json!({
+                "contract": 1,
+                "command": "canary rollback",
+                "verdict": if exit == Exit::Pass { "pass" } else { "error" },
+                "exit_code": exit.code(),
+                "rolled_back": done.restored.is_some(),
+                "model": done.model,
+                "weights": done.restored,
+                "broken": done.broken,
+            });
+            format!("{document:#}\n")
+        }
+        Format::Text => {
+            let mut text = match &done.restored {
+                Some(file) => format!(
+                    "rolled back{}: the baseline is in force as generation {}: {}\n",
+                    done.model.as_ref().map_or_else(String::new, |model| format!(" {model}")),
+                    file.generation,
+                    file.weights.log_line()
+                ),
+                None => "no canary is active: nothing to roll back\n".to_owned(),
+            };
+            for broken in &done.broken {
+                text += &format!("BROKEN: {broken}\n");
+            }
+            text
+        }
+    });
+    if let Some(file) = &done.restored {
+        let detail = json!({"reason": args.reason, "weights": file, "broken": done.broken});
+        args.hook.tell("rolled_back", done.model.as_deref(), file.generation, &detail);
+    }
+    printed?;
+    Ok(exit)
+}

@@ -1,0 +1,190 @@
+//! `qsc canary status`.
+
+use std::num::NonZeroUsize;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::StateArgs;
+use crate::args::Format;
+use crate::canary::activate::GATE_EVENTS;
+use crate::canary::audit::Chain;
+use crate::canary::state::{Standing, State};
+use crate::canary::telemetry::{Seen, Telemetry};
+use crate::canary::watch::Watch;
+use crate::canary::weights::WeightsFile;
+use crate::commands::events::SourceParser;
+use crate::exit::Exit;
+use crate::judge::EventSource;
+use crate::report;
+use crate::stream::{INTENT_STREAM, SourceSpec, TRADE_INTENT, Window, parse_timestamp};
+
+/// Arguments of `qsc canary status`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Only reads. With --source it shows from telemetry whether the canary really has its weight.
+
+Exit codes: 0 the state is whole, 1 something in it is broken or cannot be read: it says what.
+
+Example:
+  qsc canary status --source redis://127.0.0.1:6379")]
+pub struct StatusArgs {
+    /// Where intents are
+    #[arg(long, hide_env_values = true, value_parser = SourceParser)]
+    source: Option<SourceSpec>,
+    /// Key of the stream on a Redis server
+    #[arg(long, default_value = INTENT_STREAM, value_name = "KEY")]
+    stream: String,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+struct Status {
+    standing: &'static str,
+    file: Option<WeightsFile>,
+    broken: Vec<String>,
+    since: Option<String>,
+    cutover: Option<String>,
+    lines: Option<usize>,
+    watch: Option<Watch>,
+    seen: Option<Seen>,
+}
+
+pub(super) fn run(args: &StatusArgs, format: Format) -> anyhow::Result<Exit> {
+    let status = read(args)?;
+    let exit = if status.broken.is_empty() { Exit::Pass } else { Exit::Error };
+    report::print(&match format {
+        Format::Text => text(&status),
+        Format::Json => format!("{:#}\n", document(&status, exit)),
+    })?;
+    Ok(exit)
+}
+
+fn read(args: &StatusArgs) -> anyhow::Result<Status> {
+    let state = args.state.state();
+    let mut broken = Vec::new();
+    let chain = state
+        .log()
+        .read()
+        .map_err(|error| broken.push(format!("the audit log does not hold: {error:#}")))
+        .ok();
+    let watch = Watch::read(&state).map_err(|error| broken.push(format!("{error:#}"))).ok().flatten();
+    let mut status = Status {
+        standing: "unknown",
+        file: None,
+        broken,
+        since: None,
+        cutover: None,
+        lines: chain.as_ref().map(|chain| chain.entries.len()),
+        watch: None,
+        seen: None,
+    };
+    match &chain {
+        Some(chain) => status.take(&state, chain),
+        // Without a log the file can still be shown, but nothing proves it.
+        None => match state.weights() {
+            Ok(file) => status.file = file,
+            Err(error) => status.broken.push(format!("{error:#}")),
+        },
+    }
+    if let Err(error) = state.baseline() {
+        status.broken.push(format!("{error:#}"));
+    }
+    let generation = status.file.as_ref().map(|file| file.generation);
+    status.watch = watch.filter(|watch| Some(watch.generation) == generation);
+    if let (Some(spec), Some(WeightsFile { canary: Some(canary), weights, .. })) =
+        (&args.source, &status.file)
+    {
+        let after = status.cutover.as_deref().and_then(|text| parse_timestamp(text).ok());
+        let source = EventSource { spec: spec.clone(), stream: args.stream.clone() };
+        let mut telemetry = Telemetry::new(canary, weights);
+        let newest = NonZeroUsize::new(usize::try_from(GATE_EVENTS)?);
+        source
+            .read(&Window { after, newest, event_types: &[TRADE_INTENT] }, |item| telemetry.observe(&item))?;
+        status.seen = Some(telemetry.finish());
+    }
+    Ok(status)
+}
+
+impl Status {
+    fn take(&mut self, state: &State, chain: &Chain) {
+        match state.standing(chain) {
+            Standing::Idle(file) => (self.standing, self.file) = ("idle", file),
+            Standing::Active(file, entry) => {
+                (self.standing, self.file) = ("active", Some(file));
+                self.since = Some(entry.ts.clone());
+                self.cutover = entry.detail("cutover").map(str::to_owned);
+                if !matches!(state.baseline(), Ok(Some(_))) {
+                    self.broken.push(format!(
+                        "{} is missing or torn: a rollback would need --models",
+                        state.baseline_path().display()
+                    ));
+                }
+            }
+            Standing::Interrupted(entry) => {
+                self.standing = "interrupted";
+                self.file = state.weights().ok().flatten();
+                self.since = Some(entry.ts.clone());
+            }
+            Standing::Unrecorded(file) => (self.standing, self.file) = ("unrecorded_rollback", Some(file)),
+            Standing::Foreign(why) => {
+                self.standing = "foreign";
+                self.broken.push(why);
+            }
+        }
+    }
+}
+
+fn text(status: &Status) -> String {
+    let mut text = match &status.file {
+        Some(WeightsFile { generation, canary, weights }) => format!(
+            "{} ({}), generation {generation}\nweights: {}\n",
+            canary.as_ref().map_or_else(|| "no canary".to_owned(), |canary| format!("canary {canary}")),
+            status.standing,
+            weights.log_line()
+        ),
+        None => format!("no weights ({}): those of MODELS.toml are in force\n", status.standing),
+    };
+    if let Some(since) = &status.since {
+        text += &format!("since {since}, cutover {}\n", status.cutover.as_deref().unwrap_or("unknown"));
+    }
+    if let Some(watch) = &status.watch {
+        text += &format!(
+            "watch: {} checks, {} of {} s watched, {} failed in a row\n",
+            watch.checks,
+            watch.watched_ms / 1000,
+            watch.duration_ms / 1000,
+            watch.failed_in_row
+        );
+    }
+    if let Some(seen) = &status.seen {
+        text += &format!("telemetry: {}\n", seen.proof.text());
+    }
+    if let Some(lines) = status.lines {
+        text += &format!("audit log: {lines} lines, all hold\n");
+    }
+    for broken in &status.broken {
+        text += &format!("BROKEN: {broken}\n");
+    }
+    text
+}
+
+fn document(status: &Status, exit: Exit) -> Value {
+    let file = status.file.as_ref();
+    json!({
+        "contract": 1,
+        "command": "canary status",
+        "verdict": if exit == Exit::Pass { "pass" } else { "error" },
+        "exit_code": exit.code(),
+        "standing": status.standing,
+        "generation": file.map_or(0, |file| file.generation),
+        "canary": file.and_then(|file| file.canary.as_ref()),
+        "weights": file.map(|file| &file.weights),
+        "since": status.since,
+        "cutover": status.cutover,
+        "audit_lines": status.lines,
+        "watch": status.watch,
+        "telemetry": status.seen.as_ref().map(|seen| json!({"weight": seen.proof, "comparison": seen.comparison})),
+        "broken": status.broken,
+    })
+}

@@ -1,0 +1,391 @@
+//! The monitor against a real Redis: every violation rolls back and is named, a clean watch ends clean, and nothing else
+//! does.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use qsc_tests::canary::{Scene, agreeing, baseline, breakdown, payload};
+use qsc_tests::redis::{Options, RedisServer};
+use serde_json::{Value, json};
+
+const INTENTS: &str = "quantum:stream:trade.intent";
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// An active canary on a server that holds the 300 intents it was activated on.
+struct Watched {
+    scene: Scene,
+    server: RedisServer,
+}
+
+impl Watched {
+    fn start() -> Option<Self> {
+        let server = RedisServer::start(&Options::default())?;
+        let scene = Scene::default();
+        agreeing(300).load(&mut server.connection(), INTENTS);
+        let url = server.url();
+        let run = scene.activate(&["--source", &url]);
+        assert_eq!(run.code, Some(0), "{run:?}");
+        Some(Self { scene, server })
+    }
+
+    fn monitor(&self, more: &[&str]) -> Child {
+        let url = self.server.url();
+        let arguments = ["canary", "monitor", "--format", "json", "--source", &url];
+        let mut command = self.scene.command(&[&arguments, more].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Adds `count` intents at once.
+    fn add(&self, count: usize, models: impl Fn(usize) -> Value) {
+        let mut connection = self.server.connection();
+        for index in 0..count {
+            add(&mut connection, &payload(index, &models(index)));
+        }
+    }
+
+    /// Adds an intent every 20 ms until dropped.
+    fn live(&self) -> Live {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut connection = self.server.connection();
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            for index in 0.. {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                add(&mut connection, &payload(index, &breakdown(index)));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Live { stop, thread: Some(thread) }
+    }
+
+    /// Ends as a rollback that names `words`.
+    fn assert_rolled_back(&self, child: Child, words: &str) {
+        let (code, document) = end(child);
+        assert_eq!((code, &document["status"]), (Some(2), &json!("rolled_back")), "{document}");
+        let reasons = document["reasons"].to_string();
+        assert!(reasons.contains(words), "{words:?} is not in {reasons}");
+        assert_eq!(
+            (&self.scene.weights()["canary"], &self.scene.weights()["weights"]),
+            (&Value::Null, &baseline())
+        );
+        assert_eq!(self.scene.log().last().unwrap()["event"], "rolled_back");
+        assert_eq!(self.scene.verify(), Some(0));
+        assert_eq!(
+            self.scene.qsc(&["canary", "promote"]).code,
+            Some(2),
+            "what was rolled back is not promoted"
+        );
+    }
+}
+
+fn add(connection: &mut redis::Connection, payload: &str) {
+    let mut add = redis::cmd("XADD");
+    add.arg(INTENTS).arg("*").arg("event_type").arg("trade.intent").arg("payload").arg(payload);
+    add.exec(connection).unwrap();
+}
+
+struct Live {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// Exit code and document of a child that must end.
+fn end(mut child: Child) -> (Option<i32>, Value) {
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    (status.code(), serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stderr}")))
+}
+
+fn wait_for_checks(scene: &Scene, checks: u64) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let watch = scene.read("state/watch.json").and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        match watch {
+            Some(watch) if watch["checks"].as_u64() >= Some(checks) => return watch,
+            _ => assert!(Instant::now() < deadline, "no check is made"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_clean_watch_proves_the_weight_and_lets_a_person_promote() {
+    let Some(watched) = Watched::start() else { return };
+    let live = watched.live();
+    let (code, document) = end(watched.monitor(&["--duration", "3s", "--interval", "1s"]));
+    drop(live);
+    assert_eq!((code, &document["status"]), (Some(0), &json!("clean")), "{document}");
+    let measured = &document["measured"];
+    assert_eq!(measured["weight"]["newest"], 0.1);
+    assert_eq!(measured["weight"]["events"], measured["weight"]["as_expected"]);
+    assert!(measured["events"].as_u64() > Some(300));
+    assert_eq!(watched.scene.weights()["canary"], "xgb", "a monitor never promotes");
+
+    let run = watched.scene.qsc(&["canary", "promote", "--format", "json"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(
+        (&watched.scene.weights()["generation"], &watched.scene.weights()["canary"]),
+        (&json!(2), &Value::Null)
+    );
+    assert_eq!(watched.scene.weights()["weights"]["xgb"], 0.1, "what was watched is what stays");
+    let events: Vec<Value> = watched.scene.log().iter().map(|line| line["event"].clone()).collect();
+    assert_eq!(events, ["activated", "watch_started", "watch_passed", "promoted"]);
+    assert_eq!(watched.scene.verify(), Some(0));
+    assert_eq!(
+        watched.scene.rollback(&[]).json()["rolled_back"],
+        false,
+        "the promoted weights are the baseline"
+    );
+
+    // The next canary starts from them.
+    let url = watched.server.url();
+    let run = watched.scene.activate(&["--model", "lgbm", "--source", &url]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(watched.scene.weights()["generation"], 3);
+    assert_eq!(watched.scene.rollback(&[]).code, Some(0));
+    assert_eq!(watched.scene.weights()["weights"]["xgb"], 0.1);
+}
+
+#[test]
+fn nothing_to_watch_is_an_error() {
+    let scene = Scene::default();
+    let arguments = ["canary", "monitor", "--source", "file:intents.jsonl"];
+    scene.qsc(&arguments).assert_refused(&["no canary is active"]);
+    scene.activated();
+    assert_eq!(scene.rollback(&[]).code, Some(0));
+    scene.qsc(&arguments).assert_refused(&["no canary is active"]);
+    scene.qsc(&["canary", "monitor", "--source", "-"]).assert_refused(&["stdin"]);
+}
+
+#[test]
+fn faults_of_the_canary_roll_back() {
+    type Models = fn(usize) -> Value;
+    let one_action: Models = |index| {
+        let mut models = breakdown(index);
+        models["xgb"]["action"] = json!("BUY");
+        models
+    };
+    let constant: Models = |index| {
+        let mut models = breakdown(index);
+        models["xgb"]["confidence"] = json!(0.8);
+        models
+    };
+    let no_confidence: Models = |index| {
+        let mut models = breakdown(index);
+        models["xgb"]["confidence"] = json!(-1);
+        models
+    };
+    for (models, words) in [
+        (one_action, "majority_class: BUY is"),
+        (constant, "confidence_std: the population std of the confidences is"),
+        (no_confidence, "confidence_violation: "),
+    ] {
+        let Some(watched) = Watched::start() else { return };
+        watched.add(2000, models);
+        watched.assert_rolled_back(watched.monitor(&["--interval", "1s"]), words);
+    }
+}
+
+#[test]
+fn an_ensemble_that_agrees_too_much_too_little_or_collides_rolls_back() {
+    type Models = fn(usize) -> Value;
+    let same: Models = |index| {
+        let mut models = breakdown(index);
+        for name in ["xgb", "lgbm", "nhits", "patchtst"] {
+            models[name]["action"] = json!(["BUY", "SELL", "HOLD"][index % 3]);
+        }
+        models
+    };
+    // BUY, HOLD, HOLD, BUY in turns: the largest vote has one half.
+    let split: Models = |index| {
+        let mut models = breakdown(index);
+        for (at, name) in ["xgb", "lgbm", "nhits", "patchtst"].into_iter().enumerate() {
+            let side = ["BUY", "SELL"][index / 2 % 2];
+            models[name]["action"] = json!(if (at + index) % 2 == 0 { side } else { "HOLD" });
+        }
+        models
+    };
+    let collision: Models = |index| {
+        let mut models = breakdown(index);
+        if index % 4 == 0 {
+            models["lgbm"]["action"] = json!("BUY");
+            models["nhits"]["action"] = json!("SELL");
+        }
+        models
+    };
+    for (models, words) in [
+        (same, "the models agree by 100.00 %, 55 to 80 % is allowed"),
+        (split, "the models agree by 50.00 %, 55 to 80 % is allowed"),
+        (collision, "25.00 % of the events hold both BUY and SELL, at most 20 % is allowed"),
+    ] {
+        let Some(watched) = Watched::start() else { return };
+        watched.add(2000, models);
+        watched.assert_rolled_back(watched.monitor(&["--interval", "1s"]), words);
+    }
+}
+
+#[test]
+fn a_silent_canary_rolls_back() {
+    let Some(watched) = Watched::start() else { return };
+    watched.assert_rolled_back(
+        watched.monitor(&["--interval", "300ms"]),
+        "the canary is silent: no new prediction for",
+    );
+
+    let Some(watched) = Watched::start() else { return };
+    let short = ["--interval", "1s", "--duration", "1500ms"];
+    watched.assert_rolled_back(watched.monitor(&short), "no new prediction until the end of the watch");
+}
+
+#[test]
+fn three_failed_checks_in_a_row_roll_back() {
+    let Some(watched) = Watched::start() else { return };
+    let Watched { scene, server } = watched;
+    let url = server.url();
+    drop(server);
+    let mut command =
+        scene.command(&["canary", "monitor", "--format", "json", "--source", &url, "--interval", "200ms"]);
+    let (code, document) = end(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    assert_eq!(code, Some(2), "{document}");
+    assert!(
+        document["reasons"].to_string().contains("3 checks in a row failed, at most 2 may"),
+        "{document}"
+    );
+    assert_eq!(document["watch"]["checks"], 3);
+    assert_eq!(scene.weights()["weights"], baseline());
+}
+
+#[test]
+fn a_reset_stream_and_foreign_weights_roll_back() {
+    let Some(watched) = Watched::start() else { return };
+    let child = watched.monitor(&["--interval", "500ms"]);
+    wait_for_checks(&watched.scene, 1);
+    redis::cmd("DEL").arg(INTENTS).exec(&mut watched.server.connection()).unwrap();
+    watched.assert_rolled_back(child, "the stream was reset");
+
+    let Some(watched) = Watched::start() else { return };
+    let live = watched.live();
+    let child = watched.monitor(&["--interval", "300ms"]);
+    wait_for_checks(&watched.scene, 1);
+    let text = watched.scene.read("state/weights.json").unwrap();
+    fs::write(
+        watched.scene.path("state/weights.json"),
+        text.replace("0.3,", "0.2,").replace("\"xgb\":0.1", "\"xgb\":0.2"),
+    )
+    .unwrap();
+    watched.assert_rolled_back(child, "edited by hand");
+    drop(live);
+}
+
+#[test]
+fn a_clock_that_jumped_rolls_back() {
+    let Some(watched) = Watched::start() else { return };
+    let child = watched.monitor(&["--interval", "500ms"]);
+    let mut watch = wait_for_checks(&watched.scene, 1);
+    signal(&child, "KILL");
+    child.wait_with_output().unwrap();
+    // As if the wall clock had been set forward by an hour since the last check.
+    let wall = watch["last_check"]["wall"].as_u64().unwrap();
+    watch["last_check"]["wall"] = json!(wall - 3_600_000);
+    fs::write(watched.scene.path("state/watch.json"), watch.to_string()).unwrap();
+    watched.assert_rolled_back(watched.monitor(&["--interval", "500ms"]), "the wall clock jumped by 36");
+}
+
+/// Stopped in any way, a watch is not clean; started again, it goes on where it was.
+#[test]
+fn an_interrupted_watch_never_counts_as_clean_and_continues() {
+    let Some(watched) = Watched::start() else { return };
+    let live = watched.live();
+    let long = ["--duration", "20s", "--interval", "1s"];
+    for name in ["TERM", "INT", "KILL"] {
+        let before = watched.scene.read("state/watch.json");
+        let child = watched.monitor(&long);
+        let checks = before
+            .map_or(0, |text| serde_json::from_str::<Value>(&text).unwrap()["checks"].as_u64().unwrap());
+        let watch = wait_for_checks(&watched.scene, checks + 1);
+        signal(&child, name);
+        if name == "KILL" {
+            assert_eq!(child.wait_with_output().unwrap().status.code(), None);
+        } else {
+            let (code, document) = end(child);
+            assert_eq!((code, &document["status"]), (Some(1), &json!("interrupted")), "{document}");
+        }
+        assert!(watch["checks"].as_u64() > Some(checks));
+        assert_eq!(watched.scene.qsc(&["canary", "promote"]).code, Some(2), "after SIG{name}");
+        assert_eq!(watched.scene.weights()["canary"], "xgb");
+    }
+    let (code, document) = end(watched.monitor(&long));
+    assert_eq!(code, Some(0), "{document}");
+    let events: Vec<Value> = watched.scene.log().iter().map(|line| line["event"].clone()).collect();
+    assert_eq!(events, ["activated", "watch_started", "watch_passed"], "one watch");
+    drop(live);
+}
+
+#[test]
+fn one_monitor_at_a_time_and_a_rollback_by_hand_ends_it() {
+    let Some(watched) = Watched::start() else { return };
+    let live = watched.live();
+    let child = watched.monitor(&["--interval", "300ms"]);
+    wait_for_checks(&watched.scene, 1);
+    let url = watched.server.url();
+    watched
+        .scene
+        .qsc(&["canary", "monitor", "--source", &url])
+        .assert_refused(&["another qsc", "monitor.lock"]);
+    assert_eq!(watched.scene.rollback(&["--reason", "by hand"]).code, Some(0));
+    let (code, document) = end(child);
+    assert_eq!((code, &document["status"]), (Some(2), &json!("ended_elsewhere")), "{document}");
+    assert_eq!(watched.scene.log().last().unwrap()["details"]["reason"], "by hand");
+    drop(live);
+}
+
+/// Confidences that differ are reported, and roll back only with `--strict`.
+#[test]
+fn strict_makes_the_comparison_block() {
+    let shifted = |index: usize| {
+        let mut models = breakdown(index);
+        models["xgb"]["confidence"] = json!(0.75 + 0.2 * qsc_tests::capture::spread(index));
+        models
+    };
+    let Some(watched) = Watched::start() else { return };
+    watched.add(2000, shifted);
+    let lax = watched.monitor(&["--interval", "1s"]);
+    wait_for_checks(&watched.scene, 1);
+    signal(&lax, "TERM");
+    let (code, document) = end(lax);
+    assert_eq!(code, Some(1));
+    assert_eq!(document["measured"]["comparison"]["findings"].as_array().unwrap().len(), 1, "{document}");
+    watched.assert_rolled_back(
+        watched.monitor(&["--interval", "1s", "--strict"]),
+        "the canary's confidence is above",
+    );
+}

@@ -1,0 +1,274 @@
+//! Reports cannot lie: every tampering is found by name, and signatures are those of OpenSSL, in-toto and DSSE.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use qsc_tests::bundle::{sha256, text};
+use qsc_tests::canary::{CUTOVER, Scene};
+use qsc_tests::qsc::Run;
+use serde_json::{Value, json};
+
+/// A scene with the report of a passed gate: Markdown and JSON.
+fn reported(more: &[&str]) -> (Scene, PathBuf, PathBuf) {
+    let scene = Scene::default();
+    let gate = ["quality-gate", "--format", "json", "--source", "file:intents.jsonl", "--after", CUTOVER];
+    let run = scene.qsc(&[&gate, more].concat());
+    let report = &run.json()["report"];
+    let path = |name: &str| scene.path(report[name].as_str().unwrap());
+    let (markdown, json) = (path("markdown"), path("json"));
+    (scene, markdown, json)
+}
+
+fn verify(scene: &Scene, report: &Path, more: &[&str]) -> Run {
+    scene.qsc(&[&["report", "verify", "--format", "json", text(report)], more].concat())
+}
+
+fn failed(run: &Run) -> Vec<String> {
+    let checks = run.json()["checks"].as_array().unwrap().clone();
+    let failed = checks.iter().filter(|check| check["passed"] == false);
+    failed.map(|check| check["check"].as_str().unwrap().to_owned()).collect()
+}
+
+fn edit(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{from} is not in {}", path.display());
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+#[test]
+fn an_honest_report_holds() {
+    let (scene, markdown, json) = reported(&["--mode", "canary"]);
+    let digest = sha256(&fs::read(&json).unwrap());
+    for report in [&markdown, &json] {
+        let run = verify(
+            &scene,
+            report,
+            &["--model", "xgb", "--cutover", CUTOVER, "--max-age", "1h", "--sha256", &digest],
+        );
+        assert_eq!((run.code, failed(&run)), (Some(0), vec![]), "{run:?}");
+    }
+}
+
+#[test]
+fn every_tampering_is_found() {
+    type Tamper = fn(&Path, &Path);
+    let cases: [(&str, Tamper, &[&str], &[&str]); 10] = [
+        (
+            "header",
+            |md, _| edit(md, "🚀 CANARY (DEPLOYMENT ELIGIBLE)", "🚀 CANARY"),
+            &[],
+            &["header", "digests"],
+        ),
+        (
+            "second header",
+            |md, _| edit(md, "## Events", "**MODE:** 🚀 CANARY (DEPLOYMENT ELIGIBLE)\n\n## Events"),
+            &[],
+            &["header", "digests"],
+        ),
+        ("body", |md, _| edit(md, "## Models", "## Models!"), &[], &["digests"]),
+        (
+            "verdict",
+            |_, json| {
+                edit(
+                    json,
+                    "\"verdict\": \"pass\",\n  \"exit_code\": 0",
+                    "\"verdict\": \"fail\",\n  \"exit_code\": 2",
+                )
+            },
+            &[],
+            &["result"],
+        ),
+        ("digest", |_, json| edit(json, "\"markdown\": \"", "\"markdown\": \"0"), &[], &["digests"]),
+        ("count", |_, json| edit(json, "\"count\": 300", "\"count\": 199"), &[], &["events"]),
+        (
+            "eligible",
+            |_, json| edit(json, "\"eligible\": [", "\"eligible\": [\n    \"gru\","),
+            &["--model", "gru"],
+            &["eligible"],
+        ),
+        (
+            "any byte",
+            |_, json| edit(json, "\"contract\": 1", "\"contract\":  1"),
+            &["--sha256", "0000"],
+            &["digests"],
+        ),
+        ("another cutover", |_, _| (), &["--cutover", "2026-01-10T05:43:16Z"], &["events", "cutover"]),
+        ("too old", |_, _| (), &["--max-age", "0s"], &["age"]),
+    ];
+    for (what, tamper, more, expected) in cases {
+        let (scene, markdown, json) = reported(&["--mode", "canary"]);
+        // Reports bear milliseconds: with no age allowed, at least one must have passed.
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        tamper(&markdown, &json);
+        let run = verify(&scene, &json, more);
+        assert_eq!(run.code, Some(2), "{what}: {run:?}");
+        assert_eq!(failed(&run), expected, "{what}: {run:?}");
+    }
+}
+
+#[test]
+fn a_report_of_another_time_or_name_does_not_hold() {
+    let (scene, _, json) = reported(&["--mode", "canary", "--now", "2100-01-01T00:00:00Z"]);
+    assert_eq!(failed(&verify(&scene, &json, &[])), ["age"], "from the future");
+
+    let (scene, markdown, json) = reported(&["--mode", "canary"]);
+    let renamed = |path: &Path| {
+        path.with_file_name(format!(
+            "quality_gate_20200101_000000_post_cutover.{}",
+            path.extension().unwrap().to_str().unwrap()
+        ))
+    };
+    for path in [&markdown, &json, &json.with_extension("html")] {
+        fs::rename(path, renamed(path)).unwrap();
+    }
+    assert_eq!(failed(&verify(&scene, &renamed(&json), &[])), ["name", "own_names"]);
+    fs::remove_file(renamed(&markdown)).unwrap();
+    verify(&scene, &renamed(&json), &[]).assert_refused(&["cannot read", ".md"]);
+}
+
+#[test]
+fn a_collection_report_promotes_nothing_under_any_name() {
+    let (scene, markdown, json) = reported(&["--mode", "collection"]);
+    let run = verify(&scene, &json, &[]);
+    assert_eq!(run.code, Some(3), "{run:?}");
+    assert!(failed(&run).len() >= 3, "result, header and name all tell");
+
+    // Renamed, with names and digests made right again: header and result still tell.
+    let plain = |path: &Path| PathBuf::from(text(path).replace("_collection", ""));
+    edit(&json, "_collection", "");
+    for path in [&markdown, &json, &json.with_extension("html")] {
+        fs::rename(path, plain(path)).unwrap();
+    }
+    let run = verify(&scene, &plain(&json), &[]);
+    assert_eq!(
+        (run.code, failed(&run)),
+        (Some(3), vec!["result".to_owned(), "header".to_owned()]),
+        "{run:?}"
+    );
+
+    // The JSON edited too: the header alone still blocks, and so does an activation that is given it.
+    edit(&plain(&json), "\"mode\": \"collection\"", "\"mode\": \"canary\"");
+    edit(
+        &plain(&json),
+        "\"verdict\": \"collection\",\n  \"exit_code\": 3",
+        "\"verdict\": \"pass\",\n  \"exit_code\": 0",
+    );
+    let run = verify(&scene, &plain(&json), &[]);
+    assert_eq!((run.code, failed(&run)), (Some(3), vec!["header".to_owned()]), "{run:?}");
+    let Some((_, public)) = keys(&scene, "ops") else { return };
+    let run = scene.activate(&["--require-signed", &public, "--signed-report", text(&plain(&json))]);
+    assert_eq!((run.code, &run.json()["status"]), (Some(3), &json!("blocked_by_collection")), "{run:?}");
+    assert_eq!(scene.weights(), Value::Null);
+}
+
+/// A key pair as OpenSSL makes it.
+fn keys(scene: &Scene, name: &str) -> Option<(String, String)> {
+    let (private, public) = (format!("{name}.pem"), format!("{name}.pub"));
+    let openssl = |arguments: &[&str]| {
+        Command::new("openssl")
+            .args(arguments)
+            .current_dir(scene.directory())
+            .status()
+            .map(|status| status.success())
+    };
+    let made = openssl(&["genpkey", "-algorithm", "ed25519", "-out", &private]);
+    if !made.unwrap_or(false) {
+        qsc_tests::skip("openssl with Ed25519 is not installed");
+        return None;
+    }
+    assert!(openssl(&["pkey", "-in", &private, "-pubout", "-out", &public]).unwrap());
+    Some((private, public))
+}
+
+#[test]
+fn a_signature_binds_every_file_and_openssl_agrees() {
+    let (scene, markdown, json) = reported(&["--mode", "canary"]);
+    let Some((private, public)) = keys(&scene, "ops") else { return };
+    assert_eq!(failed(&verify(&scene, &json, &["--pubkey", &public])), ["signature"], "not signed yet");
+    let run = scene.qsc(&["report", "sign", text(&json), "--key", &private]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(verify(&scene, &json, &["--pubkey", &public]).code, Some(0));
+
+    // By another's hand: the pre-authentication encoding of DSSE, under OpenSSL's own verification.
+    let envelope: Value =
+        serde_json::from_slice(&fs::read(json.with_extension("dsse.json")).unwrap()).unwrap();
+    let decode = |field: &Value, file: &str| {
+        fs::write(scene.path("b64"), field.as_str().unwrap()).unwrap();
+        let status = Command::new("openssl")
+            .args(["base64", "-d", "-A", "-in", "b64", "-out", file])
+            .current_dir(scene.directory())
+            .status();
+        assert!(status.unwrap().success());
+        fs::read(scene.path(file)).unwrap()
+    };
+    let payload = decode(&envelope["payload"], "payload");
+    decode(&envelope["signatures"][0]["sig"], "sig");
+    let kind = envelope["payloadType"].as_str().unwrap();
+    let mut signed = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
+    signed.extend(&payload);
+    fs::write(scene.path("signed"), signed).unwrap();
+    let openssl = Command::new("openssl")
+        .args([
+            "pkeyutl", "-verify", "-pubin", "-inkey", &public, "-rawin", "-in", "signed", "-sigfile", "sig",
+        ])
+        .current_dir(scene.directory())
+        .status();
+    assert!(openssl.unwrap().success());
+    let statement: Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
+    assert_eq!(statement["predicateType"], "https://in-toto.io/attestation/test-result/v0.1");
+    assert_eq!(statement["predicate"]["result"], "PASSED");
+    assert_eq!(statement["subject"][0]["digest"]["sha256"], sha256(&fs::read(&json).unwrap()));
+    assert_eq!(statement["subject"][1]["digest"]["sha256"], sha256(&fs::read(&markdown).unwrap()));
+
+    let (_, other) = keys(&scene, "other").unwrap();
+    assert_eq!(failed(&verify(&scene, &json, &["--pubkey", &other])), ["signature"], "another key");
+    edit(&json, "\"contract\": 1", "\"contract\":  1");
+    assert_eq!(failed(&verify(&scene, &json, &["--pubkey", &public])), ["signature"], "one more blank");
+    scene.qsc(&["report", "sign", text(&json), "--key", &public]).assert_refused(&["no Ed25519 private key"]);
+}
+
+#[test]
+fn an_activation_may_demand_a_signature() {
+    let scene = Scene::default();
+    let Some((_, public)) = keys(&scene, "ops") else { return };
+    let (other, _) = keys(&scene, "other").unwrap();
+    for more in [&["--require-signed", &public][..], &["--require-signed", &public, "--sign-key", &other]] {
+        let run = scene.activate(more);
+        assert_eq!(run.code, Some(2), "{run:?}");
+        assert!(run.json()["blocked_by"][0].as_str().unwrap().starts_with("signature: "), "{run:?}");
+        assert_eq!(scene.weights(), Value::Null);
+    }
+    // As systemd hands a key over.
+    let mut command =
+        scene.command(&scene.activation(&["--require-signed", &public, "--sign-key", "credential:ops.pem"]));
+    command.env("CREDENTIALS_DIRECTORY", scene.directory());
+    let run = qsc_tests::qsc::finish(command, &[]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(scene.log()[0]["details"]["evidence"]["report"]["signed_by"].is_string());
+    scene.activate(&["--sign-key", "credential:../ops.pem"]).assert_refused(&["CREDENTIALS_DIRECTORY"]);
+}
+
+#[test]
+fn a_report_signed_elsewhere_must_match() {
+    let (scene, _, json) = reported(&["--mode", "canary"]);
+    let Some((private, public)) = keys(&scene, "ops") else { return };
+    assert_eq!(scene.qsc(&["report", "sign", text(&json), "--key", &private]).code, Some(0));
+    let more = ["--require-signed", &public, "--signed-report", text(&json)];
+    // The same ids, but other events.
+    let intents = scene.read("intents.jsonl").unwrap();
+    fs::write(scene.path("intents.jsonl"), intents.replace("BTCUSDT", "ETHUSDT")).unwrap();
+    let run = scene.activate(&more);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(
+        run.json()["blocked_by"][0].as_str().unwrap().contains("other events under the same ids"),
+        "{run:?}"
+    );
+    assert_eq!(scene.weights(), Value::Null);
+    fs::write(scene.path("intents.jsonl"), intents).unwrap();
+    let run = scene.activate(&more);
+    assert_eq!(run.code, Some(0), "{run:?}");
+}

@@ -1,0 +1,345 @@
+//! Rollback, promotion and the audit log, with every file of the state broken in turn; `qsc run` on live weights.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use qsc_tests::canary::{Scene, baseline};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_rollback_restores_the_baseline_and_does_nothing_twice() {
+    let scene = Scene::default();
+    let run = scene.rollback(&[]);
+    assert_eq!((run.code, &run.json()["rolled_back"]), (Some(0), &json!(false)), "nothing was ever active");
+    assert!(!scene.path("state").exists());
+
+    scene.activated();
+    let run = scene.rollback(&["--reason", "by the book"]);
+    assert_eq!((run.code, &run.json()["rolled_back"]), (Some(0), &json!(true)));
+    assert_eq!(scene.weights(), json!({"generation": 2, "canary": null, "weights": baseline()}));
+    let last = scene.log().pop().unwrap();
+    assert_eq!((&last["event"], &last["model"]), (&json!("rolled_back"), &json!("xgb")));
+    assert_eq!(last["details"]["reason"], "by the book");
+
+    let run = scene.rollback(&[]);
+    assert_eq!((run.code, &run.json()["rolled_back"]), (Some(0), &json!(false)));
+    assert_eq!((scene.log().len(), scene.weights()["generation"].as_u64()), (2, Some(2)));
+    assert_eq!(scene.verify(), Some(0));
+}
+
+/// A torn or edited file is never believed, never blocks a rollback, and is replaced by the baseline.
+#[test]
+fn weights_torn_edited_or_gone_are_rolled_back() {
+    let whole =
+        r#"{"generation":1,"canary":"xgb","weights":{"lgbm":0.3,"nhits":0.36,"patchtst":0.24,"xgb":0.1}}"#;
+    for broken in [
+        whole[..40].to_owned(),
+        String::new(),
+        whole.replace("0.36", "0.26").replace("\"xgb\":0.1", "\"xgb\":0.2"),
+        whole.replace("\"canary\":\"xgb\"", "\"canary\":null"),
+        whole.replace("\"generation\":1", "\"generation\":9"),
+    ] {
+        let scene = Scene::default();
+        scene.activated();
+        fs::write(scene.path("state/weights.json"), &broken).unwrap();
+        let status = scene.qsc(&["canary", "status", "--format", "json"]);
+        assert_eq!((status.code, &status.json()["standing"]), (Some(1), &json!("foreign")), "{broken:?}");
+        assert_eq!(scene.activate(&["--model", "lgbm"]).code, Some(2), "{broken:?}");
+
+        let run = scene.rollback(&[]);
+        assert_eq!((run.code, &run.json()["rolled_back"]), (Some(1), &json!(true)), "{broken:?} {run:?}");
+        assert_eq!(scene.weights()["weights"], baseline(), "{broken:?}");
+        assert!(scene.weights()["generation"].as_u64() > Some(1), "{broken:?}");
+        assert_eq!(scene.log().last().unwrap()["model"], "xgb", "the cool-down is the canary's");
+        assert_eq!(scene.verify(), Some(0), "{broken:?}");
+        assert_eq!(scene.rollback(&[]).code, Some(0), "whole again");
+    }
+}
+
+/// Weights that are gone right after an activation look like those of one that died before it put them in place. Either
+/// way the baseline comes in force, under a generation that a running engine takes up.
+#[test]
+fn weights_removed_after_an_activation_come_back_as_the_baseline() {
+    let scene = Scene::default();
+    scene.activated();
+    fs::remove_file(scene.path("state/weights.json")).unwrap();
+    let status = scene.qsc(&["canary", "status", "--format", "json"]);
+    assert_eq!(status.json()["standing"], "interrupted");
+    assert_eq!(scene.rollback(&[]).code, Some(0));
+    assert_eq!(scene.weights(), json!({"generation": 2, "canary": null, "weights": baseline()}));
+    assert_eq!(scene.log().last().unwrap()["event"], "voided");
+    assert_eq!(scene.verify(), Some(0));
+    scene.activated();
+    assert_eq!(scene.weights()["generation"], 3);
+}
+
+#[test]
+fn without_a_log_a_rollback_still_restores() {
+    for broken in ["truncated", "edited", "gone", "unreadable"] {
+        let scene = Scene::default();
+        scene.activated();
+        let log = scene.path("state/audit.jsonl");
+        let text = fs::read_to_string(&log).unwrap();
+        match broken {
+            "truncated" => fs::write(&log, "").unwrap(),
+            "edited" => fs::write(&log, text.replace("xgb", "XGB")).unwrap(),
+            "gone" => fs::remove_file(&log).unwrap(),
+            _ => {
+                fs::remove_file(&log).unwrap();
+                fs::create_dir(&log).unwrap();
+            }
+        }
+        let verify = scene.qsc(&["canary", "audit", "verify", "--format", "json"]);
+        if broken == "unreadable" {
+            verify.assert_refused(&["audit.jsonl"]);
+        } else {
+            assert_eq!((verify.code, &verify.json()["first_bad_line"]), (Some(2), &json!(1)), "{broken}");
+        }
+        assert_eq!(
+            scene.activate(&["--model", "lgbm"]).code,
+            Some(1),
+            "{broken}: no activation without a log"
+        );
+        let run = scene.rollback(&[]);
+        assert_eq!((run.code, &run.json()["rolled_back"]), (Some(1), &json!(true)), "{broken}: {run:?}");
+        assert!(!run.json()["broken"].as_array().unwrap().is_empty());
+        assert_eq!(scene.weights()["weights"], baseline(), "{broken}");
+        assert_eq!(scene.weights()["canary"], Value::Null, "{broken}");
+    }
+}
+
+#[test]
+fn a_missing_or_edited_baseline_is_never_guessed() {
+    for broken in ["gone", "torn", "edited"] {
+        let scene = Scene::default();
+        scene.activated();
+        let path = scene.path("state/baseline.json");
+        let text = fs::read_to_string(&path).unwrap();
+        match broken {
+            "gone" => fs::remove_file(&path).unwrap(),
+            "torn" => fs::write(&path, &text[..30]).unwrap(),
+            _ => fs::write(
+                &path,
+                text.replace("0.3,", "0.2,")
+                    .replace("0.2}", "0.3}")
+                    .replace("\"patchtst\":0.2", "\"patchtst\":0.3"),
+            )
+            .unwrap(),
+        }
+        let before = scene.weights();
+        scene.rollback(&[]).assert_refused(&["baseline.json", "--models MODELS.toml"]);
+        assert_eq!(scene.weights(), before, "{broken}: never a guess");
+        assert_eq!(scene.verify(), Some(0));
+        let run = scene.rollback(&["--models", "MODELS.toml"]);
+        assert_eq!(run.code, Some(0), "{broken}: {run:?}");
+        assert_eq!(scene.weights()["weights"], baseline(), "{broken}");
+    }
+}
+
+#[test]
+fn the_first_bad_line_of_the_log_is_named() {
+    let scene = Scene::default();
+    for _ in 0..3 {
+        let run = scene.activate(&["--cool-down", "0s"]);
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert_eq!(scene.rollback(&[]).code, Some(0));
+    }
+    let path = scene.path("state/audit.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let joined = |lines: &[&str]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    let mut swapped = lines.clone();
+    swapped.swap(2, 3);
+    let changed = lines[4].replace("xgb", "lgbm");
+    let mut with_change = lines.clone();
+    with_change[4] = &changed;
+    for (bad, line) in [
+        (joined(&swapped), 3),
+        (joined(&with_change), 5),
+        (joined(&[&lines[..1], &lines[2..]].concat()), 2),
+        (joined(&lines[..5]), 6),
+        (text[..text.len() - 20].to_owned(), 6),
+        (format!("{text}{}\n", lines[5]), 7),
+    ] {
+        fs::write(&path, bad).unwrap();
+        let verify = scene.qsc(&["canary", "audit", "verify", "--format", "json"]);
+        assert_eq!((verify.code, &verify.json()["first_bad_line"]), (Some(2), &json!(line)), "{verify:?}");
+    }
+    fs::write(&path, text).unwrap();
+    assert_eq!(scene.verify(), Some(0));
+}
+
+#[test]
+fn promotion_needs_a_watch_that_ended_clean() {
+    let scene = Scene::default();
+    let refused = scene.qsc(&["canary", "promote", "--format", "json"]);
+    assert_eq!(refused.code, Some(2));
+    scene.activated();
+    let before = scene.weights();
+    let refused = scene.qsc(&["canary", "promote", "--format", "json"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert_eq!(refused.json()["checks"][1]["check"], "watch");
+    assert_eq!(scene.weights(), before);
+    // No file but the log says that a watch ended.
+    fs::write(scene.path("state/watch.json"), "{}").unwrap();
+    assert_eq!(scene.qsc(&["canary", "promote"]).code, Some(2));
+}
+
+/// The lock of a running activation keeps a second one out; a rollback does not wait for it.
+#[test]
+fn a_second_actor_loses_and_says_to_whom() {
+    let scene = Scene::default();
+    fs::create_dir(scene.path("state")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(scene.path("slow")).status().unwrap().success());
+    let arguments = scene.activation(&["--source", "file:slow"]);
+    let mut first = scene.command(&arguments);
+    let mut first = first.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let holder = loop {
+        let pid = scene.read("state/activate.lock").unwrap_or_default();
+        if pid.trim() == first.id().to_string() {
+            break pid;
+        }
+        assert!(Instant::now() < deadline, "the first never took the lock");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    scene.activate(&[]).assert_refused(&["another qsc", holder.trim(), "activate.lock"]);
+    assert_eq!(scene.rollback(&[]).code, Some(0));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(scene.weights(), Value::Null);
+    scene.activated();
+}
+
+#[test]
+fn two_activations_at_once_are_one() {
+    let scene = Scene::default();
+    let mut children: Vec<_> = (0..4)
+        .map(|_| {
+            let mut command = scene.command(&scene.activation(&[]));
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    let codes: Vec<_> = children.iter_mut().map(|child| child.wait().unwrap().code().unwrap()).collect();
+    assert!(codes.contains(&0) && codes.iter().all(|code| matches!(code, 0 | 1)), "{codes:?}");
+    assert_eq!((scene.weights()["generation"].as_u64(), scene.log().len()), (Some(1), 1));
+    assert_eq!(scene.verify(), Some(0));
+}
+
+/// A hook hears of what happened; one that fails or hangs changes nothing.
+#[test]
+fn hooks_hear_and_never_hold_anything_up() {
+    let scene = Scene::default();
+    let run = scene.activate(&["--on-event", "cat > heard.json"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let heard: Value = serde_json::from_str(&scene.read("heard.json").unwrap()).unwrap();
+    assert_eq!(
+        (&heard["event"], &heard["model"], &heard["generation"]),
+        (&json!("activated"), &json!("xgb"), &json!(1))
+    );
+
+    let mut command = scene.command(&["canary", "rollback", "--on-event", "touch started; sleep 600"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !scene.path("started").exists() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(scene.weights()["canary"], Value::Null, "in force before the hook begins");
+    assert_eq!(scene.log().len(), 2, "and recorded");
+    assert_eq!(child.wait().unwrap().code(), Some(0), "the hook is killed, the rollback holds");
+    let run = scene.activate(&["--cool-down", "0s", "--on-event", "exit 7"]);
+    assert_eq!(run.code, Some(0));
+    assert!(run.stderr.contains("the hook failed"), "{run:?}");
+}
+
+/// `run` takes weights up live, keeps the last ones when the file breaks, and refuses to start on a torn one.
+#[test]
+fn a_running_engine_takes_weights_up_and_never_a_torn_file() {
+    let scene = Scene::default();
+    let arguments =
+        ["run", "--source", "-", "--sink", "-", "--models", "MODELS.toml", "--state-dir", "state"];
+    let mut child = scene
+        .command(&arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = lines_of(child.stderr.take().unwrap());
+    let intents = lines_of(child.stdout.take().unwrap());
+    let mut stdin = child.stdin.take().unwrap();
+    let mut features = qsc_models::FEATURES_CAPTURE.lines();
+    let mut weight_now = || {
+        writeln!(stdin, "{}", features.next().unwrap()).unwrap();
+        let event: Value = serde_json::from_str(&intents.recv_timeout(PATIENCE).unwrap()).unwrap();
+        let intent: Value = serde_json::from_str(event["fields"]["payload"].as_str().unwrap()).unwrap();
+        let of = |name: &str| intent["effective_weights"][name].as_f64().unwrap();
+        // Networks need a full window first; among the trees the proportion tells.
+        of("xgb") / of("lgbm")
+    };
+    let effective = || loop {
+        let line = log.recv_timeout(PATIENCE).unwrap();
+        if line.starts_with("EFFECTIVE_WEIGHTS") {
+            return line;
+        }
+    };
+    assert_eq!(
+        effective(),
+        "EFFECTIVE_WEIGHTS generation=0 canary=none lgbm=0.25 nhits=0.3 patchtst=0.2 xgb=0.25"
+    );
+    assert!((weight_now() - 1.0).abs() < 1e-9);
+
+    scene.activated();
+    assert_eq!(
+        effective(),
+        "EFFECTIVE_WEIGHTS generation=1 canary=xgb lgbm=0.3 nhits=0.36 patchtst=0.24 xgb=0.1"
+    );
+    assert!((weight_now() - 1.0 / 3.0).abs() < 1e-9);
+
+    let whole = scene.read("state/weights.json").unwrap();
+    fs::write(scene.path("state/weights.json"), &whole[..50]).unwrap();
+    assert!(effective().starts_with("EFFECTIVE_WEIGHTS generation=1 stays in force: "));
+    assert!((weight_now() - 1.0 / 3.0).abs() < 1e-9);
+    scene.qsc(&arguments).assert_state_refused();
+
+    assert_eq!(scene.rollback(&[]).code, Some(1), "done, and the torn file is told");
+    // A file that is written in place may be seen torn twice.
+    let taken_up = std::iter::repeat_with(effective).find(|line| !line.contains("stays in force")).unwrap();
+    assert!(taken_up.starts_with("EFFECTIVE_WEIGHTS generation=2 canary=none"), "{taken_up}");
+    assert!((weight_now() - 1.0).abs() < 1e-9);
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+trait StateRefused {
+    fn assert_state_refused(&self);
+}
+
+impl StateRefused for qsc_tests::qsc::Run {
+    /// Exit 1, no intent, and the reason as the last line of the log.
+    fn assert_state_refused(&self) {
+        assert_eq!((self.code, self.stdout.as_str()), (Some(1), ""), "{self:?}");
+        let last = self.stderr.trim_end().lines().last().unwrap();
+        assert!(last.starts_with("QSC FAIL-CLOSED: ") && last.contains("weights.json is torn"), "{self:?}");
+    }
+}
+
+fn lines_of(pipe: impl std::io::Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines() {
+            if sender.send(line.unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
