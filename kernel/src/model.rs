@@ -140,7 +140,7 @@ impl<'image> Model<'image> {
         &self,
         row: &[f32],
         scratch: Scratch<'s>,
-        observer: &mut impl Observer,
+        observer: &mut dyn Observer,
     ) -> Result<Output<'s>, PredictError> {
         let expected = self.row_len();
         if row.len() != expected {

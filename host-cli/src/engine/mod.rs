@@ -197,7 +197,7 @@ impl<P: Predict> Engine<P> {
         symbol: &str,
         features: &[Feature],
         refused: Option<Inactive>,
-        observer: &mut impl Observer,
+        observer: &mut dyn Observer,
     ) -> ensemble::Decided<MAX_MODELS> {
         self.core.decide(symbol, features, refused, observer)
     }
@@ -209,7 +209,7 @@ impl<P: Predict> Core<P> {
         symbol: &str,
         features: &[Feature],
         refused: Option<Inactive>,
-        observer: &mut impl Observer,
+        observer: &mut dyn Observer,
     ) -> ensemble::Decided<MAX_MODELS> {
         let windows = self.histories.of(symbol);
         self.pipeline.decide_observed(features, windows, refused, Scratch::new(&mut self.scratch), observer)

@@ -176,7 +176,7 @@ impl<P: Predict> Member<P> {
         &self,
         bound: Result<(Row<'_>, Scratch<'_>), Inactive>,
         at: usize,
-        observer: &mut impl Observer,
+        observer: &mut dyn Observer,
     ) -> Result<Prediction, Inactive> {
         let predictor = self.predictor.as_ref().ok_or(Inactive::ModelNotLoaded)?;
         let (row, scratch) = bound?;

@@ -129,7 +129,7 @@ impl<P: Predict, I: AsRef<[u16]>, B: AsRef<[u8]> + AsMut<[u8]>, const N: usize> 
         windows: &mut [Window<W>],
         refused: Option<Inactive>,
         mut scratch: Scratch<'_>,
-        observer: &mut impl Observer,
+        observer: &mut dyn Observer,
     ) -> Decided<N> {
         let mut windows = windows.iter_mut();
         let mut bindings = self.bindings.iter();

@@ -134,7 +134,7 @@ impl<'image> Net<'image> {
         row: &[f32],
         scratch: Scratch<'s>,
         backend: Backend,
-        observer: &mut impl Observer,
+        observer: &mut dyn Observer,
     ) -> Result<Output<'s>, PredictError> {
         if !all_finite(row) {
             return Err(PredictError::NonFiniteInput);
@@ -170,13 +170,13 @@ struct Memory<'s> {
 }
 
 /// All steps of a network over one row's memory.
-struct Steps<'a, 's, O> {
+struct Steps<'a, 's> {
     net: &'a Net<'a>,
     memory: &'a mut Memory<'s>,
-    observer: &'a mut O,
+    observer: &'a mut dyn Observer,
 }
 
-impl<O: Observer> Work for Steps<'_, '_, O> {
+impl Work for Steps<'_, '_> {
     /// `None` only if memory changed after the check.
     type Output = Option<()>;
 

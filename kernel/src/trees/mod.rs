@@ -135,7 +135,7 @@ impl Trees<'_> {
         row: &[f32],
         scratch: Scratch<'s>,
         backend: Backend,
-        observer: &mut impl Observer,
+        observer: &mut dyn Observer,
     ) -> Result<Output<'s>, PredictError> {
         let (raw, scratch) = scratch.take::<f64>(self.groups.len())?;
         let (values, scratch) = scratch.take::<f32>(self.groups.len())?;
