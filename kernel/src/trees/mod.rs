@@ -2,6 +2,18 @@
 //!
 //! Ranks are lossless: a threshold comparison on the original value and the comparison of its rank always
 //! agree, so a walk needs integers only, and missing values and category sets are settled before it starts.
+#![cfg_attr(
+    not(any(
+        all(target_arch = "x86_64", target_feature = "sse2"),
+        all(target_arch = "aarch64", target_feature = "neon")
+    )),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_variables,
+        reason = "what vector walks ask of trees: this target has no vector registers"
+    )
+)]
 
 mod batch;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
