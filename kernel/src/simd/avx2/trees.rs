@@ -2,12 +2,12 @@
 #![allow(unsafe_code, reason = "the calls into code compiled for AVX2")]
 
 use core::arch::x86_64::{
-    __m128i, __m256i, _mm_cvtsi128_si64, _mm_extract_epi64, _mm_or_si128, _mm256_add_epi8, _mm256_adds_epu8,
-    _mm256_andnot_si256, _mm256_blendv_epi8, _mm256_broadcastsi128_si256, _mm256_castsi256_si128,
-    _mm256_cmpeq_epi8, _mm256_extract_epi64, _mm256_extracti128_si256, _mm256_min_epu8, _mm256_movemask_epi8,
-    _mm256_or_si256, _mm256_permute2x128_si256, _mm256_permute4x64_epi64, _mm256_set_m128i, _mm256_set1_epi8,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_unpackhi_epi32,
-    _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
+    __m128i, __m256i, _mm_cvtsi128_si64, _mm_extract_epi64, _mm_or_si128, _mm256_andnot_si256,
+    _mm256_blendv_epi8, _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_cmpeq_epi8,
+    _mm256_extract_epi64, _mm256_extracti128_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256,
+    _mm256_permute2x128_si256, _mm256_permute4x64_epi64, _mm256_set_m128i, _mm256_set1_epi8,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sub_epi8, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
+    _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
 use bytemuck::must_cast;
@@ -92,7 +92,8 @@ fn masks64_by_slots<L: Leaf>(
     }
 }
 
-/// A row's ranks, sixteen to a table, each table in both halves of a register.
+/// A row's ranks, sixteen to a table, each table in both halves of a register; tables that are not first of eight as
+/// differences (XOR) from the one before.
 #[derive(Clone, Copy)]
 struct Lookup<const TABLES: usize>([__m256i; TABLES]);
 
@@ -102,47 +103,31 @@ impl<const TABLES: usize> Lookup<TABLES> {
     fn new(row: &Row) -> Self {
         let (sixteens, _) = row.as_chunks::<16>();
         let mut tables = [_mm256_setzero_si256(); TABLES];
-        for (table, &ranks) in tables.iter_mut().zip(sixteens) {
-            *table = _mm256_broadcastsi128_si256(must_cast::<[u8; 16], __m128i>(ranks));
+        let mut previous = [0; 16];
+        for (at, (table, &ranks)) in tables.iter_mut().zip(sixteens).enumerate() {
+            let base = if at % 8 == 0 { [0; 16] } else { previous };
+            let difference = u128::from_le_bytes(ranks) ^ u128::from_le_bytes(base);
+            *table = _mm256_broadcastsi128_si256(must_cast::<[u8; 16], __m128i>(difference.to_le_bytes()));
+            previous = ranks;
         }
         Self(tables)
     }
 
-    /// The ranks of 32 slots. A shuffle gives 0 where the top bit is set, else the entry of the low four bits.
+    /// The ranks of 32 slots.
+    ///
+    /// A shuffle gives 0 where the top bit is set, else the entry of the low four bits. Less 16 at every table, a slot below
+    /// 128 is negative from the table behind its own on: the differences up to there leave the entry of its own.
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn ranks(&self, slots: __m256i) -> __m256i {
-        match self.0.as_slice() {
-            &[a, b] => {
-                let a = _mm256_shuffle_epi8(a, _mm256_add_epi8(slots, _mm256_set1_epi8(0x70)));
-                let b = _mm256_shuffle_epi8(b, _mm256_add_epi8(slots, _mm256_set1_epi8(-16)));
-                _mm256_or_si256(a, b)
+        let (eights, rest) = self.0.as_chunks::<8>();
+        match eights {
+            [low, high] => {
+                let upper = _mm256_xor_si256(slots, _mm256_set1_epi8(-128));
+                _mm256_blendv_epi8(below_128(low, slots), below_128(high, upper), slots)
             }
-            &[a, b, c, d] => {
-                let [a, b, c, d] = [
-                    _mm256_shuffle_epi8(a, slots),
-                    _mm256_shuffle_epi8(b, slots),
-                    _mm256_shuffle_epi8(c, slots),
-                    _mm256_shuffle_epi8(d, slots),
-                ];
-                // Bits 4 and 5 of a slot, where a blend looks.
-                let sixteen = _mm256_slli_epi16::<3>(slots);
-                let thirty_two = _mm256_slli_epi16::<2>(slots);
-                let low = _mm256_blendv_epi8(a, b, sixteen);
-                let high = _mm256_blendv_epi8(c, d, sixteen);
-                _mm256_blendv_epi8(low, high, thirty_two)
-            }
-            tables => {
-                let mut ranks = _mm256_setzero_si256();
-                let mut offset = _mm256_setzero_si256();
-                for &table in tables {
-                    // Below 16 only for the slots of this table; saturation sets the top bit of all others.
-                    let place = _mm256_adds_epu8(_mm256_xor_si256(slots, offset), _mm256_set1_epi8(0x70));
-                    ranks = _mm256_or_si256(ranks, _mm256_shuffle_epi8(table, place));
-                    offset = _mm256_add_epi8(offset, _mm256_set1_epi8(16));
-                }
-                ranks
-            }
+            [tables] => below_128(tables, slots),
+            _ => below_128(rest, slots),
         }
     }
 
@@ -160,6 +145,19 @@ impl<const TABLES: usize> Lookup<TABLES> {
     fn right(&self, slots: __m256i, ranks: __m256i) -> u32 {
         !_mm256_movemask_epi8(self.left(slots, ranks)).cast_unsigned()
     }
+}
+
+/// The entries of up to eight tables for slots below 128; for others anything.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn below_128(tables: &[__m256i], slots: __m256i) -> __m256i {
+    let mut ranks = _mm256_setzero_si256();
+    let mut place = slots;
+    for &table in tables {
+        ranks = _mm256_xor_si256(ranks, _mm256_shuffle_epi8(table, place));
+        place = _mm256_sub_epi8(place, _mm256_set1_epi8(16));
+    }
+    ranks
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
