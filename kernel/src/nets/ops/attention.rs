@@ -2,7 +2,7 @@
 
 use super::reduce::{Columns, column_sum};
 use super::size;
-use super::softmax::softmax;
+use super::softmax::{softmax, softmax_of_halves};
 use crate::simd::{LANES, Simd};
 
 /// The shape of an attention step: heads divide the width, sequences divide the rows.
@@ -18,6 +18,8 @@ pub(crate) struct Attention {
 
 /// Queries whose scores are held at once: independent of each other, they hide each other's latency.
 const QUERIES: usize = 8;
+/// Tokens whose scores fill half a register.
+const HALF: usize = LANES / 2;
 
 impl Attention {
     /// Scores held at once, in values.
@@ -45,6 +47,10 @@ impl Attention {
         for (source, target) in sequences.zip(target.chunks_exact_mut(size(width.checked_mul(tokens)?))) {
             for first in (0..width).step_by(head_width) {
                 let head = Head { source, row_width, tokens, first, head_width };
+                if tokens == HALF && head_width.is_multiple_of(LANES) {
+                    head.run_half(simd, target, width)?;
+                    continue;
+                }
                 for (at, target) in target.chunks_mut(size(QUERIES.checked_mul(width)?)).enumerate() {
                     let rows = target.chunks_exact_mut(size(width));
                     let scores = scores.get_mut(..rows.len().checked_mul(tokens)?)?;
@@ -76,6 +82,44 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
+    /// All of a head of eight tokens and full registers of columns: what [`scores`](Self::scores), [`softmax`] and
+    /// [`weigh`](Self::weigh) do, two queries a register, without memory in between that is narrower than one.
+    #[inline(always)]
+    fn run_half<S: Simd>(self, simd: S, target: &mut [f32], width: usize) -> Option<()> {
+        let part = size(self.row_width / 3);
+        let mut parts = [[&[] as &[[f32; LANES]]; HALF]; 3];
+        for (token, row) in self.source.chunks_exact(size(self.row_width)).take(HALF).enumerate() {
+            for (part, row) in parts.iter_mut().zip(row.chunks_exact(part)) {
+                *part.get_mut(token)? = row.get(self.first..)?.get(..self.head_width)?.as_chunks().0;
+            }
+        }
+        let [queries, keys, values] = parts;
+        let mut weights = [[0.0; LANES]; HALF / 2];
+        for (weights, pair) in weights.iter_mut().zip(queries.as_chunks::<2>().0) {
+            let mut products = [simd.splat(0.0); LANES];
+            for (query, products) in pair.iter().zip(products.as_chunks_mut::<HALF>().0) {
+                *products = products_of_keys(simd, query, keys)?;
+            }
+            simd.store(softmax_of_halves(simd, simd.sums(products)), weights);
+        }
+        let weights: &[[f32; HALF]] = weights.as_flattened().as_chunks().0;
+        for block in 0..self.head_width / LANES {
+            let mut columns = [simd.splat(0.0); HALF];
+            for (column, value) in columns.iter_mut().zip(values) {
+                *column = simd.load(value.get(block)?);
+            }
+            let first = self.first.wrapping_add(block.wrapping_mul(LANES));
+            for (weights, row) in weights.iter().zip(target.chunks_exact_mut(size(width))) {
+                let sums = column_sum(simd, HALF, |token| {
+                    let weight = weights.get(token).copied().unwrap_or_default();
+                    simd.mul(simd.splat(weight), columns.get(token).copied().unwrap_or(simd.splat(0.0)))
+                });
+                simd.store(sums, row.get_mut(first..)?.first_chunk_mut()?);
+            }
+        }
+        Some(())
+    }
+
     /// `scores [queries, tokens]` from query `query` on.
     #[inline(always)]
     fn scores<S: Simd>(self, simd: S, query: usize, scores: &mut [f32]) -> Option<()> {
@@ -112,6 +156,23 @@ impl Head<'_> {
             simd.store_part(sums, target);
         }
     }
+}
+
+/// [`products_of`] a query and each of eight keys.
+#[inline(always)]
+fn products_of_keys<S: Simd>(
+    simd: S,
+    query: &[[f32; LANES]],
+    keys: [&[[f32; LANES]]; HALF],
+) -> Option<[S::F; HALF]> {
+    let mut sums = [simd.splat(0.0); HALF];
+    for (block, query) in query.iter().enumerate() {
+        let query = simd.load(query);
+        for (sum, key) in sums.iter_mut().zip(keys) {
+            *sum = simd.add(*sum, simd.mul(query, simd.load(key.get(block)?)));
+        }
+    }
+    Some(sums)
 }
 
 /// Products of two rows, added up to sixteen sums.

@@ -39,6 +39,15 @@ fn softmax_in_register<S: Simd>(simd: S, scores: &mut [f32]) {
     simd.store_part(simd.div(power, simd.splat(sum)), scores);
 }
 
+/// The same for two rows of eight scores, one in each half of a register.
+#[inline(always)]
+pub(crate) fn softmax_of_halves<S: Simd>(simd: S, scores: S::F) -> S::F {
+    let max = simd.highest_of_halves(simd.max(scores, simd.splat(f32::NEG_INFINITY)));
+    let power = simd.map(Exp, simd.sub(scores, max));
+    let sum = simd.sum_of_halves(simd.add(simd.splat(0.0), power));
+    simd.div(power, sum)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +61,17 @@ mod tests {
         let sum: f64 = scores.iter().map(|&x| f64::from(x).exp()).sum();
         for (p, x) in p.iter().zip(scores) {
             assert!((f64::from(*p) - f64::from(x).exp() / sum).abs() < 2.5e-7);
+        }
+    }
+
+    #[test]
+    fn a_half_is_a_row_of_eight() {
+        let scores: [f32; 16] = core::array::from_fn(|i| (i as f32 * 2.3).sin() * 9.0);
+        let halves = softmax_of_halves(Scalar, scores);
+        for (row, half) in scores.as_chunks::<8>().0.iter().zip(halves.as_chunks::<8>().0) {
+            let mut row = *row;
+            softmax(Scalar, &mut row);
+            assert_eq!(row.map(f32::to_bits), half.map(f32::to_bits));
         }
     }
 

@@ -41,6 +41,19 @@ macro_rules! fold_eight {
 }
 pub(super) use fold_eight;
 
+/// Eight lanes made one in all of them: those 4, 2 and 1 apart in turn.
+macro_rules! butterfly {
+    ($value:expr, $of:ident) => {{
+        let value = $value;
+        let apart = op!(_mm256_permute2f128_ps::<0x01>(value, value));
+        let four = op!($of(value, apart));
+        let apart = op!(_mm256_permute_ps::<0b01_00_11_10>(four));
+        let two = op!($of(four, apart));
+        let apart = op!(_mm256_permute_ps::<0b10_11_00_01>(two));
+        op!($of(two, apart))
+    }};
+}
+
 impl Elementwise for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
@@ -207,6 +220,37 @@ impl Simd for Avx2 {
     fn highest(self, value: Self::F) -> f32 {
         let [low, high] = value;
         fold_eight!(op!(_mm256_max_ps(low, high)), _mm_max_ps)
+    }
+    #[inline(always)]
+    fn sums(self, values: [Self::F; LANES]) -> Self::F {
+        /// Halves the number of registers: the lanes of `a`, then of `b`, added to those some way off.
+        macro_rules! fold {
+            ($values:expr => $count:literal, $shuffle:ident, $low:literal, $high:literal) => {{
+                let (pairs, _) = $values.as_chunks::<2>();
+                let mut folded = [op!(_mm256_setzero_ps()); $count];
+                for (to, &[a, b]) in folded.iter_mut().zip(pairs) {
+                    let low = op!($shuffle::<$low>(a, b));
+                    let high = op!($shuffle::<$high>(a, b));
+                    *to = op!(_mm256_add_ps(low, high));
+                }
+                folded
+            }};
+        }
+        let all = values.map(|[low, high]| op!(_mm256_add_ps(low, high)));
+        // 4 apart by halves of the register, 2 and 1 apart within them; value i ends in half i mod 2.
+        let eight = fold!(all => 8, _mm256_permute2f128_ps, 0x20, 0x31);
+        let four = fold!(eight => 4, _mm256_shuffle_ps, 0b01_00_01_00, 0b11_10_11_10);
+        let two = fold!(four => 2, _mm256_shuffle_ps, 0b10_00_10_00, 0b11_01_11_01);
+        let order = op!(_mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        two.map(|one| op!(_mm256_permutevar8x32_ps(one, order)))
+    }
+    #[inline(always)]
+    fn sum_of_halves(self, value: Self::F) -> Self::F {
+        value.map(|half| butterfly!(half, _mm256_add_ps))
+    }
+    #[inline(always)]
+    fn highest_of_halves(self, value: Self::F) -> Self::F {
+        value.map(|half| butterfly!(half, _mm256_max_ps))
     }
     #[inline(always)]
     fn any(self, condition: Self::M) -> bool {

@@ -28,6 +28,19 @@ macro_rules! op {
     };
 }
 
+/// Each half's lanes made one in all of its lanes: those 4, 2 and 1 apart in turn.
+macro_rules! butterfly {
+    ($value:expr, $of:ident) => {{
+        let value = $value;
+        let apart = op!(_mm512_shuffle_f32x4::<0b10_11_00_01>(value, value));
+        let four = op!($of(value, apart));
+        let apart = op!(_mm512_permute_ps::<0b01_00_11_10>(four));
+        let two = op!($of(four, apart));
+        let apart = op!(_mm512_permute_ps::<0b10_11_00_01>(two));
+        op!($of(two, apart))
+    }};
+}
+
 impl Elementwise for Avx512 {
     type F = __m512;
     type I = __m512i;
@@ -198,6 +211,14 @@ impl Simd for Avx512 {
         let low = op!(_mm512_castps512_ps256(value));
         let high = op!(_mm512_extractf32x8_ps::<1>(value));
         fold_eight!(op!(_mm256_max_ps(low, high)), _mm_max_ps)
+    }
+    #[inline(always)]
+    fn sum_of_halves(self, value: Self::F) -> Self::F {
+        butterfly!(value, _mm512_add_ps)
+    }
+    #[inline(always)]
+    fn highest_of_halves(self, value: Self::F) -> Self::F {
+        butterfly!(value, _mm512_max_ps)
     }
     #[inline(always)]
     fn any(self, condition: Self::M) -> bool {

@@ -139,6 +139,20 @@ pub(crate) trait Simd: Elementwise {
     fn lowest(self, value: Self::F) -> f32;
     /// As `sum`, by `max`.
     fn highest(self, value: Self::F) -> f32;
+    /// The sum of each half's lanes, those 4, 2 and 1 apart added in turn, in all lanes of that half.
+    #[inline(always)]
+    fn sum_of_halves(self, value: Self::F) -> Self::F {
+        let mut lanes = [0.0; LANES];
+        self.store(value, &mut lanes);
+        self.load(&scalar::fold_halves(lanes, |a, b| Single.add(a, b)))
+    }
+    /// As `sum_of_halves`, by `max`.
+    #[inline(always)]
+    fn highest_of_halves(self, value: Self::F) -> Self::F {
+        let mut lanes = [0.0; LANES];
+        self.store(value, &mut lanes);
+        self.load(&scalar::fold_halves(lanes, |a, b| Single.max(a, b)))
+    }
     fn any(self, condition: Self::M) -> bool;
 
     /// Sixteen integers within ±127.

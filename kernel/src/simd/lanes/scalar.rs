@@ -272,6 +272,17 @@ impl Simd for Scalar {
     }
 }
 
+/// The lanes of each half made one, those 4, 2 and 1 apart in turn, and put in all of them.
+#[inline(always)]
+pub(super) fn fold_halves(value: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    let mut lanes = value;
+    for half in lanes.as_chunks_mut::<8>().0 {
+        let [a, b, c, d, e, f, g, h] = *half;
+        *half = [of(of(of(a, e), of(c, g)), of(of(b, f), of(d, h))); 8];
+    }
+    lanes
+}
+
 /// The lanes made one: those 8, 4, 2 and 1 apart in turn.
 #[inline(always)]
 fn fold(value: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> f32 {
