@@ -87,6 +87,7 @@ fn every_help_ends_with_an_example_that_parses() {
     for command in commands() {
         let help = help(&command);
         let (_, example) = help.rsplit_once("Example:\n").unwrap_or_else(|| panic!("{command:?}: {help}"));
+        let example = example.replace("\\\n", " ");
         let words: Vec<&str> = example.split_whitespace().collect();
         assert_eq!(words[0], "qsc", "{example}");
         assert_eq!(&words[1..=command.len()], &command, "{example}");

@@ -13,8 +13,9 @@ use tempfile::TempDir;
 
 fn board(directory: &Path, capture: &Capture, more: &[&str]) -> Run {
     capture.write(directory, "capture.jsonl");
-    let mut command = qsc::command(["scoreboard", "--source", "file:capture.jsonl", "--format", "json"]);
-    command.current_dir(directory).args(["--now", "2026-01-10T05:43:15Z"]).args(more);
+    let mut command = qsc::command(["scoreboard", "--source", "file:capture.jsonl"]);
+    command.current_dir(directory).env("QSC_FORMAT", "json");
+    command.args(["--now", "2026-01-10T05:43:15Z"]).args(more);
     qsc::finish(command, &[])
 }
 

@@ -57,7 +57,7 @@ fn unknown_keys_and_broken_files_are_refused_in_one_sentence() {
         ("[rules]\nmin_confidence_std = nan\n", "[rules]"),
         ("[rules]\nmax_action_pct = \"70\"\n", "[rules]"),
         ("mode = [unclosed\n", "line 1"),
-        ("[quality-gate]\nmode = \"a\"\nmode = \"b\"\n", "mode"),
+        ("[quality-gate]\nmode = \"a\"\nmode = \"b\"\n", "line 3"),
     ] {
         let directory = scratch(toml);
         let refused = run(

@@ -258,7 +258,7 @@ mod tests {
         for parts in 1..=16_u32 {
             for total in [1_000_000, 900_000, 999_999, 333_333] {
                 let odd: BTreeMap<String, Ppm> =
-                    (0..parts).map(|i| (format!("m{i}"), Ppm::new(i * 7919 + 1).unwrap())).collect();
+                    (0..parts).map(|i| (format!("m{i}"), Ppm::new(i * 7919 + 1000).unwrap())).collect();
                 let shares = apportion(&odd, total).unwrap();
                 assert_eq!(shares.values().map(|ppm| ppm.get()).sum::<u32>(), total, "{parts} {total}");
             }

@@ -81,11 +81,11 @@ pub fn run(
 /// The settings of one command, as clap itself resolves them.
 fn lines(path: &str, command: &Command, settings: &Settings) -> anyhow::Result<Vec<Line>> {
     let flags: Vec<&Arg> = command.get_arguments().filter(|arg| settings::key(arg).is_some()).collect();
-    // Only the flags, none of them required: nothing else is asked of a line that was never typed.
+    // None of them required: nothing is asked of a line that was never typed.
     let alone = Command::new("config")
         .no_binary_name(true)
         .disable_help_flag(true)
-        .args(flags.iter().map(|arg| Arg::clone(arg).required(false).global(false)));
+        .args(command.get_arguments().map(|arg| Arg::clone(arg).required(false).global(false)));
     let matches = alone.try_get_matches_from(std::iter::empty::<&str>()).map_err(|error| {
         let text = error.to_string();
         anyhow::anyhow!("{}", text.lines().next().unwrap_or_default().trim_start_matches("error: "))

@@ -30,7 +30,7 @@ recorded ones; and when three checks in a row could not be made. After a restart
 Exit codes: 0 watched to the end and clean, 2 rolled back, 1 could not watch, or was stopped by a signal: never clean.
 
 Example:
-  qsc canary monitor --source redis://127.0.0.1:6379 --on-event 'mail -s canary ops@example.org'")]
+  qsc canary monitor --source redis://127.0.0.1:6379 --on-event /etc/qsc/notify")]
 pub struct MonitorArgs {
     #[command(flatten)]
     source: SourceArgs,
