@@ -31,8 +31,7 @@ cutover and as soon as there are enough. An interrupted chain goes on from its s
 Exit codes: 0 passed, 1 could not be done, 2 failed or inconclusive, 64 wrong arguments. With --warn-only a wrong or \
 missing build ends with 0, but the verdict stays fail; a service that does not run still ends with 2.
 
-Examples:
-  qsc deploy --unit qsc.service --expect 4f2a91c
+Example:
   qsc deploy --unit qsc.service --expect 4f2a91c --gate --source redis://127.0.0.1:6379")]
 pub struct DeployArgs {
     /// The systemd service
