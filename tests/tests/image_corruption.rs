@@ -19,6 +19,9 @@ const EXTREMES: [u32; 14] = [0, 1, 2, 3, 7, 16, 63, 64, 255, 256, 0xffff, 0x7fff
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Rows `[n_features] f32` around everything the small images ask about.
+/// One change of an image.
+type Damage = fn(&mut Anatomy);
+
 fn probe_rows(n_features: usize) -> Vec<Vec<f32>> {
     let values =
         [0.0, -0.0, 0.5, 1.5, 2.0, 33.0, 300.0, -1.0, 1e-36, f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
@@ -437,7 +440,7 @@ fn contradictions_are_refused_by_section() {
     each(&plain, "plain");
     each(&blocks, "blocks-7");
     each(&masks, "masks-64");
-    let overflow: [(&str, fn(&mut Anatomy)); 3] = [
+    let overflow: [(&str, Damage); 3] = [
         ("plain", |a| a.set(Leaves, 0, i32::MAX as u32)),
         ("blocks-7", |a| a.set(LeafBlocks, 16, i32::MAX as u32)),
         ("masks-64", |a| a.set(Leaves, 0, i32::MAX as u32)),

@@ -41,7 +41,7 @@ fn three(count: usize, third: impl Fn(usize, &'static str) -> &'static str) -> C
 /// Never against the others, but HOLD where they act and an action where they hold.
 fn softly(index: usize, action: &'static str) -> &'static str {
     match action {
-        "HOLD" if index % 2 == 0 => "BUY",
+        "HOLD" if index.is_multiple_of(2) => "BUY",
         "HOLD" => "SELL",
         _ => "HOLD",
     }

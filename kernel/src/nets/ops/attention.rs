@@ -87,7 +87,7 @@ impl Head<'_> {
     #[inline(always)]
     fn run_half<S: Simd>(self, simd: S, target: &mut [f32], width: usize) -> Option<()> {
         let part = size(self.row_width / 3);
-        let mut parts = [[&[] as &[[f32; LANES]]; HALF]; 3];
+        let mut parts: [[&[[f32; LANES]]; HALF]; 3] = [[&[]; HALF]; 3];
         for (token, row) in self.source.chunks_exact(size(self.row_width)).take(HALF).enumerate() {
             for (part, row) in parts.iter_mut().zip(row.chunks_exact(part)) {
                 *part.get_mut(token)? = row.get(self.first..)?.get(..self.head_width)?.as_chunks().0;
