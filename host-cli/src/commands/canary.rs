@@ -21,6 +21,7 @@ use crate::canary::weights::parse_fraction;
 use crate::canary::{actor::Actor, hooks};
 use crate::exit::Exit;
 use crate::gate::Rules;
+use crate::stream::parse_duration;
 
 /// `qsc canary …`.
 #[derive(Debug, Subcommand)]
@@ -111,13 +112,6 @@ impl HookArgs {
             eprintln!("warning: {why}");
         }
     }
-}
-
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    text.parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| "expected a time such as 30s, 6h or 1h30m".to_owned())
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {

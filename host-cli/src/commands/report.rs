@@ -6,14 +6,14 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::canary::{finding_lines, parse_duration};
+use super::canary::finding_lines;
 use crate::args::Format;
 use crate::attest;
 use crate::canary::activate::now_ms;
 use crate::canary::evidence::{Expected, Finding, examine};
 use crate::exit::Exit;
 use crate::report;
-use crate::stream::parse_timestamp;
+use crate::stream::{parse_duration, parse_timestamp};
 
 /// `qsc report …`.
 #[derive(Debug, Subcommand)]

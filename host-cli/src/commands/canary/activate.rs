@@ -7,7 +7,7 @@ use clap::Args;
 use qsc_kernel::ensemble::Ppm;
 use serde_json::json;
 
-use super::{HookArgs, StateArgs, finding_lines, parse_duration, parse_weight};
+use super::{HookArgs, StateArgs, finding_lines, parse_weight};
 use crate::args::Format;
 use crate::attest;
 use crate::canary::activate::{Activation, Request, Status, activate};
@@ -15,7 +15,7 @@ use crate::commands::events::SourceArgs;
 use crate::exit::Exit;
 use crate::gate::Rules;
 use crate::report;
-use crate::stream::parse_timestamp;
+use crate::stream::{parse_duration, parse_timestamp};
 
 /// Arguments of `qsc canary activate`.
 #[derive(Debug, Args)]
