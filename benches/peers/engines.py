@@ -6,7 +6,7 @@ from typing import Callable
 
 from catalog import HERE, NETS, SHAPES, TREES, WORK, Trees, build, models
 
-DRIVERS = WORK / "drivers" / "release"
+QSC_DRIVERS, PEER_DRIVERS = WORK / "drivers" / "release", WORK / "drivers" / "peer"
 TREE_PYTHON, NET_PYTHON, LLEAVES_PYTHON, DAAL_PYTHON = (
     WORK / name / "bin" / "python" for name in ("venv-trees", "venv-nets", "venv-lleaves", "venv-daal")
 )
@@ -137,7 +137,7 @@ def _qsc(backend: str, kind: str) -> Engine:
         "qsc",
         backend,
         kind,
-        [DRIVERS / "driver-qsc"],
+        [QSC_DRIVERS / "driver-qsc"],
         lambda shape: dict(engine="qsc", model=build(shape) / "qsc.qsm", setting=backend),
         lambda shape: (qsc_image(shape),),
         answers="expected",
@@ -147,7 +147,7 @@ def _qsc(backend: str, kind: str) -> Engine:
 
 def _native(name: str, variant: str, job: Callable[[str], dict], stages, package: str, **options) -> Engine:
     kind = options.pop("kind", "trees")
-    return Engine(name, variant, kind, [DRIVERS / "driver-native"], job, stages, package, **options)
+    return Engine(name, variant, kind, [PEER_DRIVERS / "driver-native"], job, stages, package, **options)
 
 
 def _onnxruntime(variant: str, kind: str, file: str, stages: Callable[[str], tuple]) -> Engine:
@@ -156,7 +156,7 @@ def _onnxruntime(variant: str, kind: str, file: str, stages: Callable[[str], tup
         "onnxruntime",
         variant,
         kind,
-        [DRIVERS / "driver-onnxruntime"],
+        [PEER_DRIVERS / "driver-onnxruntime"],
         lambda shape: dict(
             engine="onnxruntime",
             model=build(shape) / file,
@@ -280,7 +280,7 @@ def engines() -> list[Engine]:
             "tract",
             "f32",
             "nets",
-            [DRIVERS / "driver-tract"],
+            [PEER_DRIVERS / "driver-tract"],
             lambda shape: dict(engine="tract", model=build(shape) / "model.onnx"),
             lambda shape: (_onnx(shape),),
             "tract-onnx",

@@ -67,12 +67,14 @@ environment() {
 
 # The compiler of images and the programs that measure, from this tree. QSC itself must build; a peer that does not is reported.
 build() {
-    local driver
+    local driver profile
     cargo build --locked --quiet --profile ci --manifest-path "$root/Cargo.toml" --package qsc-cli --target-dir "$work/qsc-target"
     cp --force "$work/qsc-target/ci/qsc" "$work/qsc"
     for driver in driver-qsc driver-native driver-onnxruntime driver-tract; do
+        profile=peer
+        [[ $driver != driver-qsc ]] || profile=release
         # Not --locked: what the kernel depends on may have changed since; the peers' own versions stay.
-        cargo build --quiet --release --manifest-path drivers/Cargo.toml --target-dir "$work/drivers" --package "$driver" ||
+        cargo build --quiet --profile "$profile" --manifest-path drivers/Cargo.toml --target-dir "$work/drivers" --package "$driver" ||
             { [[ $driver != driver-qsc ]] && echo "$driver does not build" >&2; }
     done
 }
