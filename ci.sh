@@ -119,10 +119,10 @@ job_test() {
 }
 
 job_bits() {
-    local run=(cargo test --locked --profile ci --package qsc-kernel --package qsc-tests --lib --test nets_parity -- bits)
+    local run=(cargo test --locked --profile ci --package qsc-kernel --lib --test bundled_bits -- bits)
     "${run[@]}"
     grep -qw fma /proc/cpuinfo 2>/dev/null || skip "this machine has no FMA"
-    # A target directory of its own: other flags rebuild everything.
+    # A target directory of its own: other flags rebuild what the first run has built.
     RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+fma,+avx2" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/fma" "${run[@]}"
 }
 
