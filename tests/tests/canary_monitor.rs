@@ -284,6 +284,33 @@ fn three_failed_checks_in_a_row_roll_back() {
     assert_eq!(scene.weights()["weights"], baseline());
 }
 
+/// The violation is there and the baseline is not: exit 1, and the hook hears what could not be done.
+#[test]
+fn a_rollback_that_cannot_be_carried_out_is_told() {
+    let Some(watched) = Watched::start() else { return };
+    let collapsed = |index: usize| {
+        let mut models = breakdown(index);
+        models["xgb"]["action"] = json!("BUY");
+        models
+    };
+    watched.add(2000, collapsed);
+    fs::remove_file(watched.scene.path("state/baseline.json")).unwrap();
+    let (code, document) = end(watched.monitor(&["--interval", "1s", "--on-event", "cat > heard.json"]));
+    assert_eq!((code, &document["status"]), (Some(1), &json!("rollback_failed")), "{document}");
+    assert!(document["reasons"].to_string().contains("majority_class: BUY is"), "{document}");
+    assert_eq!(watched.scene.weights()["canary"], "xgb", "it may still be active, and is");
+    let heard: Value = serde_json::from_str(&watched.scene.read("heard.json").unwrap()).unwrap();
+    assert_eq!((&heard["event"], &heard["model"]), (&json!("rollback_failed"), &json!("xgb")), "{heard}");
+    assert_eq!(heard["detail"]["reasons"], document["reasons"]);
+    let error = heard["detail"]["error"].as_str().unwrap();
+    assert!(error.contains("ROLLBACK FAILED") && error.contains("baseline.json is missing"), "{error}");
+    // The next one, told where weights are, makes up for it.
+    watched.assert_rolled_back(
+        watched.monitor(&["--interval", "1s", "--models", "MODELS.toml"]),
+        "majority_class: BUY is",
+    );
+}
+
 #[test]
 fn a_reset_stream_and_foreign_weights_roll_back() {
     let Some(watched) = Watched::start() else { return };
