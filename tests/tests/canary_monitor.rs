@@ -141,7 +141,7 @@ fn signal(child: &Child, name: &str) {
 fn a_clean_watch_proves_the_weight_and_lets_a_person_promote() {
     let Some(watched) = Watched::start() else { return };
     let live = watched.live();
-    let (code, document) = end(watched.monitor(&["--duration", "3s", "--interval", "1s"]));
+    let (code, document) = end(watched.monitor(&["--duration", "1500ms", "--interval", "500ms"]));
     drop(live);
     assert_eq!((code, &document["status"]), (Some(0), &json!("clean")), "{document}");
     let measured = &document["measured"];
@@ -352,7 +352,8 @@ fn a_clock_that_jumped_rolls_back() {
 fn an_interrupted_watch_never_counts_as_clean_and_continues() {
     let Some(watched) = Watched::start() else { return };
     let live = watched.live();
-    let long = ["--duration", "20s", "--interval", "1s"];
+    // Long enough for four runs, of which the last one has the rest to itself.
+    let long = ["--duration", "6s", "--interval", "500ms"];
     for name in ["TERM", "INT", "KILL"] {
         let before = watched.scene.read("state/watch.json");
         let child = watched.monitor(&long);
