@@ -254,6 +254,29 @@ fn an_ensemble_that_agrees_too_much_too_little_or_collides_rolls_back() {
 }
 
 #[test]
+fn corrupt_events_and_a_canary_without_others_roll_back() {
+    let Some(watched) = Watched::start() else { return };
+    watched.add(1978, breakdown);
+    let mut connection = watched.server.connection();
+    (0..22).for_each(|_| add(&mut connection, "{"));
+    watched.assert_rolled_back(
+        watched.monitor(&["--interval", "1s"]),
+        "22 of 2000 events are corrupt, at most 1 % may be",
+    );
+
+    let Some(watched) = Watched::start() else { return };
+    watched.add(2000, |index| {
+        let mut models = breakdown(index);
+        models.as_object_mut().unwrap().retain(|name, _| name == "xgb");
+        models
+    });
+    watched.assert_rolled_back(
+        watched.monitor(&["--interval", "1s"]),
+        "no event has two active models, so their agreement is unknown",
+    );
+}
+
+#[test]
 fn a_silent_canary_rolls_back() {
     let Some(watched) = Watched::start() else { return };
     watched.assert_rolled_back(

@@ -99,6 +99,14 @@ fn only_the_expected_build_of_this_start_passes() {
         systemd.unit(&format!("{unit}.service"), &saying(&line));
         assert_blocked(&deploy(&systemd, unit, &["--expect", SHA]), "build", &["but", SHA]);
     }
+    // The way back: what ran before is installed again and deployed like anything else.
+    systemd.unit("back.service", &saying(&format!("AI_ENGINE_BUILD: {SHA}")));
+    assert_passed(&deploy(&systemd, "back", &["--expect", SHA]));
+    systemd.unit("back.service", &saying(&format!("AI_ENGINE_BUILD: {other}")));
+    assert_blocked(&deploy(&systemd, "back", &["--expect", SHA]), "build", &[&other]);
+    systemd.unit("back.service", &saying(&format!("AI_ENGINE_BUILD: {SHA}")));
+    assert_passed(&deploy(&systemd, "back", &["--expect", SHA]));
+
     let warned = deploy(&systemd, "wrong", &["--expect", SHA, "--warn-only"]);
     assert_eq!(warned.code, Some(0), "{warned:?}");
     let document = warned.json();
