@@ -5,7 +5,8 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use qsc_tests::qsc::{self, Run};
 use qsc_tests::systemd::Systemd;
@@ -21,9 +22,9 @@ const WARM_UP: usize = 1100;
 /// A machine as the page finds it: systemd, Redis, the program and the models in place.
 struct Machine {
     systemd: Systemd,
-    /// Features go in here.
+    /// Features go in here, and intents from the engine's output into Redis.
     fifo: fs::File,
-    /// Features fed and intents put into Redis so far.
+    /// How many so far.
     fed: usize,
 }
 
@@ -129,15 +130,22 @@ impl Machine {
         });
     }
 
+    /// What the monitor's unit has said.
+    fn log(&self) -> String {
+        self.systemd.sh("journalctl --unit=qsc-monitor --output=cat")
+    }
+
     /// How the monitor's unit ended: its result and exit code.
     fn wait_for_monitor(&mut self, feeding: bool) -> (String, String) {
         self.systemd.sh("systemctl start qsc-monitor");
         let state = |systemd: &Systemd| systemd.property("qsc-monitor", "ActiveState");
-        for _ in 0..40 {
+        // Longer than the watch on any machine, and not beyond the stretch in which the ensemble agrees as it should.
+        for _ in 0..70 {
             if !feeding || state(&self.systemd) != "active" {
                 break;
             }
             self.feed(10);
+            thread::sleep(Duration::from_millis(100));
         }
         self.systemd.wait("the monitor ends", |systemd| state(systemd) != "active");
         let of = |name: &str| self.systemd.property("qsc-monitor", name);
@@ -240,12 +248,6 @@ fn the_page_walks_from_deployment_to_promotion_and_back() {
     assert_exit(&machine.canary("rollback"), 0);
 }
 
-impl Machine {
-    fn log(&self) -> String {
-        self.systemd.sh("journalctl --unit=qsc-monitor --output=cat")
-    }
-}
-
 fn format_ms(ms: u64) -> String {
     qsc_cli::stream::format_rfc3339(ms)
 }
@@ -256,11 +258,10 @@ fn every_command_of_the_page_parses() {
     let mut seen = 0;
     let code = PAGE.lines().filter(|line| line.starts_with("    ")).collect::<Vec<_>>().join("\n");
     for line in code.replace("\\\n", " ").lines().map(str::trim) {
-        let Some(at) = line.find("qsc ").filter(|_| line.starts_with("qsc ") || line.contains("-- qsc "))
-        else {
+        if !line.starts_with("qsc ") {
             continue;
-        };
-        let line = line[at..].replace(" … ", " ").replace(" …", "");
+        }
+        let line = line.replace(" …", "");
         let script = format!("for word in {line}; do printf '%s\\n' \"$word\"; done");
         let words = Command::new("sh").args(["-c", &script]).output().unwrap();
         let words: Vec<String> =

@@ -174,6 +174,7 @@ fn document(done: &Monitored, exit: Exit) -> Value {
         "exit_code": exit.code(),
         "status": status,
         "reasons": reasons,
+        "error": match &done.end { End::RollbackFailed(_, error) => Some(format!("{error:#}")), _ => None },
         "watch": done.watch,
         "measured": done.measured,
         "weights": rollback.and_then(|rollback| rollback.restored.as_ref()),

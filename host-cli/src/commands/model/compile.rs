@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::inspect;
 use crate::args::Format;
-use crate::commands::predict::read_rows;
+use crate::commands::predict::{bind_rows, read_rows};
 use crate::commands::{outputs, progress};
 use crate::compile::calibrate::calibrate;
 use crate::compile::ir::{TreeModel, check_feature_names};
@@ -141,11 +141,10 @@ pub(super) fn run(args: &CompileArgs, format: Format) -> anyhow::Result<Exit> {
 /// A network's training rows may be single steps as well as whole windows: deciles know no order.
 fn training_rows(path: &Path, model: &Model<'_>) -> anyhow::Result<Rows> {
     let rows = rows::read(path)?;
-    if rows.shape().seq_len.is_some() || rows.shape().n_features != model.n_features() {
-        return read_rows(path, model);
+    if rows.shape().seq_len.is_none() && rows.shape().n_features == model.n_features() {
+        return bind_rows(rows, path, model);
     }
-    let names: Vec<&str> = model.feature_names().collect();
-    rows.bind(&names).with_context(|| path.display().to_string())
+    read_rows(path, model)
 }
 
 fn compile_trees(args: &CompileArgs, source: &[u8], progress: &ProgressBar) -> anyhow::Result<ImageBytes> {
