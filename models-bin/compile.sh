@@ -9,9 +9,12 @@ if [ -z "$qsc" ]; then
     qsc=../target/release/qsc
 fi
 mkdir -p images
-"$qsc" model compile trained/xgb.ubj --output images/xgb.qsm --name xgb --classes HOLD,BUY,SELL
-"$qsc" model compile trained/lgbm.txt --output images/lgbm.qsm --name lgbm --classes HOLD,BUY,SELL
+image() {
+    "$qsc" model compile "$2" --name "$1" --output "images/$1.qsm" --calibrate "trained/training_$1.npy" "${@:3}"
+}
+image xgb trained/xgb.ubj --classes HOLD,BUY,SELL
+image lgbm trained/lgbm.txt --classes HOLD,BUY,SELL
 for net in nhits patchtst; do
-    "$qsc" model compile "trained/$net.safetensors" --config "trained/$net.json" --output "images/$net.qsm" --name "$net"
+    image "$net" "trained/$net.safetensors" --config "trained/$net.json"
 done
 python3 train/manifest.py .

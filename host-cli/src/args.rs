@@ -108,11 +108,14 @@ pub fn run_from(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 }
 
 fn finish(result: anyhow::Result<Exit>) -> Exit {
-    result.unwrap_or_else(|error| {
-        // Nor must a closed stderr turn exit 1 into a panic.
-        let _ = writeln!(std::io::stderr(), "QSC FAIL-CLOSED: {error:#}");
-        Exit::Error
-    })
+    result.unwrap_or_else(|error| refuse(&error))
+}
+
+/// Says why the tool could not do its work, for a command that has more to do afterwards.
+pub(crate) fn refuse(error: &anyhow::Error) -> Exit {
+    // Nor must a closed stderr turn exit 1 into a panic.
+    let _ = writeln!(std::io::stderr(), "QSC FAIL-CLOSED: {error:#}");
+    Exit::Error
 }
 
 /// Parses the arguments, with what the settings file says as defaults. The outer error is one of the file.

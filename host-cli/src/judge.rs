@@ -10,6 +10,15 @@ use crate::identity;
 use crate::report::Header;
 use crate::stream::{Item, MARKET_FEATURES, Reading, Source, SourceSpec, TRADE_INTENT, Window};
 
+/// Whether events tell of a market. Every report on simulated ones is headed SYNTHETIC, and no activation takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An engine or another producer wrote them as they happened.
+    Live,
+    /// The demo made them up.
+    Simulated,
+}
+
 /// Where events are: a source, and the key of the stream where that is a server.
 #[derive(Clone, Debug)]
 pub struct EventSource {
@@ -17,9 +26,17 @@ pub struct EventSource {
     pub spec: SourceSpec,
     /// Key of the stream on a Redis server.
     pub stream: String,
+    /// What the events are.
+    pub origin: Origin,
 }
 
 impl EventSource {
+    /// A source that somebody named: what it holds is judged as live.
+    #[must_use]
+    pub const fn live(spec: SourceSpec, stream: String) -> Self {
+        Self { spec, stream, origin: Origin::Live }
+    }
+
     /// Hands the events of `window` to `observe`, oldest first.
     ///
     /// # Errors
@@ -53,7 +70,7 @@ impl EventSource {
             now: now.unwrap_or_else(clock),
             source,
             build: identity::build().to_owned(),
-            synthetic: false,
+            synthetic: self.origin == Origin::Simulated,
         }
     }
 }

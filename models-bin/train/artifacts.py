@@ -16,6 +16,9 @@ import gate
 VERIFY_ROWS = 256
 """Capture rows kept with the library's answers, for `qsc model verify`."""
 
+TRAINING_ROWS = 2000
+"""Training rows kept for `qsc model compile --calibrate`: enough for deciles."""
+
 
 def run(description: str, build: Callable[[Path], list[Path]]) -> int:
     """The command line of a training script; returns the exit code.
@@ -51,6 +54,14 @@ def write_verify_rows(name: str, rows: np.ndarray, answers: np.ndarray, trained:
         np.save(path, np.ascontiguousarray(values[chosen]), allow_pickle=False)
         paths.append(path)
     return paths
+
+
+def write_training_rows(name: str, rows: np.ndarray, trained: Path) -> Path:
+    """Evenly spaced rows of `[rows, features] f32`, what the model was trained on."""
+    chosen = np.linspace(0, len(rows) - 1, TRAINING_ROWS).astype(np.int64)
+    path = trained / f"training_{name}.npy"
+    np.save(path, np.ascontiguousarray(rows[chosen]), allow_pickle=False)
+    return path
 
 
 def sha256(path: Path) -> str:

@@ -177,6 +177,7 @@ def build(out: Path) -> list[Path]:
         figures = _check(net, answers)
         rows = windows.at(torch.arange(len(windows.last))).numpy()
         files += [weights, settings, *artifacts.write_verify_rows(net.name, rows, answers, trained)]
+        files.append(artifacts.write_training_rows(net.name, data.training.matrix(net.features), trained))
         described[net.name] = _describe(net, model, weights, predict, data.hold_out, len(answers), figures)
     path = trained / "metadata_nets.json"
     _write_json(

@@ -41,11 +41,13 @@ def build(out: Path) -> list[Path]:
     described, answers = {}, {}
     for model in models(SEED):
         path = trained / model.file
-        predict = model.train(model, data.training.matrix(model.features), data.training.labels, path)
+        training = data.training.matrix(model.features)
+        predict = model.train(model, training, data.training.labels, path)
         rows = dataset.matrix(served, model.features)
         answers[model.name] = predict(rows)
         figures = gate.check_predictions(model.name, answers[model.name])
         files += [path, *artifacts.write_verify_rows(model.name, rows, answers[model.name], trained)]
+        files.append(artifacts.write_training_rows(model.name, training, trained))
         described[model.name] = _describe(model, path, predict, data.hold_out, figures)
 
     sides = [p.argmax(axis=1) for p in answers.values()]

@@ -141,7 +141,7 @@ fn signal(child: &Child, name: &str) {
 fn a_clean_watch_proves_the_weight_and_lets_a_person_promote() {
     let Some(watched) = Watched::start() else { return };
     let live = watched.live();
-    let (code, document) = end(watched.monitor(&["--duration", "3s", "--interval", "1s"]));
+    let (code, document) = end(watched.monitor(&["--duration", "1500ms", "--interval", "500ms"]));
     drop(live);
     assert_eq!((code, &document["status"]), (Some(0), &json!("clean")), "{document}");
     let measured = &document["measured"];
@@ -254,6 +254,29 @@ fn an_ensemble_that_agrees_too_much_too_little_or_collides_rolls_back() {
 }
 
 #[test]
+fn corrupt_events_and_a_canary_without_others_roll_back() {
+    let Some(watched) = Watched::start() else { return };
+    watched.add(1978, breakdown);
+    let mut connection = watched.server.connection();
+    (0..22).for_each(|_| add(&mut connection, "{"));
+    watched.assert_rolled_back(
+        watched.monitor(&["--interval", "1s"]),
+        "22 of 2000 events are corrupt, at most 1 % may be",
+    );
+
+    let Some(watched) = Watched::start() else { return };
+    watched.add(2000, |index| {
+        let mut models = breakdown(index);
+        models.as_object_mut().unwrap().retain(|name, _| name == "xgb");
+        models
+    });
+    watched.assert_rolled_back(
+        watched.monitor(&["--interval", "1s"]),
+        "no event has two active models, so their agreement is unknown",
+    );
+}
+
+#[test]
 fn a_silent_canary_rolls_back() {
     let Some(watched) = Watched::start() else { return };
     watched.assert_rolled_back(
@@ -282,6 +305,33 @@ fn three_failed_checks_in_a_row_roll_back() {
     );
     assert_eq!(document["watch"]["checks"], 3);
     assert_eq!(scene.weights()["weights"], baseline());
+}
+
+/// The violation is there and the baseline is not: exit 1, and the hook hears what could not be done.
+#[test]
+fn a_rollback_that_cannot_be_carried_out_is_told() {
+    let Some(watched) = Watched::start() else { return };
+    let collapsed = |index: usize| {
+        let mut models = breakdown(index);
+        models["xgb"]["action"] = json!("BUY");
+        models
+    };
+    watched.add(2000, collapsed);
+    fs::remove_file(watched.scene.path("state/baseline.json")).unwrap();
+    let (code, document) = end(watched.monitor(&["--interval", "1s", "--on-event", "cat > heard.json"]));
+    assert_eq!((code, &document["status"]), (Some(1), &json!("rollback_failed")), "{document}");
+    assert!(document["reasons"].to_string().contains("majority_class: BUY is"), "{document}");
+    assert_eq!(watched.scene.weights()["canary"], "xgb", "it may still be active, and is");
+    let heard: Value = serde_json::from_str(&watched.scene.read("heard.json").unwrap()).unwrap();
+    assert_eq!((&heard["event"], &heard["model"]), (&json!("rollback_failed"), &json!("xgb")), "{heard}");
+    assert_eq!(heard["detail"]["reasons"], document["reasons"]);
+    let error = heard["detail"]["error"].as_str().unwrap();
+    assert!(error.contains("ROLLBACK FAILED") && error.contains("baseline.json is missing"), "{error}");
+    // The next one, told where weights are, makes up for it.
+    watched.assert_rolled_back(
+        watched.monitor(&["--interval", "1s", "--models", "MODELS.toml"]),
+        "majority_class: BUY is",
+    );
 }
 
 #[test]
@@ -325,7 +375,8 @@ fn a_clock_that_jumped_rolls_back() {
 fn an_interrupted_watch_never_counts_as_clean_and_continues() {
     let Some(watched) = Watched::start() else { return };
     let live = watched.live();
-    let long = ["--duration", "20s", "--interval", "1s"];
+    // Long enough for four runs, of which the last one has the rest to itself.
+    let long = ["--duration", "6s", "--interval", "500ms"];
     for name in ["TERM", "INT", "KILL"] {
         let before = watched.scene.read("state/watch.json");
         let child = watched.monitor(&long);

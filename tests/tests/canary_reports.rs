@@ -112,7 +112,8 @@ fn every_tampering_is_found() {
 #[test]
 fn a_report_of_another_time_or_name_does_not_hold() {
     let (scene, _, json) = reported(&["--mode", "canary", "--now", "2100-01-01T00:00:00Z"]);
-    assert_eq!(failed(&verify(&scene, &json, &[])), ["age"], "from the future");
+    let run = verify(&scene, &json, &[]);
+    assert_eq!((run.code, failed(&run)), (Some(2), vec!["age".to_owned()]), "from the future");
 
     let (scene, markdown, json) = reported(&["--mode", "canary"]);
     let renamed = |path: &Path| {
@@ -124,7 +125,8 @@ fn a_report_of_another_time_or_name_does_not_hold() {
     for path in [&markdown, &json, &json.with_extension("html")] {
         fs::rename(path, renamed(path)).unwrap();
     }
-    assert_eq!(failed(&verify(&scene, &renamed(&json), &[])), ["name", "own_names"]);
+    let run = verify(&scene, &renamed(&json), &[]);
+    assert_eq!((run.code, failed(&run)), (Some(2), vec!["name".to_owned(), "own_names".to_owned()]));
     fs::remove_file(renamed(&markdown)).unwrap();
     verify(&scene, &renamed(&json), &[]).assert_refused(&["cannot read", ".md"]);
 }
@@ -271,4 +273,74 @@ fn a_report_signed_elsewhere_must_match() {
     fs::write(scene.path("intents.jsonl"), intents).unwrap();
     let run = scene.activate(&more);
     assert_eq!(run.code, Some(0), "{run:?}");
+}
+
+/// What `report verify` finds also keeps an activation from happening, and leaves no trace in the state.
+#[test]
+fn a_tampered_signed_report_activates_nothing() {
+    type Tamper = fn(&Path, &Path);
+    let cases: [(&str, &[&str], Tamper, &str); 7] = [
+        ("header", &[], |md, _| edit(md, "🚀 CANARY (DEPLOYMENT ELIGIBLE)", "🚀 CANARY"), "header: "),
+        ("body", &[], |md, _| edit(md, "## Models", "## Models!"), "digests: "),
+        ("digest", &[], |_, json| edit(json, "\"markdown\": \"", "\"markdown\": \"0"), "digests: "),
+        ("data", &[], |_, json| edit(json, "\"contract\": 1", "\"contract\":  1"), "signature"),
+        ("age", &["--now", "2026-01-10T06:43:15Z"], |_, _| (), "age: made 2026-01-10"),
+        ("cutover", &["--after", "2026-01-10T05:43:16Z"], |_, _| (), "cutover: it is 2026-01-10T05:43:16Z"),
+        ("rules", &["--min-events", "250"], |_, _| (), "judged by other rules"),
+    ];
+    for (what, gate, tamper, words) in cases {
+        let scene = Scene::default();
+        let Some((private, public)) = keys(&scene, "ops") else { return };
+        let mut arguments = vec!["quality-gate", "--format", "json", "--source", "file:intents.jsonl"];
+        arguments.extend(["--mode", "canary", "--sign-key", &private]);
+        arguments.extend(if gate.contains(&"--after") { &[][..] } else { &["--after", CUTOVER] });
+        arguments.extend(gate);
+        let run = scene.qsc(&arguments);
+        assert_eq!(run.code, Some(0), "{what}: {run:?}");
+        let report = &run.json()["report"];
+        let path = |name: &str| scene.path(report[name].as_str().unwrap());
+        let (markdown, json) = (path("markdown"), path("json"));
+        tamper(&markdown, &json);
+        let run = scene.activate(&["--require-signed", &public, "--signed-report", text(&json)]);
+        assert_eq!((run.code, &run.json()["status"]), (Some(2), &json!("blocked")), "{what}: {run:?}");
+        let blocked = run.json()["blocked_by"].clone();
+        assert!(blocked.to_string().contains(words), "{what}: {blocked}");
+        assert_eq!((scene.weights(), scene.log().len()), (Value::Null, 0), "{what}");
+        assert!(scene.read("state/baseline.json").is_none(), "{what}: nothing was begun");
+        // By itself the scene would pass: only the report kept it.
+        assert_eq!(scene.activate(&[]).code, Some(0), "{what}");
+    }
+}
+
+/// Activations and gates of one second keep their reports apart, and each is proven by its own.
+#[test]
+fn two_reports_in_one_second_are_two() {
+    let scene = Scene::default();
+    let now = ["--now", "2026-01-10T06:43:15Z", "--after", CUTOVER, "--source", "file:intents.jsonl"];
+    let paths: Vec<PathBuf> = (0..3)
+        .map(|_| {
+            let run =
+                scene.qsc(&[&["quality-gate", "--mode", "canary", "--format", "json"], &now[..]].concat());
+            assert_eq!(run.code, Some(0), "{run:?}");
+            scene.path(run.json()["report"]["json"].as_str().unwrap())
+        })
+        .collect();
+    let names: Vec<&str> = paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    let stem = "quality_gate_20260110_064315_post_cutover";
+    assert_eq!(names, [format!("{stem}.json"), format!("{stem}_2.json"), format!("{stem}_3.json")]);
+    for path in &paths {
+        let run = verify(&scene, path, &["--model", "xgb", "--cutover", CUTOVER]);
+        assert_eq!((run.code, failed(&run)), (Some(0), vec![]), "{run:?}");
+    }
+    // One under the other's name is neither.
+    fs::rename(&paths[1], &paths[0]).unwrap();
+    let run = verify(&scene, &paths[0], &[]);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(failed(&run).contains(&"own_names".to_owned()), "{run:?}");
+
+    // Dry runs within one second, each beside the others.
+    let before = fs::read_dir(scene.path("reports/safety")).unwrap().count();
+    assert!((0..3).all(|_| scene.activate(&["--dry-run"]).code == Some(0)));
+    assert_eq!(fs::read_dir(scene.path("reports/safety")).unwrap().count(), before + 9);
+    scene.activated();
 }

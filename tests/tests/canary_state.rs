@@ -260,6 +260,37 @@ fn hooks_hear_and_never_hold_anything_up() {
     assert!(run.stderr.contains("the hook failed"), "{run:?}");
 }
 
+/// A rollback that could not be carried out is the one thing somebody has to hear of: first whoever reads, then the hook.
+#[test]
+fn a_failed_rollback_reaches_the_hook() {
+    let scene = Scene::default();
+    scene.activated();
+    let before = scene.weights();
+    fs::remove_file(scene.path("state/baseline.json")).unwrap();
+    let run = scene.rollback(&["--reason", "spread widened", "--on-event", "cat > heard.json"]);
+    run.assert_refused(&["baseline.json is missing"]);
+    let heard: Value = serde_json::from_str(&scene.read("heard.json").unwrap()).unwrap();
+    assert_eq!(
+        (&heard["event"], &heard["model"], &heard["generation"]),
+        (&json!("rollback_failed"), &json!("xgb"), &json!(1))
+    );
+    assert_eq!(heard["detail"]["reasons"], json!(["spread widened"]));
+    assert!(heard["detail"]["error"].as_str().unwrap().contains("baseline.json is missing"), "{heard}");
+    assert_eq!(scene.weights(), before, "the canary is still active");
+
+    // A hook that hangs keeps nobody from reading why: the refusal is there before the hook begins.
+    let mut command = scene.command(&["canary", "rollback", "--on-event", "touch started; sleep 600"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = lines_of(child.stderr.take().unwrap()).recv_timeout(PATIENCE).unwrap();
+    assert!(said.starts_with("QSC FAIL-CLOSED: ") && said.contains("baseline.json is missing"), "{said}");
+    assert_eq!(child.try_wait().unwrap(), None, "the hook runs, or is about to");
+    // Nor does it hold up the rollback that works.
+    let run = scene.rollback(&["--models", "MODELS.toml"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 /// `run` takes weights up live, keeps the last ones when the file breaks, and refuses to start on a torn one.
 #[test]
 fn a_running_engine_takes_weights_up_and_never_a_torn_file() {

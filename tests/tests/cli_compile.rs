@@ -59,8 +59,10 @@ fn bundled_images_are_their_trained_files_compiled() {
         let directory = TempDir::new().unwrap();
         let input = bundle::file(field("source"));
         let config = input.with_extension("json");
+        let training = bundle::file(&format!("trained/training_{name}.npy"));
+        let calibrate = ["--name", name, "--calibrate", text(&training)];
         let more = if config.exists() { ["--config", text(&config)] } else { ["--classes", "HOLD,BUY,SELL"] };
-        let run = compile(directory.path(), &input, &[&["--name", name], &more[..]].concat());
+        let run = compile(directory.path(), &input, &[&calibrate[..], &more].concat());
         assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
         let image = fs::read(directory.path().join("out.qsm")).unwrap();
         assert!(image == fs::read(bundle::file(field("image"))).unwrap(), "{name}: images/ is stale");

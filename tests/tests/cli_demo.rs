@@ -69,14 +69,62 @@ fn the_story_is_told_and_checked() {
     let page = reports(directory.path()).into_iter().find(|name| name.ends_with(".html")).unwrap();
     let page = fs::read_to_string(directory.path().join("reports/demo").join(page)).unwrap();
     assert!(page.split("<main>").next().unwrap().contains("SYNTHETIC"), "the page says it at its head");
-    assert_eq!(reports(directory.path()).len(), 6);
+    assert_eq!(reports(directory.path()).len(), 9);
+    assert_drift_is_shown(directory.path(), &json["canary_gate"]);
+    assert_nothing_was_activated(directory.path(), &json["canary_dry_run"]);
+}
+
+/// Every step of an activation is real and holds, but for the one that no simulated event can pass.
+fn assert_nothing_was_activated(directory: &Path, dry_run: &Value) {
+    assert_eq!((&dry_run["activated"], &dry_run["blocked_by"]), (&json!(false), &json!(["origin"])));
+    let checks = dry_run["checks"].as_array().unwrap();
+    let names: Vec<&str> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
+    for name in ["ensemble", "infra", "gate", "feature_sanity", "result", "header", "digests", "eligible"] {
+        assert!(names.contains(&name), "{name} was not made: {names:?}");
+    }
+    assert_eq!(checks.len(), 18, "{names:?}");
+    let left = names_in(&directory.join("reports/demo"));
+    assert!(!left.iter().any(|name| name == "state"), "no state is made: {left:?}");
+
+    // The same report is refused wherever it is shown, also with the word taken out of its data.
+    let report = dry_run["report"].as_str().unwrap().replace(".md", ".json");
+    let verify = || {
+        let mut command = qsc::command(["report", "verify", &report, "--format", "json"]);
+        command.current_dir(directory);
+        let run = qsc::finish(command, &[]);
+        let checks = run.json()["checks"].as_array().unwrap().clone();
+        let failed = checks.iter().filter(|check| check["passed"] == false);
+        (run.code, failed.map(|check| check["check"].as_str().unwrap().to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(verify(), (Some(2), vec!["origin".to_owned()]));
+    let path = directory.join(&report);
+    let honest = fs::read_to_string(&path).unwrap();
+    assert!(honest.contains("\"synthetic\": true"), "{honest}");
+    fs::write(&path, honest.replace("\"synthetic\": true", "\"synthetic\": false")).unwrap();
+    assert_eq!(verify(), (Some(2), vec!["origin".to_owned()]), "its header still says it");
+}
+
+/// The models' images hold the deciles of their training rows: a report says how far the features have moved.
+fn assert_drift_is_shown(directory: &Path, gate: &Value) {
+    let report = gate["report"].as_str().unwrap().replace(".md", ".json");
+    let report: Value = serde_json::from_str(&fs::read_to_string(directory.join(report)).unwrap()).unwrap();
+    assert_eq!(report["drift"]["uncalibrated"], json!([]));
+    for model in ["xgb", "lgbm", "nhits", "patchtst"] {
+        let features = report["drift"]["models"][model].as_object().unwrap();
+        assert!(features.len() >= 8, "{model}: {features:?}");
+        for (name, figures) in features {
+            assert_eq!(figures["seen"], 2000, "{model} {name}");
+            // A later stretch of the same simulated market: it has moved, and not far.
+            assert!((0.0..0.5).contains(&figures["psi"].as_f64().unwrap()), "{model} {name}: {figures}");
+        }
+    }
 }
 
 #[test]
 fn the_text_says_the_same_and_nothing_is_overwritten() {
     let directory = TempDir::new().unwrap();
-    // Runs take well under a second: of several, two fall into the same one.
-    let runs: Vec<Run> = (0..4).map(|_| demo(directory.path(), &[])).collect();
+    // The gate and the dry run write theirs within one second, run after run into the same directory.
+    let runs: Vec<Run> = (0..2).map(|_| demo(directory.path(), &[])).collect();
     for run in &runs {
         assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
         assert!(run.stdout.starts_with("QSC demo, SYNTHETIC data\n"), "{run:?}");
@@ -86,13 +134,16 @@ fn the_text_says_the_same_and_nothing_is_overwritten() {
         }
         let named: Vec<&str> =
             run.stdout.lines().filter_map(|line| line.trim().strip_prefix("reports/demo/")).collect();
-        assert_eq!(named.len(), 3, "intents and two reports: {run:?}");
+        assert_eq!(named.len(), 4, "intents and three reports: {run:?}");
+        let file = |line: &str| line.split(' ').next().unwrap().to_owned();
         assert!(
-            named.iter().all(|name| directory.path().join("reports/demo").join(name).exists()),
+            named.iter().all(|line| directory.path().join("reports/demo").join(file(line)).exists()),
             "{named:?}"
         );
+        assert!(run.stdout.contains("  FAIL origin          SYNTHETIC: "), "{run:?}");
+        assert!(run.stdout.contains("Nothing was activated: every step held but"), "{run:?}");
     }
-    assert_eq!(reports(directory.path()).len(), 4 * 6, "each run has two reports, as text, page and data");
+    assert_eq!(reports(directory.path()).len(), 2 * 9, "each run has three reports, as text, page and data");
 }
 
 /// What the demo leaves behind is what an operator would have: it runs as it lies.

@@ -99,6 +99,14 @@ fn only_the_expected_build_of_this_start_passes() {
         systemd.unit(&format!("{unit}.service"), &saying(&line));
         assert_blocked(&deploy(&systemd, unit, &["--expect", SHA]), "build", &["but", SHA]);
     }
+    // The way back: what ran before is installed again and deployed like anything else.
+    systemd.unit("back.service", &saying(&format!("AI_ENGINE_BUILD: {SHA}")));
+    assert_passed(&deploy(&systemd, "back", &["--expect", SHA]));
+    systemd.unit("back.service", &saying(&format!("AI_ENGINE_BUILD: {other}")));
+    assert_blocked(&deploy(&systemd, "back", &["--expect", SHA]), "build", &[&other]);
+    systemd.unit("back.service", &saying(&format!("AI_ENGINE_BUILD: {SHA}")));
+    assert_passed(&deploy(&systemd, "back", &["--expect", SHA]));
+
     let warned = deploy(&systemd, "wrong", &["--expect", SHA, "--warn-only"]);
     assert_eq!(warned.code, Some(0), "{warned:?}");
     let document = warned.json();
@@ -128,47 +136,54 @@ fn a_service_that_does_not_run_is_blocked() {
     let Some(systemd) = boot() else { return };
     let expect = ["--expect", SHA, "--timeout", "2s"];
     let line = format!("echo AI_ENGINE_BUILD: {SHA}");
-    let service = |name: &str, service: &str| systemd.unit(&format!("{name}.service"), service);
-    service("fails", "Type=notify\nExecStart=/bin/sh -c 'echo no model; exit 7'");
-    assert_blocked(&deploy(&systemd, "fails", &expect), "start", &["failed", "exit status 7", "no model"]);
-    service("absent", "ExecStart=/run/no-such-program");
+    let deaf = |stop: &str| format!("{stop}\nExecStart=/bin/sh -c 'trap \"\" TERM; {line}; {STAY}'");
+    for (name, service) in [
+        ("fails", "Type=notify\nExecStart=/bin/sh -c 'echo no model; exit 7'".to_owned()),
+        ("absent", "ExecStart=/run/no-such-program".to_owned()),
+        ("loops", "Type=notify\nRestart=always\nExecStart=/bin/false".to_owned()),
+        ("never", format!("Type=notify\nTimeoutStartSec=infinity\nExecStart=/bin/sh -c '{line}; {STAY}'")),
+        ("oneshot", format!("Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c '{line}'")),
+        ("brief", format!("ExecStart=/bin/sh -c '{line}; sleep 2; exit 3'")),
+        ("hangs", deaf("TimeoutStopSec=infinity")),
+        ("killed", deaf("TimeoutStopSec=1")),
+        ("stays", deaf("KillMode=none")),
+    ] {
+        systemd
+            .write(&format!("/run/systemd/system/{name}.service"), format!("[Unit]\n[Service]\n{service}\n"));
+    }
+    systemd.sh("systemctl daemon-reload; systemctl start hangs killed stays");
+    let pid = systemd.property("stays", "MainPID");
+    // Each waits for something that never comes; they wait together.
+    let [fails, absent, loops, never, oneshot, brief, hangs, killed, stays] = std::thread::scope(|scope| {
+        [
+            ("fails", &expect[..]),
+            ("absent", &expect),
+            ("loops", &expect),
+            ("never", &expect),
+            ("oneshot", &expect),
+            ("brief", &["--expect", SHA, "--settle", "30s"]),
+            ("hangs", &expect),
+            ("killed", &["--expect", SHA]),
+            ("stays", &expect),
+        ]
+        .map(|(name, more)| scope.spawn(|| deploy(&systemd, name, more)))
+        .map(|deployment| deployment.join().unwrap())
+    });
+    assert_blocked(&fails, "start", &["failed", "exit status 7", "no model"]);
     // Active for a moment, until its program is not found: when that is noticed may differ.
-    let absent = deploy(&systemd, "absent", &expect);
     assert!(["start", "build"].contains(&absent.json()["failure"]["step"].as_str().unwrap()), "{absent:?}");
     assert_eq!(absent.code, Some(2), "{absent:?}");
-    service("loops", "Type=notify\nRestart=always\nExecStart=/bin/false");
-    assert_blocked(&deploy(&systemd, "loops", &expect), "start", &[]);
-    service(
-        "never",
-        &format!("Type=notify\nTimeoutStartSec=infinity\nExecStart=/bin/sh -c '{line}; {STAY}'"),
-    );
-    assert_blocked(&deploy(&systemd, "never", &expect), "start", &["not active in 2 s", "activating"]);
-    service("oneshot", &format!("Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c '{line}'"));
-    assert_blocked(&deploy(&systemd, "oneshot", &expect), "start", &["no main process"]);
-    service("brief", &format!("ExecStart=/bin/sh -c '{line}; sleep 2; exit 3'"));
-    let run = deploy(&systemd, "brief", &["--expect", SHA, "--settle", "30s"]);
-    assert_blocked(&run, "settle", &["runs no longer", "exit status 3"]);
+    assert_blocked(&loops, "start", &[]);
+    assert_blocked(&never, "start", &["not active in 2 s", "activating"]);
+    assert_blocked(&oneshot, "start", &["no main process"]);
+    assert_blocked(&brief, "settle", &["runs no longer", "exit status 3"]);
+    assert_blocked(&hangs, "stop", &["not stopped in 2 s", "deactivating"]);
+    let seen = assert_passed(&killed)["steps"][1]["seen"].clone();
+    assert!(seen.as_str().unwrap().contains("result timeout"), "{killed:?}");
+    assert_blocked(&stays, "stop", &[&format!("its main process {pid} still runs")]);
     // That a wrong build only warns does not make a dead service a live one.
-    let mut warn = expect.to_vec();
-    warn.push("--warn-only");
-    assert_blocked(&deploy(&systemd, "fails", &warn), "start", &[]);
-
-    let deaf = |stop: &str| format!("{stop}\nExecStart=/bin/sh -c 'trap \"\" TERM; {line}; {STAY}'");
-    service("hangs", &deaf("TimeoutStopSec=infinity"));
-    systemd.sh("systemctl start hangs");
-    assert_blocked(&deploy(&systemd, "hangs", &expect), "stop", &["not stopped in 2 s", "deactivating"]);
-    service("killed", &deaf("TimeoutStopSec=1"));
-    systemd.sh("systemctl start killed");
-    let killed = deploy(&systemd, "killed", &["--expect", SHA]);
-    assert!(
-        assert_passed(&killed)["steps"][1]["seen"].as_str().unwrap().contains("result timeout"),
-        "{killed:?}"
-    );
-    service("stays", &deaf("KillMode=none"));
-    systemd.sh("systemctl start stays");
-    let pid = systemd.property("stays", "MainPID");
-    let seen = format!("its main process {pid} still runs");
-    assert_blocked(&deploy(&systemd, "stays", &expect), "stop", &[&seen]);
+    let warned = deploy(&systemd, "fails", &[&expect[..], &["--warn-only"]].concat());
+    assert_blocked(&warned, "start", &[]);
 }
 
 #[test]
@@ -177,7 +192,8 @@ fn the_running_program_must_be_the_installed_one() {
     let engine = |name: &str, post: &str| {
         systemd.sh(&format!("mkdir -p /run/bin && cp /bin/sh /run/bin/{name}"));
         let start = format!("ExecStart=/run/bin/{name} -c 'echo AI_ENGINE_BUILD: {SHA}; {STAY}'");
-        systemd.unit(&format!("{name}.service"), &format!("{start}\n{post}"));
+        // `exec`: what comes after the start must not change the file before it is executed.
+        systemd.unit(&format!("{name}.service"), &format!("Type=exec\n{start}\n{post}"));
     };
     let replace = |name: &str, with: &str| {
         format!("cp {with} /run/bin/{name}.new; mv /run/bin/{name}.new /run/bin/{name}")

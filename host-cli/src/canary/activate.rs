@@ -33,7 +33,7 @@ const SIGNED_REPORT_AGE: Duration = Duration::from_secs(3600);
 const CLOCK_TOLERANCE_MS: u64 = 5000;
 
 /// What has to be shown, in this order; a check that was not made blocks.
-const CHECKS: [&str; 17] = [
+const CHECKS: [&str; 18] = [
     "standing",
     "cool_down",
     "cutover_time",
@@ -42,6 +42,7 @@ const CHECKS: [&str; 17] = [
     "gate",
     "clock",
     "feature_sanity",
+    "origin",
     "result",
     "header",
     "name",

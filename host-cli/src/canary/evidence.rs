@@ -77,6 +77,7 @@ impl Examined {
 
 const CANARY_HEADER: &str = "**MODE:** 🚀 CANARY (DEPLOYMENT ELIGIBLE)";
 const COLLECTION_HEADER: &str = "COLLECTION";
+const SYNTHETIC_HEADER: &str = "**SYNTHETIC:**";
 /// Fewest events an activation is decided on, whatever the rules.
 pub const LEAST_EVENTS: u64 = 200;
 
@@ -105,6 +106,7 @@ pub fn examine(path: &Path, expected: &Expected<'_>) -> anyhow::Result<Examined>
     let (json_sha256, markdown_sha256) = (sha256(&json), sha256(&markdown));
 
     let mut findings = vec![
+        origin(&document, &markdown),
         result(&document),
         header(&markdown, &document),
         file_name(name, &document),
@@ -123,6 +125,17 @@ pub fn examine(path: &Path, expected: &Expected<'_>) -> anyhow::Result<Examined>
     Ok(Examined { findings, is_collection, document, json_sha256, json_path, markdown_sha256 })
 }
 
+/// Simulated events, as the demo makes them, say nothing about a market.
+fn origin(document: &Value, markdown: &str) -> Finding {
+    let live = document["synthetic"] == false && !markdown.contains(SYNTHETIC_HEADER);
+    let detail = if live {
+        "the events are live"
+    } else {
+        "SYNTHETIC: simulated events say nothing about a market, so their report can never activate a model"
+    };
+    Finding::new("origin", live, detail)
+}
+
 fn result(document: &Value) -> Finding {
     let wanted = [
         ("contract", Value::from(1)),
@@ -130,7 +143,6 @@ fn result(document: &Value) -> Finding {
         ("mode", "canary".into()),
         ("verdict", "pass".into()),
         ("exit_code", 0.into()),
-        ("synthetic", false.into()),
     ];
     match wanted.iter().find(|(name, value)| document[*name] != *value) {
         None => Finding::new("result", true, "canary mode, pass, exit code 0"),

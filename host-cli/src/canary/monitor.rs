@@ -1,11 +1,11 @@
-//! The monitor: re-judges the canary at every interval, and rolls back on the first violation. It can end clean, roll back,
-//! or be interrupted; only the first of these lets a canary be promoted.
+//! The monitor: re-judges the canary at every interval, and rolls back on the first violation. Only a watch that ends clean
+//! lets a canary be promoted.
 
 use std::num::NonZeroUsize;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde::Serialize;
 use serde_json::json;
 
@@ -68,6 +68,8 @@ pub enum End {
     Clean,
     /// Rolled back for these reasons.
     RolledBack(Vec<String>, Rollback),
+    /// A rollback was due for these reasons and could not be made: the canary may still be active.
+    RollbackFailed(Vec<String>, anyhow::Error),
     /// Somebody else rolled back meanwhile.
     EndedElsewhere(String),
     /// A signal came; the watch can be continued.
@@ -106,7 +108,7 @@ enum Check {
 /// Watches the active canary to the end.
 ///
 /// # Errors
-/// There is nothing to watch, another monitor watches, or a rollback was due and could not be made.
+/// There is nothing to watch, another monitor watches, or the end of the watch could not be recorded.
 pub fn monitor(
     request: &Request<'_>,
     stop: &Stop,
@@ -140,12 +142,13 @@ pub fn monitor(
                         "{LIMIT} checks in a row failed, at most {} may; the last: {reason}",
                         LIMIT - 1
                     );
-                    return roll_back(request, watch, vec![reason], measured);
+                    return Ok(roll_back(request, watch, vec![reason], measured));
                 }
             }
             Check::Violated(reasons, figures) => {
                 watch.checks += 1;
-                return roll_back(request, watch, reasons, figures.map(|figures| *figures).or(measured));
+                let measured = figures.map(|figures| *figures).or(measured);
+                return Ok(roll_back(request, watch, reasons, measured));
             }
             Check::Ended(how) => {
                 return Ok(Monitored { end: End::EndedElsewhere(how), watch, measured });
@@ -237,12 +240,16 @@ fn roll_back(
     watch: Watch,
     reasons: Vec<String>,
     measured: Option<Measured>,
-) -> anyhow::Result<Monitored> {
-    let done = rollback(request.state, request.models, &format!("monitor: {}", reasons.join("; ")))
-        .with_context(|| {
-            format!("ROLLBACK FAILED, the canary may still be active ({})", reasons.join("; "))
-        })?;
-    Ok(Monitored { end: End::RolledBack(reasons, done), watch, measured })
+) -> Monitored {
+    let why = reasons.join("; ");
+    let end = match rollback(request.state, request.models, &format!("monitor: {why}")) {
+        Ok(done) => End::RolledBack(reasons, done),
+        Err(error) => {
+            let failed = format!("ROLLBACK FAILED, the canary may still be active ({why})");
+            End::RollbackFailed(reasons, error.context(failed))
+        }
+    };
+    Monitored { end, watch, measured }
 }
 
 fn check(request: &Request<'_>, watch: &mut Watch, longest: Duration) -> Check {

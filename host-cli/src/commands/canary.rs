@@ -76,7 +76,8 @@ impl StateArgs {
 /// Who is told.
 #[derive(Debug, Args)]
 struct HookArgs {
-    /// Shell command that gets the JSON of each transition on its stdin, after it took effect; killed after 10 s
+    /// Shell command that gets the JSON of each transition on its stdin, after it took effect, and of a rollback that
+    /// failed; killed after 10 s
     #[arg(long, value_name = "CMD")]
     on_event: Option<String>,
 }
@@ -86,6 +87,18 @@ impl HookArgs {
     fn tell(&self, event: &str, model: Option<&str>, generation: u64, detail: &Value) {
         let Some(command) = &self.on_event else { return };
         Self::run(command, &Self::event(event, model, generation, detail));
+    }
+
+    /// Tells of a rollback that was due and could not be carried out: somebody has to look.
+    fn tell_failed_rollback(
+        &self,
+        model: Option<&str>,
+        generation: u64,
+        reasons: &Value,
+        error: &anyhow::Error,
+    ) {
+        let detail = json!({"reasons": reasons, "error": format!("{error:#}")});
+        self.tell("rollback_failed", model, generation, &detail);
     }
 
     /// The same without waiting: something more urgent comes next.

@@ -1,6 +1,7 @@
 //! `qsc demo`.
 
 mod drill;
+mod dry_run;
 mod replay;
 
 use std::path::{Path, PathBuf};
@@ -9,11 +10,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::args::Format;
+use crate::commands::drift;
 use crate::exit::Exit;
 use crate::gate::{Mode, QualityVerdict, Require, Rules, SanityVerdict, Terms};
-use crate::judge::{self, EventSource};
-use crate::report::{self, Header, QualityReport};
+use crate::judge::{self, EventSource, Origin};
+use crate::report::{self, QualityReport};
 use crate::stream::SourceSpec;
+use dry_run::DryRun;
 use replay::{Bundle, Drill, Healthy};
 
 /// Newest events the gates look at, as by their own defaults.
@@ -24,8 +27,8 @@ const GATE_EVENTS: u64 = 2000;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Needs nothing but this binary. Replays a bundled, synthetic capture through the bundled models, freezes one model to \
-show that it is thrown out, and judges the intents with feature-sanity and both gates. Exit 0 when everything came \
-out as it must, else 2.
+show that it is thrown out, judges the intents with feature-sanity and both gates, and goes through a canary \
+activation, which must refuse simulated events. Exit 0 when everything came out as it must, else 2.
 
 Example:
   qsc demo")]
@@ -35,11 +38,12 @@ pub struct DemoArgs {
     report_dir: PathBuf,
 }
 
-/// The two gates' verdicts and reports.
+/// What the gates and the activation said.
 struct Judged {
     sanity: SanityVerdict,
     collection: (QualityVerdict, QualityReport),
     canary: (QualityVerdict, QualityReport),
+    dry_run: DryRun,
 }
 
 /// Runs the command.
@@ -52,7 +56,7 @@ pub fn run(args: &DemoArgs, format: Format) -> anyhow::Result<Exit> {
     let intents = directory.join("intents.jsonl");
     let healthy = bundle.replay(&intents)?;
     let drill = bundle.drill()?;
-    let judged = judge_all(&intents, directory)?;
+    let judged = judge_all(&intents, bundle.cutover(), directory)?;
     let exit = if as_it_must(&healthy, &drill, &judged) { Exit::Pass } else { Exit::Fail };
     report::print(&match format {
         Format::Text => text(&healthy, &drill, &judged, &intents, exit),
@@ -61,18 +65,26 @@ pub fn run(args: &DemoArgs, format: Format) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-fn judge_all(intents: &Path, directory: &Path) -> anyhow::Result<Judged> {
-    let source = EventSource { spec: SourceSpec::File(intents.to_owned()), stream: String::new() };
+fn judge_all(intents: &Path, cutover: u64, directory: &Path) -> anyhow::Result<Judged> {
+    let source = EventSource {
+        spec: SourceSpec::File(intents.to_owned()),
+        stream: String::new(),
+        origin: Origin::Simulated,
+    };
     let rules = Rules::default();
-    let header = Header { synthetic: true, ..source.header(None) };
+    let drift = || drift::of_ensemble(&directory.join("MODELS.toml")).map(Some);
     let gate = |mode| {
-        let terms = Terms { mode, require: Require::Any, requested: GATE_EVENTS, cutover: None };
-        let verdict = judge::quality(&source, terms, &rules, || ())?;
-        let report = report::write_quality(&verdict, &header, directory)?;
+        let terms = Terms { mode, require: Require::Any, requested: GATE_EVENTS, cutover: Some(cutover) };
+        let verdict = judge::quality_with_drift(&source, terms, &rules, drift()?, || ())?;
+        let report = report::write_quality(&verdict, &source.header(None), directory)?;
         anyhow::Ok((verdict, report))
     };
-    let sanity = judge::sanity(&source, 0, SANITY_EVENTS, &rules, || ())?;
-    Ok(Judged { sanity, collection: gate(Mode::Collection)?, canary: gate(Mode::Canary)? })
+    Ok(Judged {
+        sanity: judge::sanity_with_drift(&source, cutover, SANITY_EVENTS, &rules, drift()?, || ())?,
+        collection: gate(Mode::Collection)?,
+        canary: gate(Mode::Canary)?,
+        dry_run: DryRun::of(&source, cutover, &rules, directory)?,
+    })
 }
 
 /// What the demo shows is also checked: a demo that tells another story fails.
@@ -84,6 +96,7 @@ fn as_it_must(healthy: &Healthy, drill: &Drill, judged: &Judged) -> bool {
         && judged.sanity.outcome.exit() == Exit::Pass
         && judged.collection.0.outcome.exit() == Exit::Collection
         && judged.canary.0.outcome.exit() == Exit::Pass
+        && judged.dry_run.is_as_it_must_be()
 }
 
 fn decisions_per_second(healthy: &Healthy) -> f64 {
@@ -109,7 +122,8 @@ fn text(healthy: &Healthy, drill: &Drill, judged: &Judged, intents: &Path, exit:
          \x20 thrown out as degenerate_output {out}; the vote goes on with {others}\n\
          \x20 thawed at event {thaw}; votes again {again}\n\n\
          Gates on the intents\n{sanity}{collection}{canary}\n\
-         Files\n  {file}\n  {report_a}\n  {report_b}\n\n\
+         {dry_run}\n\
+         Files\n  {file}\n{reports}\n\
          {verdict}\n",
         events = healthy.intents + healthy.rejects,
         models = healthy.models.join(", "),
@@ -129,14 +143,21 @@ fn text(healthy: &Healthy, drill: &Drill, judged: &Judged, intents: &Path, exit:
         collection = gate("collection gate", judged.collection.0.outcome.exit()),
         canary = gate("canary gate", judged.canary.0.outcome.exit()),
         file = intents.display(),
-        report_a = judged.collection.1.files.markdown.display(),
-        report_b = judged.canary.1.files.markdown.display(),
+        dry_run = judged.dry_run.text(),
+        reports = reports(judged),
         verdict = if exit == Exit::Pass {
             "Everything came out as it must: exit 0"
         } else {
             "Something did NOT come out as it must: exit 2"
         },
     )
+}
+
+/// A line for each report; beside the Markdown lie its HTML page and its JSON twin.
+fn reports(judged: &Judged) -> String {
+    let of_gates = [&judged.collection.1, &judged.canary.1].into_iter();
+    let all = of_gates.chain(&judged.dry_run.activation.report);
+    all.map(|report| format!("  {} (.html, .json)\n", report.files.markdown.display())).collect()
 }
 
 fn document(healthy: &Healthy, drill: &Drill, judged: &Judged, intents: &Path, exit: Exit) -> Value {
@@ -165,5 +186,6 @@ fn document(healthy: &Healthy, drill: &Drill, judged: &Judged, intents: &Path, e
         "feature_sanity": {"exit_code": judged.sanity.outcome.exit().code()},
         "collection_gate": gate(&judged.collection),
         "canary_gate": gate(&judged.canary),
+        "canary_dry_run": judged.dry_run.document(),
     })
 }

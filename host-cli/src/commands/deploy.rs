@@ -111,7 +111,7 @@ fn plan(args: &DeployArgs, rules: &Rules) -> Plan {
     let mut rules = rules.clone();
     rules.allow_flat.extend(args.allow_flat.iter().cloned());
     let gates = args.source.clone().filter(|_| args.gate).map(|spec| GatePlan {
-        source: EventSource { spec, stream: args.stream.clone() },
+        source: EventSource::live(spec, args.stream.clone()),
         rules,
         require: args.require,
         events: args.events,

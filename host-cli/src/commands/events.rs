@@ -25,7 +25,7 @@ pub(super) struct SourceArgs {
 
 impl SourceArgs {
     pub(super) fn source(&self) -> EventSource {
-        EventSource { spec: self.source.clone(), stream: self.stream.clone() }
+        EventSource::live(self.source.clone(), self.stream.clone())
     }
 }
 

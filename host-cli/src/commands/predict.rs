@@ -97,11 +97,15 @@ pub(crate) fn backend(name: &str) -> anyhow::Result<Backend> {
 
 /// Reads rows as a model takes them: columns bound by name where they have names, windows of the model's length.
 pub(crate) fn read_rows(path: &Path, model: &Model<'_>) -> anyhow::Result<Rows> {
-    let names: Vec<&str> = model.feature_names().collect();
-    let in_file = || path.display().to_string();
     let seq_len = if model.seq_len() > 1 { Some(model.seq_len()) } else { None };
-    let rows = rows::read(path)?.windows(seq_len, names.len()).with_context(in_file)?;
-    rows.bind(&names).with_context(in_file)
+    let rows = rows::read(path)?.windows(seq_len, model.n_features());
+    bind_rows(rows.with_context(|| path.display().to_string())?, path, model)
+}
+
+/// Puts the features of rows read from `path` into the model's order, where they have names.
+pub(crate) fn bind_rows(rows: Rows, path: &Path, model: &Model<'_>) -> anyhow::Result<Rows> {
+    let names: Vec<&str> = model.feature_names().collect();
+    rows.bind(&names).with_context(|| path.display().to_string())
 }
 
 /// Predicts all rows: `[n_rows, n_outputs]`, or `[n_rows, n_raw]` margins.

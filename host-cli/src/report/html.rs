@@ -119,7 +119,7 @@ fn write_tiles(out: &mut String, verdict: &QualityVerdict) -> fmt::Result {
 
 fn write_checks(out: &mut String, checks: &[Check]) -> fmt::Result {
     out.push_str(
-        "<table class=\"checks\"><thead><tr><th>check</th><th>result</th><th class=\"n\">value</th>\
+        "<table class=\"stack checks\"><thead><tr><th>check</th><th>result</th><th class=\"n\">value</th>\
          <th class=\"n\">threshold</th><th class=\"n\">distance</th><th class=\"n\">seen</th><th>finding</th></tr></thead><tbody>\n",
     );
     for check in checks {
@@ -230,7 +230,7 @@ fn write_comparison(out: &mut String, verdict: &QualityVerdict, before: &PreCuto
         out,
         "<h2>Before and after the cutover</h2>\n<div class=\"card wide\"><p class=\"soft\">The newest {} events before {}, \
          unjudged, beside the {} judged ones. Agreement {} before, {} after.</p>\n\
-         <table><thead><tr><th>model</th><th></th><th class=\"n\">predictions</th><th class=\"n\">inactive</th>\
+         <table class=\"stack\"><thead><tr><th></th><th class=\"n\">predictions</th><th class=\"n\">inactive</th>\
          <th>BUY / HOLD / SELL</th><th class=\"n\">mean</th><th class=\"n\">std</th><th class=\"n\">P10</th><th class=\"n\">P90</th></tr></thead><tbody>\n",
         before.events,
         verdict.cutover.as_deref().unwrap_or("-"),
@@ -249,12 +249,14 @@ fn write_comparison(out: &mut String, verdict: &QualityVerdict, before: &PreCuto
             .models
             .get(name)
             .map(|model| ("after", model.predictions, model.inactive, &model.actions, &model.confidence));
+        write_group(out, &text(name), 8)?;
         for (when, predictions, inactive, actions, confidence) in then.into_iter().chain(now) {
             writeln!(
                 out,
-                "<tr><td>{}</td><td class=\"soft\">{when}</td><td class=\"n\">{predictions}</td><td class=\"n\">{inactive}</td>\
-                 <td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-                text(name),
+                "<tr><td class=\"full soft\">{when}</td><td class=\"n\" data-l=\"predictions\">{predictions}</td>\
+                 <td class=\"n\" data-l=\"inactive\">{inactive}</td><td class=\"full\">{}</td>\
+                 <td class=\"n\" data-l=\"mean\">{}</td><td class=\"n\" data-l=\"std\">{}</td>\
+                 <td class=\"n\" data-l=\"P10\">{}</td><td class=\"n\" data-l=\"P90\">{}</td></tr>",
                 action_bar(actions),
                 figure(confidence.mean),
                 figure(confidence.std),
@@ -267,6 +269,11 @@ fn write_comparison(out: &mut String, verdict: &QualityVerdict, before: &PreCuto
     Ok(())
 }
 
+/// A line across a table of `columns` that says what the rows below belong to. `title` is markup.
+fn write_group(out: &mut String, title: &str, columns: u32) -> fmt::Result {
+    writeln!(out, "<tr class=\"group\"><th colspan=\"{columns}\">{title}</th></tr>")
+}
+
 fn action_bar(actions: &Actions) -> String {
     svg::share_bar(&[("buy", actions.buy), ("hold", actions.hold), ("sell", actions.sell)])
 }
@@ -276,20 +283,17 @@ fn write_slices(out: &mut String, verdict: &QualityVerdict) -> fmt::Result {
         return Ok(());
     }
     out.push_str(
-        "<h2>Per symbol</h2>\n<div class=\"card wide\"><table><thead><tr><th>symbol</th><th>model</th><th class=\"n\">predictions</th>\
+        "<h2>Per symbol</h2>\n<div class=\"card wide\"><table class=\"stack\"><thead><tr><th></th><th class=\"n\">predictions</th>\
          <th class=\"n\">inactive</th><th>BUY / HOLD / SELL</th><th class=\"n\">mean</th><th class=\"n\">std</th></tr></thead><tbody>\n",
     );
     for (symbol, Slice { events, models }) in &verdict.slices {
-        for (at, (model, figures)) in models.iter().enumerate() {
-            let symbol = if at == 0 {
-                format!("{} <span class=\"soft\">{events}</span>", text(symbol))
-            } else {
-                String::new()
-            };
+        write_group(out, &format!("{} <span class=\"soft\">{events} events</span>", text(symbol)), 6)?;
+        for (model, figures) in models {
             writeln!(
                 out,
-                "<tr><td>{symbol}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td>\
-                 <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+                "<tr><td class=\"full soft\">{}</td><td class=\"n\" data-l=\"predictions\">{}</td>\
+                 <td class=\"n\" data-l=\"inactive\">{}</td><td class=\"full\">{}</td>\
+                 <td class=\"n\" data-l=\"mean\">{}</td><td class=\"n\" data-l=\"std\">{}</td></tr>",
                 text(model),
                 figures.predictions,
                 figures.inactive,
@@ -313,19 +317,19 @@ fn write_drift(out: &mut String, drift: &DriftFigures) -> fmt::Result {
         )?;
     }
     out.push_str(
-        "<table><thead><tr><th>model</th><th>feature</th><th class=\"n\">PSI</th><th class=\"n\">seen</th><th></th></tr></thead><tbody>\n",
+        "<table><thead><tr><th>feature</th><th class=\"n\">PSI</th><th class=\"n\">seen</th><th></th></tr></thead><tbody>\n",
     );
     for (model, features) in &drift.models {
         let mut features: Vec<_> = features.iter().collect();
         features.sort_by(|left, right| {
             right.1.psi.unwrap_or(f64::MAX).total_cmp(&left.1.psi.unwrap_or(f64::MAX))
         });
+        write_group(out, &text(model), 4)?;
         for (name, figures) in features {
             let drifted = if figures.warning { "<span class=\"pill wait\">drifted</span>" } else { "" };
             writeln!(
                 out,
-                "<tr><td>{}</td><td><code>{}</code></td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{drifted}</td></tr>",
-                text(model),
+                "<tr><td><code>{}</code></td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{drifted}</td></tr>",
                 text(name),
                 figure(figures.psi),
                 figures.seen,

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{HookArgs, StateArgs, parse_interval};
-use crate::args::Format;
+use crate::args::{Format, refuse};
 use crate::canary::monitor::{End, Monitored, Request, Told, monitor};
 use crate::canary::watch::Watch;
 use crate::commands::events::SourceArgs;
@@ -73,7 +73,7 @@ pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::
     let exit = match &done.end {
         End::Clean => Exit::Pass,
         End::RolledBack(..) | End::EndedElsewhere(_) => Exit::Fail,
-        End::Interrupted => Exit::Error,
+        End::Interrupted | End::RollbackFailed(..) => Exit::Error,
     };
     let printed = report::print(&match format {
         Format::Text => text(&done),
@@ -86,6 +86,11 @@ pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::
             let generation = rollback.restored.as_ref().map_or(watch.generation, |file| file.generation);
             let detail = json!({"reasons": reasons, "weights": rollback.restored, "broken": rollback.broken});
             args.hook.tell("rolled_back", Some(&watch.model), generation, &detail);
+        }
+        End::RollbackFailed(reasons, error) => {
+            // Whoever reads hears of it at once; the hook may take its time.
+            refuse(error);
+            args.hook.tell_failed_rollback(Some(&watch.model), watch.generation, &json!(reasons), error);
         }
         End::EndedElsewhere(_) | End::Interrupted => {}
     }
@@ -133,6 +138,10 @@ fn text(done: &Monitored) -> String {
             "{model}: stopped by a signal after {checks} checks; NOT clean. Start again to continue\n"
         ),
         End::EndedElsewhere(how) => format!("{model}: {how}; the watch is over\n"),
+        End::RollbackFailed(reasons, _) => {
+            let violations: String = reasons.iter().map(|reason| format!("VIOLATION: {reason}\n")).collect();
+            violations + &format!("{model}: NOT rolled back; `qsc canary rollback` at once\n")
+        }
         End::RolledBack(reasons, rollback) => {
             let mut text = String::new();
             for reason in reasons {
@@ -156,6 +165,7 @@ fn document(done: &Monitored, exit: Exit) -> Value {
         End::Interrupted => ("interrupted", Vec::new(), None),
         End::EndedElsewhere(how) => ("ended_elsewhere", vec![how.clone()], None),
         End::RolledBack(reasons, rollback) => ("rolled_back", reasons.clone(), Some(rollback)),
+        End::RollbackFailed(reasons, _) => ("rollback_failed", reasons.clone(), None),
     };
     json!({
         "contract": 1,
@@ -164,6 +174,7 @@ fn document(done: &Monitored, exit: Exit) -> Value {
         "exit_code": exit.code(),
         "status": status,
         "reasons": reasons,
+        "error": match &done.end { End::RollbackFailed(_, error) => Some(format!("{error:#}")), _ => None },
         "watch": done.watch,
         "measured": done.measured,
         "weights": rollback.and_then(|rollback| rollback.restored.as_ref()),

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{HookArgs, StateArgs};
-use crate::args::Format;
+use crate::args::{Format, refuse};
 use crate::canary::rollback::rollback;
 use crate::engine::config::ModelsConfig;
 use crate::exit::Exit;
@@ -36,12 +36,25 @@ pub struct RollbackArgs {
 }
 
 pub(super) fn run(args: &RollbackArgs, format: Format) -> anyhow::Result<Exit> {
+    let state = args.state.state();
     // An ensemble that cannot be read must not stop a rollback that does not need it.
     let models = args.models.as_deref().map(ModelsConfig::read);
     let usable = models.as_ref().and_then(|models| models.as_ref().ok());
-    let done = match (rollback(&args.state.state(), usable, &args.reason), models) {
-        (Err(error), Some(Err(unreadable))) => return Err(error.context(format!("{unreadable:#}"))),
-        (done, _) => done?,
+    let done = match (rollback(&state, usable, &args.reason), models) {
+        (Err(error), Some(Err(unreadable))) => Err(error.context(format!("{unreadable:#}"))),
+        (done, _) => done,
+    };
+    let done = match done {
+        Ok(done) => done,
+        Err(error) => {
+            // Whoever reads hears of it at once; the hook may take its time.
+            let exit = refuse(&error);
+            let file = state.weights().ok().flatten();
+            let canary = file.as_ref().and_then(|file| file.canary.as_deref());
+            let generation = file.as_ref().map_or(0, |file| file.generation);
+            args.hook.tell_failed_rollback(canary, generation, &json!([args.reason]), &error);
+            return Ok(exit);
+        }
     };
     let exit = if done.broken.is_empty() { Exit::Pass } else { Exit::Error };
     let printed = report::print(&match format {

@@ -96,7 +96,7 @@ fn read(args: &StatusArgs) -> anyhow::Result<Status> {
         (&args.source, &status.file)
     {
         let after = status.cutover.as_deref().and_then(|text| parse_timestamp(text).ok());
-        let source = EventSource { spec: spec.clone(), stream: args.stream.clone() };
+        let source = EventSource::live(spec.clone(), args.stream.clone());
         let mut telemetry = Telemetry::new(canary, weights);
         let newest = NonZeroUsize::new(usize::try_from(GATE_EVENTS)?);
         source

@@ -79,6 +79,11 @@ impl Bundle {
         Ok(Self { config, images: bundled::images(), events })
     }
 
+    /// Of the event after the first third, Unix ms: what an operator would have from `qsc deploy`.
+    pub(super) fn cutover(&self) -> u64 {
+        self.events.get(self.events.len() / 3).map_or(0, |event| event.id.ms)
+    }
+
     /// Names of the models, in order.
     fn names(&self) -> Vec<String> {
         self.config.models.iter().map(|model| model.name.clone()).collect()

@@ -1,7 +1,7 @@
 //! `qsc model compile`: a trained file becomes an image.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::inspect;
 use crate::args::Format;
-use crate::commands::predict::read_rows;
+use crate::commands::predict::{bind_rows, read_rows};
 use crate::commands::{outputs, progress};
 use crate::compile::calibrate::calibrate;
 use crate::compile::ir::{TreeModel, check_feature_names};
@@ -23,6 +23,7 @@ use crate::compile::pack::{PackOptions, pack};
 use crate::compile::{ImportOptions, Iterations, Source, import_bytes, read_bounded};
 use crate::exit::Exit;
 use crate::image::ImageBytes;
+use crate::rows::{self, Rows};
 use crate::stream::AtomicFile;
 
 /// How often the spinner turns.
@@ -125,7 +126,7 @@ pub(super) fn run(args: &CompileArgs, format: Format) -> anyhow::Result<Exit> {
     let compile = if network { compile_net } else { compile_trees };
     let mut image = compile(args, &source, &progress)?;
     if let Some(path) = &args.calibrate {
-        let rows = read_rows(path, &Model::check(image.as_bytes())?)?;
+        let rows = training_rows(path, &Model::check(image.as_bytes())?)?;
         image =
             calibrate(&image, &rows).with_context(|| format!("cannot calibrate with {}", path.display()))?;
     }
@@ -135,6 +136,15 @@ pub(super) fn run(args: &CompileArgs, format: Format) -> anyhow::Result<Exit> {
     file.replace()?;
     let checked = Model::check(image.as_bytes())?;
     inspect::print("model compile", &checked, &image, format)
+}
+
+/// A network's training rows may be single steps as well as whole windows: deciles know no order.
+fn training_rows(path: &Path, model: &Model<'_>) -> anyhow::Result<Rows> {
+    let rows = rows::read(path)?;
+    if rows.shape().seq_len.is_none() && rows.shape().n_features == model.n_features() {
+        return bind_rows(rows, path, model);
+    }
+    read_rows(path, model)
 }
 
 fn compile_trees(args: &CompileArgs, source: &[u8], progress: &ProgressBar) -> anyhow::Result<ImageBytes> {

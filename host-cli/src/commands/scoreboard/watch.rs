@@ -237,7 +237,7 @@ impl Screen {
         let Actions { buy, sell, hold } = model.actions;
         let confidence = &model.confidence;
         let line = format!(
-            "BUY {buy} · HOLD {hold} · SELL {sell}   confidence mean {} std {} P10 {} P90 {}",
+            "BUY {buy} · HOLD {hold} · SELL {sell}   mean {} std {} P10 {} P90 {}",
             number(confidence.mean),
             number(confidence.std),
             number(confidence.p10),
