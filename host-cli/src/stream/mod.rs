@@ -15,6 +15,7 @@ mod time;
 
 pub use address::{SinkSpec, SourceSpec};
 pub use atomic::{AtomicFile, TEMPORARY, create_new, replace_durably};
+pub(crate) use event::entry_item;
 pub use event::{Event, EventId, Item, Malformed};
 pub use json::Json;
 pub use redis_stream::{Dump, RedisAddress};
