@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, ensure};
 use qsc_kernel::ensemble::Predict;
-use redis::{Cmd, Value};
+use redis::{Cmd, Script, Value};
 
 use super::script::{self, Batch, Call, Lease, Settled, Terms};
 use super::{Doing, Keys, Surroundings, Tally, reply};
 use crate::engine::Engine;
 use crate::engine::replay::Replay;
-use crate::stream::redis::{Backoff, Link, Trouble};
-use crate::stream::EventId;
+use crate::stream::{Backoff, EventId, Link, Trouble};
 
 /// How often a waiting consumer looks around.
 pub(super) const LOOK: Duration = Duration::from_millis(50);
@@ -83,6 +82,8 @@ pub struct Consumer<'a, P> {
     pub(super) link: Link,
     /// What tells this process from every other one.
     token: String,
+    /// A service is its own successor: right after a crash it need not wait for its own lease to end.
+    successor: bool,
     /// SHA-1 of the settling script.
     sha: String,
     pub(super) replay: Replay<P>,
@@ -114,7 +115,8 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
             keys,
             link,
             token,
-            sha: String::new(),
+            successor: true,
+            sha: Script::new(script::SETTLE).get_hash().to_owned(),
             unfed: engine.clone(),
             replay: Replay::new(engine),
             tally: Tally::default(),
@@ -145,10 +147,8 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
     /// What no waiting mends, as long as nothing was decided yet: wrong keys, missing permissions, another kind of server.
     pub fn run(&mut self, around: &mut impl Surroundings<P>) -> anyhow::Result<()> {
         let mut backoff = self.backoff();
-        // A service is its own successor: right after a crash it need not wait for its own lease to end.
-        let mut from_itself = true;
         loop {
-            let halt = match self.shift(from_itself, &mut backoff, around) {
+            let halt = match self.shift(&mut backoff, around) {
                 Ok(never) => match never {},
                 Err(halt) => halt,
             };
@@ -159,13 +159,15 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
                 }
                 Halt::Fenced(owner) => {
                     self.tally.leases_lost += 1;
-                    from_itself = false;
+                    self.successor = false;
                     around.log(&format!(
                         "the lease of {} went to {owner}: nothing more is written until it is free again",
                         self.keys.features
                     ));
                 }
-                Halt::Astray(why) => around.log(&format!("{why}: going on from what is settled, {}", self.settled)),
+                Halt::Astray(why) => {
+                    around.log(&format!("{why}: going on from what is settled, {}", self.settled))
+                }
                 Halt::Odd(command) => {
                     return Err(anyhow!(
                         "Redis at {} answered {command} in a form not known here; Redis 7.0 or later is needed",
@@ -186,11 +188,10 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
 
     fn shift(
         &mut self,
-        from_itself: bool,
         backoff: &mut Backoff,
         around: &mut impl Surroundings<P>,
     ) -> Result<std::convert::Infallible, Halt> {
-        self.take_lease(from_itself, around)?;
+        self.take_lease(around)?;
         self.tally.doing = Doing::Rebuilding;
         let delivered = self.attach(around)?;
         self.work_off(delivered, around)?;
@@ -202,22 +203,17 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
     }
 
     /// Waits until the lease is ours.
-    fn take_lease(&mut self, from_itself: bool, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
-        let load = |script: &str| {
-            let mut load = redis::cmd("SCRIPT");
-            load.arg("LOAD").arg(script);
-            load
-        };
-        self.sha = self.ask(&load(script::SETTLE), reply::text)?;
+    fn take_lease(&mut self, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
         let mut take = redis::cmd("EVAL");
         take.arg(script::LEASE).arg(1).arg(&self.keys.owner).arg(&self.token).arg(&self.settings.consumer);
-        take.arg(millis(self.settings.lease)).arg(u8::from(from_itself));
+        take.arg(millis(self.settings.lease)).arg(u8::from(self.successor));
         let mut said = false;
         loop {
             let asked = Instant::now();
             match self.ask(&take, Lease::read)? {
                 Lease::Taken { before, last, seen } => {
                     self.renewed = asked;
+                    self.successor = false;
                     self.settled = last.unwrap_or_default();
                     self.seen = seen;
                     if said || !(before.is_empty() || before == self.token) {
@@ -234,7 +230,8 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
                         said = true;
                     }
                     self.tally.doing = Doing::Waiting { owner: by };
-                    let pause = Duration::from_millis(left_ms).clamp(Duration::from_millis(5), self.settings.lease / 10);
+                    let pause = Duration::from_millis(left_ms)
+                        .clamp(Duration::from_millis(5), self.settings.lease / 10);
                     if !self.pause(pause, around) {
                         return Err(Halt::Stop);
                     }
@@ -269,7 +266,9 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
         groups.arg("GROUPS").arg(&self.keys.features);
         let groups = match self.ask(&groups, reply::array) {
             Ok(groups) => groups,
-            Err(Halt::Trouble(Trouble::Refused { message, .. })) if message.contains("no such key") => return Ok(None),
+            Err(Halt::Trouble(Trouble::Refused { message, .. })) if message.contains("no such key") => {
+                return Ok(None);
+            }
             Err(halt) => return Err(halt),
         };
         for group in groups {
@@ -307,7 +306,10 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
             (self.settled, self.seen) = (EventId::default(), Some(0));
             return Ok(self.settled);
         }
-        around.log(&format!("the group {group} was gone: created again at {}, the last entry settled", self.settled));
+        around.log(&format!(
+            "the group {group} was gone: created again at {}, the last entry settled",
+            self.settled
+        ));
         let mut set = redis::cmd("XGROUP");
         set.arg("SETID").arg(features).arg(group).arg(self.settled.to_string());
         self.ask(&set, Some)?;
@@ -346,7 +348,9 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
         }
         let lost = gone - seen;
         self.tally.lost += lost;
-        let left = info.first.map_or_else(|| "none is left".to_owned(), |first| format!("the first one left is {first}"));
+        let left = info
+            .first
+            .map_or_else(|| "none is left".to_owned(), |first| format!("the first one left is {first}"));
         around.log(&format!(
             "GAP: {lost} entries of {} were removed before they were decided (settled up to {}, {left}); they have no \
              intents. Trim the stream later, or give it more room",
@@ -392,17 +396,18 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
         read(answer).ok_or(Halt::Odd("a command"))
     }
 
-    /// What is the same in every batch.
+    /// An empty batch.
     pub(super) fn batch(&self) -> Batch {
-        self.batch_for(self.settings.lease)
+        self.batch_by("EVALSHA", &self.sha, self.settings.lease)
     }
 
-    fn batch_for(&self, lease: Duration) -> Batch {
+    fn batch_by(&self, command: &str, script: &str, term: Duration) -> Batch {
         Batch::new(&Terms {
-            sha: &self.sha,
+            command,
+            script,
             keys: self.keys.all(),
             token: &self.token,
-            term_ms: millis(lease),
+            term_ms: millis(term),
             group: &self.settings.group,
             consumer: &self.settings.consumer,
             intents_maxlen: self.settings.intents_maxlen,
@@ -410,56 +415,68 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
     }
 
     /// Sends a batch and waits until it is settled.
-    pub(super) fn settle(&mut self, batch: Batch, around: &mut impl Surroundings<P>) -> Result<Settled, Halt> {
+    pub(super) fn settle(
+        &mut self,
+        batch: Batch,
+        around: &mut impl Surroundings<P>,
+    ) -> Result<Settled, Halt> {
         let call = batch.call(self.settled);
         let sent = Instant::now();
         self.link.send(&call.bytes)?;
-        self.settlement(&call, sent, around)
+        let answer = self.link.receive();
+        self.settlement(&call, answer, sent, around)
     }
 
-    /// Reads the answer to a batch. Where the server could not take it for now, it is sent again until it can: a refused
-    /// script has done nothing.
+    /// Takes the answer to a batch that was `sent` then. Where the server could not take it for now, it is sent again until
+    /// it can: a refused script has done nothing.
     pub(super) fn settlement(
         &mut self,
         call: &Call,
+        mut answer: Result<Value, Trouble>,
         mut sent: Instant,
         around: &mut impl Surroundings<P>,
     ) -> Result<Settled, Halt> {
         let mut backoff = self.backoff();
+        let mut refused = false;
         loop {
-            let refused = match self.link.receive() {
+            match answer {
                 Ok(answer) => {
                     let settled = Settled::read(answer).ok_or(Halt::Odd("EVALSHA"))?;
-                    self.renewed = sent;
-                    if matches!(self.tally.doing, Doing::Troubled { .. }) {
+                    if refused {
                         around.log("the server takes intents again");
                         self.tally.doing = Doing::Deciding;
                     }
+                    self.renewed = sent;
                     self.tally.foreign += call.entries.saturating_sub(settled.entries);
                     self.seen = self.seen.map(|seen| seen + settled.entries);
-                    self.settled = call.last.unwrap_or(self.settled).max(self.settled);
+                    self.settled = call.last.unwrap_or(self.settled);
                     return Ok(settled);
                 }
+                // The whole script once, with its keys: a node of a Cluster that has just got the slot learns it too.
                 Err(trouble) if trouble.code() == Some("NOSCRIPT") => {
-                    let mut load = redis::cmd("SCRIPT");
-                    load.arg("LOAD").arg(script::SETTLE);
-                    self.ask(&load, Some)?;
-                    sent = Instant::now();
-                    self.link.send(&call.bytes)?;
-                    continue;
+                    let renewal =
+                        self.batch_by("EVAL", script::SETTLE, self.settings.lease).call(self.settled);
+                    self.link.send(&renewal.bytes)?;
+                    self.link.receive()?;
                 }
-                Err(trouble) if is_full(&trouble) => trouble,
+                Err(trouble) if is_full(&trouble) => {
+                    if !refused {
+                        around.log(&format!(
+                            "the server takes no intents ({trouble}); nothing is dropped, trying again"
+                        ));
+                        self.tally.doing =
+                            Doing::Troubled { reason: format!("the server takes no intents: {trouble}") };
+                        refused = true;
+                    }
+                    if !self.pause(backoff.next(), around) {
+                        return Err(Halt::Stop);
+                    }
+                }
                 Err(trouble) => return Err(trouble.into()),
-            };
-            if !matches!(self.tally.doing, Doing::Troubled { .. }) {
-                around.log(&format!("the server takes no intents ({refused}); nothing is dropped, trying again"));
-                self.tally.doing = Doing::Troubled { reason: format!("the server takes no intents: {refused}") };
-            }
-            if !self.pause(backoff.next(), around) {
-                return Err(Halt::Stop);
             }
             sent = Instant::now();
             self.link.send(&call.bytes)?;
+            answer = self.link.receive();
         }
     }
 
@@ -481,7 +498,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
 
     /// Gives the lease back. If that fails it ends by itself.
     fn release(&mut self) {
-        let call = self.batch_for(Duration::ZERO).call(self.settled);
+        let call = self.batch_by("EVALSHA", &self.sha, Duration::ZERO).call(self.settled);
         let _ = self.link.send(&call.bytes).and_then(|()| self.link.receive());
     }
 

@@ -26,7 +26,9 @@ impl Keys {
             owner: format!("{features}:owner:{group}"),
         };
         if [&keys.features, &keys.dead, &keys.owner].contains(&&keys.intents) {
-            return Err(format!("intents cannot go to {intents}, which is {features} or belongs to it; name another key with --sink-stream"));
+            return Err(format!(
+                "intents cannot go to {intents}, which is {features} or belongs to it; name another key with --sink-stream"
+            ));
         }
         Ok(keys)
     }

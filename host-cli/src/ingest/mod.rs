@@ -6,6 +6,7 @@
 //! | `lease.lua`, `settle.lua` | everything that is written: who owns a stream, and what an entry becomes |
 //! | `script` | their calls and answers |
 //! | [`consumer`] | one owner's shift: lease, group, gaps, and what each fault means |
+//! | [`inspect`] | what a server must be like |
 //! | `rebuild` | what the engine remembers, read back from the stream |
 //! | `pending` | entries that were delivered and not settled, in their order |
 //! | `steady` | read, decide, settle |
@@ -17,6 +18,7 @@
 //! with all entries before it remembered.
 
 pub mod consumer;
+pub mod inspect;
 pub mod keys;
 mod pending;
 pub mod proof;

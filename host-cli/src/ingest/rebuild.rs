@@ -5,7 +5,7 @@
 //! the last hundred of each model only, so models are asked for as few events as give them.
 
 use qsc_kernel::ensemble::{Outcome, Predict};
-use qsc_kernel::guard::DEGENERACY_WINDOW;
+use qsc_kernel::guard::degeneracy::WINDOW;
 
 use super::consumer::{Consumer, Halt};
 use super::{Surroundings, reply};
@@ -37,7 +37,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             return Ok(());
         }
         let reach = self.reach(first, around)?;
-        let needed = if memory.predictions { DEGENERACY_WINDOW } else { 0 };
+        let needed = if memory.predictions { WINDOW } else { 0 };
         for ask_from in reach.marks.iter().chain([&reach.from]) {
             let mut engine = self.unfed.clone();
             let mut predictions = vec![0; engine.members().len()];
@@ -71,7 +71,9 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         }
         let how_far = match (reach.cut, enough) {
             (false, _) => "the whole stream before it",
-            (true, true) => "older ones were not read: a symbol not seen since is insufficient_history at first",
+            (true, true) => {
+                "older ones were not read: a symbol not seen since is insufficient_history at first"
+            }
             (true, false) => {
                 "older ones were not read: a symbol not seen since is insufficient_history at first, and a model with \
                  fewer than 100 predictions since is not judged for degeneracy until it has them"
@@ -107,7 +109,8 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         // The last mark may be the end itself.
         reach.marks.retain(|mark| *mark != reach.from);
         let info = self.stream_info()?;
-        reach.cut = info.added > info.length || reach.entries >= limit && info.first.is_some_and(|first| first < reach.from);
+        reach.cut = info.added > info.length
+            || reach.entries >= limit && info.first.is_some_and(|first| first < reach.from);
         Ok(reach)
     }
 

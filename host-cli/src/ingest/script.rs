@@ -37,7 +37,9 @@ impl Lease {
         let mut texts = reply::array(answer)?.into_iter().map(reply::text);
         let mut next = || texts.next().flatten();
         Some(match (next()?.as_str(), next()?, next()?) {
-            ("1", before, last) => Self::Taken { before, last: last.parse().ok(), seen: next()?.parse().ok() },
+            ("1", before, last) => {
+                Self::Taken { before, last: last.parse().ok(), seen: next()?.parse().ok() }
+            }
             (_, by, left) => Self::Held { by, left_ms: left.parse().ok()? },
         })
     }
@@ -64,8 +66,10 @@ impl Settled {
 
 /// What is the same in every batch.
 pub(super) struct Terms<'a> {
-    /// SHA-1 of the settling script.
-    pub(super) sha: &'a str,
+    /// `EVALSHA` or `EVAL`.
+    pub(super) command: &'a str,
+    /// SHA-1 or text of the settling script.
+    pub(super) script: &'a str,
     pub(super) keys: [&'a str; 4],
     pub(super) token: &'a str,
     pub(super) term_ms: u64,
@@ -86,9 +90,13 @@ pub(super) struct Batch {
 impl Batch {
     /// An empty batch.
     pub(super) fn new(terms: &Terms<'_>) -> Self {
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(terms.sha).arg(terms.keys.len()).arg(&terms.keys);
-        call.arg(terms.token).arg(terms.term_ms).arg(terms.group).arg(terms.consumer).arg(terms.intents_maxlen);
+        let mut call = redis::cmd(terms.command);
+        call.arg(terms.script).arg(terms.keys.len()).arg(&terms.keys);
+        call.arg(terms.token)
+            .arg(terms.term_ms)
+            .arg(terms.group)
+            .arg(terms.consumer)
+            .arg(terms.intents_maxlen);
         Self { call, entries: 0, first: None, last: None }
     }
 
@@ -97,19 +105,10 @@ impl Batch {
         self.entries
     }
 
-    /// Id of its first entry.
-    pub(super) const fn first(&self) -> Option<EventId> {
-        self.first
-    }
-
-    /// Id of its last entry.
-    pub(super) const fn last(&self) -> Option<EventId> {
-        self.last
-    }
-
     /// The entry became this intent.
     pub(super) fn intent(&mut self, intent: &Event) {
-        let optional = [("trace_id", &intent.trace_id), ("timestamp", &intent.timestamp), ("source", &intent.source)];
+        let optional =
+            [("trace_id", &intent.trace_id), ("timestamp", &intent.timestamp), ("source", &intent.source)];
         let present = optional.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
         let fields = 2 + present.clone().count();
         self.entry(intent.id, "intent", 2 * fields);
@@ -147,7 +146,11 @@ impl Batch {
     pub(super) fn call(mut self, beyond: EventId) -> Call {
         let advances = self.first.is_some_and(|first| first > beyond);
         self.call.arg(u8::from(advances));
-        Call { bytes: self.call.get_packed_command(), entries: self.entries, last: self.last.filter(|_| advances) }
+        Call {
+            bytes: self.call.get_packed_command(),
+            entries: self.entries,
+            last: self.last.filter(|_| advances),
+        }
     }
 }
 
