@@ -24,7 +24,8 @@ use crate::notify::Notifier;
 use crate::report;
 use crate::signals::Stop;
 use crate::stream::{
-    AtomicFile, Event, EventId, Item, MARKET_FEATURES, Reading, Sink, SinkSpec, Source, SourceSpec, Window,
+    AtomicFile, Event, EventId, Item, LinkOptions, MARKET_FEATURES, Reading, Sink, SinkSpec, Source,
+    SourceSpec, Window,
 };
 
 /// Events read ahead of the engine.
@@ -155,7 +156,7 @@ fn feed(source: SourceSpec) -> anyhow::Result<Receiver<Fed>> {
     let (sender, receiver) = mpsc::sync_channel(QUEUE);
     let read = move || {
         let window = Window { after: None, newest: None, event_types: &[MARKET_FEATURES] };
-        let reading = Source::open(&source, "").and_then(|source| {
+        let reading = Source::open(&source, "", &LinkOptions::default()).and_then(|source| {
             sender.send(Fed::Opened)?;
             source.for_each(&window, |item| Ok(sender.send(Fed::Item(item))?))
         });
