@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::gate::{Drift, QualityGate, QualityVerdict, Rules, SanityGate, SanityVerdict, Terms};
 use crate::identity;
 use crate::report::Header;
-use crate::stream::{Item, MARKET_FEATURES, Reading, Source, SourceSpec, TRADE_INTENT, Window};
+use crate::stream::{Item, LinkOptions, MARKET_FEATURES, Reading, Source, SourceSpec, TRADE_INTENT, Window};
 
 /// Where events are: a source, and the key of the stream where that is a server.
 #[derive(Clone, Debug)]
@@ -17,15 +17,21 @@ pub struct EventSource {
     pub spec: SourceSpec,
     /// Key of the stream on a Redis server.
     pub stream: String,
+    /// How the server is spoken to.
+    pub link: LinkOptions,
 }
 
 impl EventSource {
+    fn open(&self) -> anyhow::Result<Source> {
+        Source::open(&self.spec, &self.stream, &self.link)
+    }
+
     /// Hands the events of `window` to `observe`, oldest first.
     ///
     /// # Errors
     /// The source cannot be opened or read.
     pub fn read(&self, window: &Window<'_>, mut observe: impl FnMut(Item)) -> anyhow::Result<Reading> {
-        Source::open(&self.spec, &self.stream)?.for_each(window, |item| {
+        self.open()?.for_each(window, |item| {
             observe(item);
             Ok(())
         })
@@ -87,7 +93,7 @@ pub fn quality_with_drift(
     // What was before is only compared with.
     if let Some(cutover) = terms.cutover.filter(|&cutover| cutover > 0 && source.can_be_read_again()) {
         let before = Window { after: None, ..window };
-        Source::open(&source.spec, &source.stream)?.until(cutover).for_each(&before, |item| {
+        source.open()?.until(cutover).for_each(&before, |item| {
             gate.observe_before(&item);
             Ok(())
         })?;

@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::gate::{Mode, QualityVerdict, Require, Rules, SanityVerdict, Terms};
 use crate::judge::{self, EventSource};
 use crate::report::{self, Header, QualityReport};
-use crate::stream::SourceSpec;
+use crate::stream::{LinkOptions, SourceSpec};
 use replay::{Bundle, Drill, Healthy};
 
 /// Newest events the gates look at, as by their own defaults.
@@ -62,7 +62,11 @@ pub fn run(args: &DemoArgs, format: Format) -> anyhow::Result<Exit> {
 }
 
 fn judge_all(intents: &Path, directory: &Path) -> anyhow::Result<Judged> {
-    let source = EventSource { spec: SourceSpec::File(intents.to_owned()), stream: String::new() };
+    let source = EventSource {
+        spec: SourceSpec::File(intents.to_owned()),
+        stream: String::new(),
+        link: LinkOptions::default(),
+    };
     let rules = Rules::default();
     let header = Header { synthetic: true, ..source.header(None) };
     let gate = |mode| {

@@ -8,24 +8,29 @@ use clap::{Arg, Args, Command};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::progress;
+use super::redis::RedisArgs;
 use crate::judge::EventSource;
 use crate::stream::{INTENT_STREAM, SinkSpec, SourceSpec};
 
 /// Where to read.
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
-    /// Where events come from: file:PATH, - (stdin), redis://[user:pass@]host:port[/db] or
-    /// redis+unix:///path/to/socket. A password is better given in QSC_SOURCE, for others can see arguments
+    /// Where events come from: file:PATH, - (stdin), redis://[user:pass@]host:port[/db],
+    /// redis+unix:///path/to/socket, redis-sentinel://host:port,…/MASTER or redis-cluster://host:port,…; with TLS
+    /// rediss://, rediss-sentinel://, rediss-cluster://. A password is better given in QSC_SOURCE or in a file, for
+    /// others can see arguments
     #[arg(long, hide_env_values = true, value_parser = SourceParser)]
     source: SourceSpec,
     /// Key of the stream on a Redis server
     #[arg(long, default_value = INTENT_STREAM, value_name = "KEY")]
     stream: String,
+    #[command(flatten)]
+    redis: RedisArgs,
 }
 
 impl SourceArgs {
     pub(super) fn source(&self) -> EventSource {
-        EventSource { spec: self.source.clone(), stream: self.stream.clone() }
+        EventSource { spec: self.source.clone(), stream: self.stream.clone(), link: self.redis.options() }
     }
 }
 

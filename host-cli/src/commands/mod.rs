@@ -16,6 +16,7 @@ mod outputs;
 pub mod predict;
 mod progress;
 pub mod quality_gate;
+mod redis;
 pub mod report;
 pub mod run;
 pub mod scoreboard;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::events::{self, SinkParser, SourceParser};
 use super::outputs::{self, Named};
+use super::redis::RedisArgs;
 use crate::args::Format;
 use crate::canary::live::LiveWeights;
 use crate::engine::Engine;
@@ -26,8 +27,8 @@ use crate::notify::Notifier;
 use crate::report;
 use crate::signals::Stop;
 use crate::stream::{
-    AtomicFile, Event, EventId, FEATURE_STREAM, INTENT_STREAM, Item, MARKET_FEATURES, Reading, Sink,
-    SinkSpec, Source, SourceSpec, Window, parse_duration,
+    AtomicFile, Event, EventId, FEATURE_STREAM, INTENT_STREAM, Item, LinkOptions, MARKET_FEATURES, Reading,
+    Sink, SinkSpec, Source, SourceSpec, Window, parse_duration,
 };
 
 /// Events read ahead of the engine.
@@ -90,6 +91,8 @@ pub struct RunArgs {
     /// Trim the stream of intents to about so many; 0: never
     #[arg(long, default_value_t = 0, value_name = "N", help_heading = STREAMS)]
     intents_maxlen: u64,
+    #[command(flatten)]
+    redis: RedisArgs,
     /// Take weights from weights.json in this directory, and new ones without a restart
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -209,7 +212,7 @@ fn feed(source: SourceSpec) -> anyhow::Result<Receiver<Fed>> {
     let (sender, receiver) = mpsc::sync_channel(QUEUE);
     let read = move || {
         let window = Window { after: None, newest: None, event_types: &[MARKET_FEATURES] };
-        let reading = Source::open(&source, "").and_then(|source| {
+        let reading = Source::open(&source, "", &LinkOptions::default()).and_then(|source| {
             sender.send(Fed::Opened)?;
             source.for_each(&window, |item| Ok(sender.send(Fed::Item(item))?))
         });

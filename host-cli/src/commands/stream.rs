@@ -5,12 +5,13 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::events::SourceParser;
+use super::redis::RedisArgs;
 use crate::args::Format;
 use crate::exit::Exit;
 use crate::ingest::Keys;
 use crate::ingest::proof::{Proof, prove};
 use crate::report;
-use crate::stream::{FEATURE_STREAM, INTENT_STREAM, Link, LinkOptions, SourceSpec};
+use crate::stream::{FEATURE_STREAM, INTENT_STREAM, Link, SourceSpec};
 
 /// Commands of `qsc stream`.
 #[derive(Debug, Subcommand)]
@@ -31,6 +32,8 @@ pub struct VerifyArgs {
     /// The Redis server: redis://[user:pass@]host:port[/db] or redis+unix:///path/to/socket
     #[arg(long, hide_env_values = true, value_parser = SourceParser)]
     source: SourceSpec,
+    #[command(flatten)]
+    redis: RedisArgs,
     /// Key of the stream of feature events
     #[arg(long, default_value = FEATURE_STREAM, value_name = "KEY")]
     stream: String,
@@ -52,7 +55,7 @@ pub fn run(command: &StreamCommand, format: Format) -> anyhow::Result<Exit> {
         bail!("stream verify compares streams of a Redis server; {} is none", args.source);
     };
     let keys = Keys::new(&args.stream, &args.sink_stream, &args.group).map_err(anyhow::Error::msg)?;
-    let mut link = Link::connect(address, &keys.features, &LinkOptions::default())?;
+    let mut link = Link::connect(address, &keys.features, &args.redis.options())?;
     let proof = prove(&mut link, &keys, &args.group)?;
     let (verdict, exit) = if proof.holds() { ("pass", Exit::Pass) } else { ("fail", Exit::Fail) };
     report::print(&match format {

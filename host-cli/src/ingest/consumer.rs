@@ -101,8 +101,8 @@ pub struct Consumer<'a, P> {
     looked_for_gaps: Instant,
     /// Whether this process has begun a shift before: what is pending for it then did not kill it.
     pub(super) began: bool,
-    /// Whether events were decided already.
-    served: bool,
+    /// Whether the server has done all that is asked of it once: what it refuses from then on may be permitted again.
+    pub(super) served: bool,
 }
 
 impl<'a, P: Predict + Clone> Consumer<'a, P> {
@@ -176,8 +176,9 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
                 }
                 Halt::Trouble(trouble) => {
                     ensure!(self.served || is_passing(&trouble), "{}", self.explain(&trouble));
-                    around.log(&format!("Redis at {}: {trouble}; trying again", self.link.address()));
-                    self.tally.doing = Doing::Troubled { reason: format!("Redis: {trouble}") };
+                    let reason = trouble.explain(self.link.address());
+                    around.log(&format!("{reason}; trying again"));
+                    self.tally.doing = Doing::Troubled { reason };
                     if !self.reconnect(&mut backoff, around) {
                         return Ok(());
                     }
@@ -198,7 +199,6 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
         self.began = true;
         backoff.reset();
         self.tally.doing = Doing::Deciding;
-        self.served = true;
         self.decide_all(around)
     }
 
@@ -422,7 +422,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
     ) -> Result<Settled, Halt> {
         let call = batch.call(self.settled);
         let sent = Instant::now();
-        self.link.send(&call.bytes)?;
+        self.link.send_ahead(&call.bytes)?;
         let answer = self.link.receive();
         self.settlement(&call, answer, sent, around)
     }
@@ -456,7 +456,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
                 Err(trouble) if trouble.code() == Some("NOSCRIPT") => {
                     let renewal =
                         self.batch_by("EVAL", script::SETTLE, self.settings.lease).call(self.settled);
-                    self.link.send(&renewal.bytes)?;
+                    self.link.send_ahead(&renewal.bytes)?;
                     self.link.receive()?;
                 }
                 Err(trouble) if is_full(&trouble) => {
@@ -475,7 +475,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
                 Err(trouble) => return Err(trouble.into()),
             }
             sent = Instant::now();
-            self.link.send(&call.bytes)?;
+            self.link.send_ahead(&call.bytes)?;
             answer = self.link.receive();
         }
     }
@@ -499,7 +499,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
     /// Gives the lease back. If that fails it ends by itself.
     fn release(&mut self) {
         let call = self.batch_by("EVALSHA", &self.sha, Duration::ZERO).call(self.settled);
-        let _ = self.link.send(&call.bytes).and_then(|()| self.link.receive());
+        let _ = self.link.send_ahead(&call.bytes).and_then(|()| self.link.receive());
     }
 
     fn backoff(&self) -> Backoff {
@@ -521,10 +521,10 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
                     return true;
                 }
                 Err(trouble) => {
-                    let trouble = trouble.to_string();
-                    if trouble != said {
-                        around.log(&format!("Redis at {}: {trouble}; trying again", self.link.address()));
-                        said = trouble;
+                    let reason = trouble.explain(self.link.address());
+                    if reason != said {
+                        around.log(&format!("{reason}; trying again"));
+                        said = reason;
                     }
                 }
             }
@@ -555,11 +555,10 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
                  --stream and --sink-stream",
                 self.keys.features, self.keys.intents
             ),
-            Some("NOPERM") => format!(
-                "Redis at {address} does not permit this user what qsc run needs ({trouble}); docs/ingest.md lists the \
-                 commands and keys"
-            ),
-            _ => format!("Redis at {address}: {trouble}"),
+            Some("NOPERM") => {
+                format!("{}; docs/ingest.md lists the commands and keys", trouble.explain(address))
+            }
+            _ => trouble.explain(address),
         }
     }
 }

@@ -14,8 +14,7 @@ impl Info {
     fn of(link: &mut Link, sections: &[&str]) -> anyhow::Result<Self> {
         let mut info = redis::cmd("INFO");
         info.arg(sections);
-        let text: String =
-            link.query(&info).map_err(|trouble| anyhow!("Redis at {}: {trouble}", link.address()))?;
+        let text: String = link.query(&info).map_err(|trouble| anyhow!(trouble.explain(link.address())))?;
         let pairs = text.lines().filter_map(|line| line.split_once(':'));
         Ok(Self(pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()))
     }

@@ -34,6 +34,8 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         let at_once = self.read_call(None);
         let mut entries: Vec<Entry> = Vec::new();
         let mut decided = self.decided();
+        // The first round shows whether the server takes what is to come.
+        self.settle(self.batch(), around)?;
         loop {
             let stop = !around.goes_on(&mut self.replay, &self.tally);
             if stop && entries.is_empty() && decided.batch.len() == 0 {
@@ -47,18 +49,18 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             let call = decided.batch.call(self.settled);
             let sent = Instant::now();
             if write {
-                self.link.send(&call.bytes)?;
+                self.link.send_ahead(&call.bytes)?;
             }
             let read = match entries.len() {
                 _ if stop => false,
                 // A read may follow a renewal only once that is known to have held.
                 0 if write && call.entries == 0 => false,
                 0 => {
-                    self.link.send(&waiting)?;
+                    self.link.send_ahead(&waiting)?;
                     true
                 }
                 full if full == self.settings.batch => {
-                    self.link.send(&at_once)?;
+                    self.link.send_ahead(&at_once)?;
                     true
                 }
                 _ => false,
@@ -77,7 +79,11 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                 self.tally.other_types += counts.2;
             }
             entries = match answer {
-                Some(answer) => reply::read(answer?).ok_or(Halt::Odd("XREADGROUP"))?,
+                Some(answer) => {
+                    let entries = reply::read(answer?).ok_or(Halt::Odd("XREADGROUP"))?;
+                    self.served = true;
+                    entries
+                }
                 None => Vec::new(),
             };
         }

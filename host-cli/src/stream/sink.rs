@@ -90,7 +90,7 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use super::*;
-    use crate::stream::{EventId, Source, SourceSpec, Window};
+    use crate::stream::{EventId, LinkOptions, Source, SourceSpec, Window};
 
     #[test]
     fn what_is_written_reads_back() {
@@ -115,7 +115,7 @@ mod tests {
 
         let mut back = Vec::new();
         let window = Window { after: None, newest: NonZeroUsize::new(10), event_types: &["trade.intent"] };
-        let source = Source::open(&SourceSpec::File(path.clone()), "").unwrap();
+        let source = Source::open(&SourceSpec::File(path.clone()), "", &LinkOptions::default()).unwrap();
         source
             .for_each(&window, |item| {
                 back.push(item.unwrap());

@@ -15,7 +15,7 @@ use crate::ingest::inspect::{ensure_one_server, inspect};
 use crate::ingest::{Consumer, Doing, Keys, Settings, Surroundings, Tally};
 use crate::notify::Notifier;
 use crate::signals::Stop;
-use crate::stream::{Link, LinkOptions, RedisAddress, SinkSpec, SourceSpec};
+use crate::stream::{Link, RedisAddress, SinkSpec, SourceSpec};
 
 /// Consumes until a signal; what was done, as JSON and as text.
 pub(super) fn run<P: Predict + Clone + Send>(
@@ -38,7 +38,7 @@ pub(super) fn run<P: Predict + Clone + Send>(
         args.stream
     );
     let keys = Keys::new(&args.stream, &args.sink_stream, &args.group).map_err(anyhow::Error::msg)?;
-    let options = LinkOptions::default();
+    let options = args.redis.options();
     let mut link = Link::connect(source, &keys.features, &options)?;
     for advice in inspect(&mut link, &keys)? {
         log(&advice);

@@ -1,5 +1,5 @@
-//! Redis: where a server is ([`RedisAddress`]), how it is spoken to ([`LinkOptions`], [`Link`]), and how a stream is
-//! read without writing to it (`pages`).
+//! Redis: what a URL names ([`RedisAddress`]), which server that is (`locate`), how it is spoken to ([`LinkOptions`],
+//! `login`, `wire`), what can go wrong ([`Trouble`]), and how a stream is read without writing to it (`pages`).
 //!
 //! A [`Link`] is one connection to the one server that owns a key. It never sends a command twice: what became of a
 //! command whose answer is missing is [`Trouble::Unknown`], and only who sent it can find out.
@@ -7,6 +7,8 @@
 mod address;
 mod backoff;
 mod link;
+mod locate;
+mod login;
 mod options;
 mod pages;
 mod trouble;
@@ -15,6 +17,7 @@ mod wire;
 pub use address::RedisAddress;
 pub use backoff::Backoff;
 pub use link::Link;
+pub use locate::key_slot;
 pub use options::{LinkOptions, SentinelLogin, TlsFiles};
 pub use pages::Dump;
 pub(super) use pages::RedisStream;

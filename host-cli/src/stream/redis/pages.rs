@@ -52,11 +52,12 @@ impl Dump {
     pub fn of(
         address: &RedisAddress,
         key: &str,
+        options: &LinkOptions,
         after: Option<u64>,
         count: u64,
         mut on_line: impl FnMut(&str) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        let mut stream = RedisStream::connect(address, key)?;
+        let mut stream = RedisStream::connect(address, key, options)?;
         let mut dump = Self { entries: 0, first: None, last: None, gap: None };
         let Some(info) = stream.info()? else {
             anyhow::bail!("Redis at {address} has no stream {key}; name another with --stream");
@@ -90,8 +91,12 @@ impl Dump {
 }
 
 impl RedisStream {
-    pub(in crate::stream) fn connect(address: &RedisAddress, key: &str) -> anyhow::Result<Self> {
-        Ok(Self { link: Link::connect(address, key, &LinkOptions::default())? })
+    pub(in crate::stream) fn connect(
+        address: &RedisAddress,
+        key: &str,
+        options: &LinkOptions,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { link: Link::connect(address, key, options)? })
     }
 
     pub(in crate::stream) fn for_each(
@@ -225,18 +230,14 @@ impl RedisStream {
     fn explain(&self, trouble: &Trouble) -> anyhow::Error {
         let (address, key) = (self.link.address(), self.link.key());
         match trouble.code() {
-            Some("NOAUTH" | "WRONGPASS") => {
-                anyhow!("Redis at {address} refused the login; check user and password in the source URL")
-            }
             Some("NOPERM") => anyhow!(
-                "Redis at {address} does not permit this user to read the stream {key}; allow the commands \
+                "Redis at {address} does not permit this user to read the stream {key} ({trouble}); allow the commands \
                  xrange, xrevrange and xinfo on that key"
             ),
             Some("WRONGTYPE") => {
                 anyhow!("the key {key} of Redis at {address} is not a stream; name another with --stream")
             }
-            Some(_) => anyhow!("Redis at {address} refused to read the stream {key} ({trouble})"),
-            None => anyhow!("Redis at {address}: {trouble}"),
+            _ => anyhow!(trouble.explain(address)),
         }
     }
 }
