@@ -287,6 +287,9 @@ impl Events {
         connection: &mut redis::Connection,
         range: std::ops::Range<usize>,
     ) -> redis::RedisResult<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
         let mut pipe = redis::pipe();
         for index in range {
             let add = pipe.cmd("XADD").arg(FEATURES).arg(id(index));

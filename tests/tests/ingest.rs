@@ -131,7 +131,7 @@ fn intents_carry_on_what_the_producer_traced() {
 #[test]
 fn nothing_is_lost_or_doubled_at_any_step() {
     let Some(server) = Server::start() else { return };
-    let events = Events::new(1200, 3, 2);
+    let events = Events::new(1230, 3, 2);
     let expected = events.undisturbed(&all_models());
     let mut cases = Vec::new();
     for command in ["XREADGROUP", "EVALSHA", "XRANGE", "XCLAIM"] {
