@@ -21,14 +21,14 @@ use crate::qsc;
 
 /// Longer than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Keys under test.
-pub const FEATURES: &str = "f";
+/// The stream of events; all keys share a hash tag, so that a Cluster keeps them together.
+pub const FEATURES: &str = "{t}:f";
 /// Where intents go.
-pub const INTENTS: &str = "i";
+pub const INTENTS: &str = "{t}:i";
 /// Where dead letters go.
-pub const DEAD: &str = "f:dead";
+pub const DEAD: &str = "{t}:f:dead";
 /// Who owns the stream.
-pub const OWNER: &str = "f:owner:qsc";
+pub const OWNER: &str = "{t}:f:owner:qsc";
 
 /// Waits until `done` gives something.
 ///
@@ -130,7 +130,7 @@ impl Server {
 
     /// Ids and fields of a stream.
     #[must_use]
-    pub fn entries(&self, key: &str) -> Vec<(String, BTreeMap<String, String>)> {
+    pub fn entries(&self, key: &str) -> Entries {
         self.ask(&["XRANGE", key, "-", "+"])
     }
 
@@ -341,13 +341,24 @@ impl Events {
     }
 }
 
+/// Ids and fields of a stream.
+pub type Entries = Vec<(String, BTreeMap<String, String>)>;
+
 /// Checks that the intents on the server are, one for one and in order, those of an undisturbed run.
 ///
 /// # Panics
 /// With the first that is not.
 pub fn assert_undisturbed(server: &Server, expected: &BTreeMap<EventId, String>) {
+    assert_same(&server.entries(INTENTS), expected);
+}
+
+/// The same for intents that were read already.
+///
+/// # Panics
+/// With the first that is not.
+pub fn assert_same(intents: &Entries, expected: &BTreeMap<EventId, String>) {
     let mut expected = expected.iter();
-    for (id, fields) in server.entries(INTENTS) {
+    for (id, fields) in intents {
         let payload: Value = serde_json::from_str(&fields["payload"]).expect("an intent is JSON");
         let source: EventId = payload["source_id"].as_str().expect("a source").parse().expect("an id");
         let (next, as_undisturbed) = expected.next().unwrap_or_else(|| panic!("{id} is one intent too many"));

@@ -46,11 +46,8 @@ fn feed(events: &Arc<Events>, port: u16, done: &Arc<AtomicBool>, pace: Duration)
             if connection.is_none() {
                 connection = client.get_connection_with_timeout(Duration::from_secs(1)).ok();
             }
-            // One by one where the fate of a batch is not known: what is there already is refused, and left as it is.
-            let added = connection.as_mut().is_some_and(|connection| {
-                events.add(connection, next..end).is_ok()
-                    && (next..end).all(|at| events.add(connection, at..at + 1).is_ok())
-            });
+            let added =
+                connection.as_mut().is_some_and(|connection| events.add(connection, next..end).is_ok());
             if added {
                 next = end;
                 thread::sleep(pace);

@@ -1,4 +1,4 @@
-//! One owner's shift: connection, lease, group, gaps, and what each fault means.
+//! One owner's shift: the lease, and what each fault means.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -8,14 +8,16 @@ use anyhow::{anyhow, ensure};
 use qsc_kernel::ensemble::Predict;
 use redis::{Cmd, Script, Value};
 
-use super::script::{self, Batch, Call, Lease, Settled, Terms};
-use super::{Doing, Keys, Surroundings, Tally, reply};
+use super::script::{self, Lease};
+use super::{Doing, Keys, Surroundings, Tally};
 use crate::engine::Engine;
 use crate::engine::replay::Replay;
 use crate::stream::{Backoff, EventId, Link, Trouble};
 
+/// How long a read waits for entries.
+pub(super) const WAIT: Duration = Duration::from_millis(100);
 /// How often a waiting consumer looks around.
-pub(super) const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How a consumer works.
 #[derive(Clone, Debug)]
@@ -66,26 +68,17 @@ impl From<Trouble> for Halt {
     }
 }
 
-/// What XINFO STREAM tells.
-pub(super) struct StreamInfo {
-    pub(super) length: u64,
-    /// Entries ever added.
-    pub(super) added: u64,
-    pub(super) newest: EventId,
-    pub(super) first: Option<EventId>,
-}
-
 /// A consumer of one feature stream.
 pub struct Consumer<'a, P> {
     pub(super) settings: &'a Settings,
     pub(super) keys: &'a Keys,
     pub(super) link: Link,
     /// What tells this process from every other one.
-    token: String,
+    pub(super) token: String,
     /// A service is its own successor: right after a crash it need not wait for its own lease to end.
     successor: bool,
     /// SHA-1 of the settling script.
-    sha: String,
+    pub(super) sha: String,
     pub(super) replay: Replay<P>,
     /// The engine before its first event.
     pub(super) unfed: Engine<P>,
@@ -93,14 +86,14 @@ pub struct Consumer<'a, P> {
     /// The last entry of the stream that is settled; every older one is too, unless it is pending.
     pub(super) settled: EventId,
     /// Entries of the stream accounted for, counted from the first one ever; unknown where the group is not ours.
-    seen: Option<u64>,
+    pub(super) seen: Option<u64>,
     /// Entries that are never fed to the models.
     pub(super) poison: BTreeSet<EventId>,
     /// When the lease was last known to be ours.
-    renewed: Instant,
-    looked_for_gaps: Instant,
-    /// Whether this process has begun a shift before: what is pending for it then did not kill it.
-    pub(super) began: bool,
+    pub(super) renewed: Instant,
+    pub(super) looked_for_gaps: Instant,
+    /// The last entry that this process has read or claimed: what is pending for it up to there did not kill it.
+    pub(super) met: EventId,
     /// Whether the server has done all that is asked of it once: what it refuses from then on may be permitted again.
     pub(super) served: bool,
 }
@@ -108,8 +101,16 @@ pub struct Consumer<'a, P> {
 impl<'a, P: Predict + Clone> Consumer<'a, P> {
     /// A consumer on an open link.
     #[must_use]
-    pub fn new(settings: &'a Settings, keys: &'a Keys, link: Link, token: String, engine: Engine<P>) -> Self {
+    pub fn new(
+        settings: &'a Settings,
+        keys: &'a Keys,
+        mut link: Link,
+        token: String,
+        engine: Engine<P>,
+    ) -> Self {
         let now = Instant::now();
+        // A read that waits for entries is no server that does not answer.
+        link.set_reply_timeout(link.options().reply_timeout.max(2 * WAIT));
         Self {
             settings,
             keys,
@@ -125,7 +126,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
             poison: BTreeSet::new(),
             renewed: now,
             looked_for_gaps: now,
-            began: false,
+            met: EventId::default(),
             served: false,
         }
     }
@@ -196,7 +197,6 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
         self.tally.doing = Doing::Rebuilding;
         let delivered = self.attach(around)?;
         self.work_off(delivered, around)?;
-        self.began = true;
         backoff.reset();
         self.tally.doing = Doing::Deciding;
         self.decide_all(around)
@@ -240,244 +240,10 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
         }
     }
 
-    /// Makes sure that there is a group, and that it stands where it was left; the last entry it has delivered.
-    fn attach(&mut self, around: &mut impl Surroundings<P>) -> Result<EventId, Halt> {
-        let delivered = match self.group()? {
-            Some(delivered) => delivered,
-            None => self.create_group(around)?,
-        };
-        self.poison = self.known_poison()?;
-        if delivered < self.settled {
-            around.log(&format!(
-                "the group {} was set back to {delivered}, but everything up to {} is settled: it goes on from there",
-                self.settings.group, self.settled
-            ));
-            let mut set = redis::cmd("XGROUP");
-            set.arg("SETID").arg(&self.keys.features).arg(&self.settings.group).arg(self.settled.to_string());
-            self.ask(&set, Some)?;
-            return Ok(self.settled);
-        }
-        Ok(delivered)
-    }
-
-    /// The last entry the group has delivered; `None` if there is no group, or no stream.
-    fn group(&mut self) -> Result<Option<EventId>, Halt> {
-        let mut groups = redis::cmd("XINFO");
-        groups.arg("GROUPS").arg(&self.keys.features);
-        let groups = match self.ask(&groups, reply::array) {
-            Ok(groups) => groups,
-            Err(Halt::Trouble(Trouble::Refused { message, .. })) if message.contains("no such key") => {
-                return Ok(None);
-            }
-            Err(halt) => return Err(halt),
-        };
-        for group in groups {
-            let fields = reply::fields(group).ok_or(Halt::Odd("XINFO GROUPS"))?;
-            let name = reply::field(&fields, "name").and_then(reply::text);
-            if name.as_deref() == Some(&self.settings.group) {
-                let delivered = reply::field(&fields, "last-delivered-id").and_then(reply::id);
-                return delivered.map(Some).ok_or(Halt::Odd("XINFO GROUPS"));
-            }
-        }
-        Ok(None)
-    }
-
-    fn create_group(&mut self, around: &mut impl Surroundings<P>) -> Result<EventId, Halt> {
-        let Settings { group, .. } = self.settings;
-        let features = &self.keys.features;
-        let mut create = redis::cmd("XGROUP");
-        create.arg("CREATE").arg(features).arg(group).arg("0").arg("MKSTREAM");
-        self.ask(&create, Some)?;
-        let newest = self.stream_info()?.newest;
-        if self.settled == EventId::default() {
-            around.log(&format!("created the group {group} at the beginning of {features}"));
-            self.seen = Some(0);
-            return Ok(EventId::default());
-        }
-        if newest < self.settled {
-            around.log(&format!(
-                "{features} ends at {newest}, before {} which is settled: it is another stream under the same name, read \
-                 from its beginning",
-                self.settled
-            ));
-            let mut forget = redis::cmd("HDEL");
-            forget.arg(&self.keys.owner).arg("last").arg("seen");
-            self.ask(&forget, Some)?;
-            (self.settled, self.seen) = (EventId::default(), Some(0));
-            return Ok(self.settled);
-        }
-        around.log(&format!(
-            "the group {group} was gone: created again at {}, the last entry settled",
-            self.settled
-        ));
-        let mut set = redis::cmd("XGROUP");
-        set.arg("SETID").arg(features).arg(group).arg(self.settled.to_string());
-        self.ask(&set, Some)?;
-        Ok(self.settled)
-    }
-
-    /// Entries that killed their consumers too often.
-    fn known_poison(&mut self) -> Result<BTreeSet<EventId>, Halt> {
-        let mut names = redis::cmd("HKEYS");
-        names.arg(&self.keys.owner);
-        let names = self.ask(&names, reply::array)?.into_iter().filter_map(reply::text);
-        Ok(names.filter_map(|name| name.strip_prefix("poison:")?.parse().ok()).collect())
-    }
-
-    /// Compares what was ever added with what was accounted for, where both are known exactly: when everything that is
-    /// left was settled, or nothing that was settled is left.
-    pub(super) fn look_for_gaps(&mut self, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
-        self.looked_for_gaps = Instant::now();
-        let info = self.stream_info()?;
-        let unread = if info.newest <= self.settled {
-            0
-        } else if info.first.is_none_or(|first| first > self.settled) {
-            info.length
-        } else {
-            self.tally.lag = self.seen.map_or(0, |seen| info.added.saturating_sub(seen));
-            return Ok(());
-        };
-        self.tally.lag = unread;
-        let gone = info.added.saturating_sub(unread);
-        let Some(seen) = self.seen else {
-            // The group is older than this account of it.
-            return self.account(gone);
-        };
-        if gone <= seen {
-            return Ok(());
-        }
-        let lost = gone - seen;
-        self.tally.lost += lost;
-        let left = info
-            .first
-            .map_or_else(|| "none is left".to_owned(), |first| format!("the first one left is {first}"));
-        around.log(&format!(
-            "GAP: {lost} entries of {} were removed before they were decided (settled up to {}, {left}); they have no \
-             intents. Trim the stream later, or give it more room",
-            self.keys.features, self.settled
-        ));
-        self.account(gone)
-    }
-
-    fn account(&mut self, seen: u64) -> Result<(), Halt> {
-        let mut account = redis::cmd("HSET");
-        account.arg(&self.keys.owner).arg("seen").arg(seen);
-        self.ask(&account, Some)?;
-        self.seen = Some(seen);
-        Ok(())
-    }
-
-    /// Whether it is time to look for gaps.
-    pub(super) fn gaps_are_due(&self) -> bool {
-        self.looked_for_gaps.elapsed() >= Duration::from_secs(1)
-    }
-
-    pub(super) fn stream_info(&mut self) -> Result<StreamInfo, Halt> {
-        let mut info = redis::cmd("XINFO");
-        info.arg("STREAM").arg(&self.keys.features);
-        self.ask(&info, |answer| {
-            let fields = reply::fields(answer)?;
-            let number = |name| reply::number(&reply::field(&fields, name)?);
-            Some(StreamInfo {
-                length: number("length")?,
-                added: number("entries-added")?,
-                newest: reply::id(reply::field(&fields, "last-generated-id")?)?,
-                first: match reply::field(&fields, "first-entry")? {
-                    Value::Array(entry) => Some(reply::id(entry.into_iter().next()?)?),
-                    _ => None,
-                },
-            })
-        })
-    }
-
     /// Sends a command once and reads its answer.
     pub(super) fn ask<T>(&mut self, cmd: &Cmd, read: impl FnOnce(Value) -> Option<T>) -> Result<T, Halt> {
         let answer = self.link.query(cmd)?;
         read(answer).ok_or(Halt::Odd("a command"))
-    }
-
-    /// An empty batch.
-    pub(super) fn batch(&self) -> Batch {
-        self.batch_by("EVALSHA", &self.sha, self.settings.lease)
-    }
-
-    fn batch_by(&self, command: &str, script: &str, term: Duration) -> Batch {
-        Batch::new(&Terms {
-            command,
-            script,
-            keys: self.keys.all(),
-            token: &self.token,
-            term_ms: millis(term),
-            group: &self.settings.group,
-            consumer: &self.settings.consumer,
-            intents_maxlen: self.settings.intents_maxlen,
-        })
-    }
-
-    /// Sends a batch and waits until it is settled.
-    pub(super) fn settle(
-        &mut self,
-        batch: Batch,
-        around: &mut impl Surroundings<P>,
-    ) -> Result<Settled, Halt> {
-        let call = batch.call(self.settled);
-        let sent = Instant::now();
-        self.link.send_ahead(&call.bytes)?;
-        let answer = self.link.receive();
-        self.settlement(&call, answer, sent, around)
-    }
-
-    /// Takes the answer to a batch that was `sent` then. Where the server could not take it for now, it is sent again until
-    /// it can: a refused script has done nothing.
-    pub(super) fn settlement(
-        &mut self,
-        call: &Call,
-        mut answer: Result<Value, Trouble>,
-        mut sent: Instant,
-        around: &mut impl Surroundings<P>,
-    ) -> Result<Settled, Halt> {
-        let mut backoff = self.backoff();
-        let mut refused = false;
-        loop {
-            match answer {
-                Ok(answer) => {
-                    let settled = Settled::read(answer).ok_or(Halt::Odd("EVALSHA"))?;
-                    if refused {
-                        around.log("the server takes intents again");
-                        self.tally.doing = Doing::Deciding;
-                    }
-                    self.renewed = sent;
-                    self.tally.foreign += call.entries.saturating_sub(settled.entries);
-                    self.seen = self.seen.map(|seen| seen + settled.entries);
-                    self.settled = call.last.unwrap_or(self.settled);
-                    return Ok(settled);
-                }
-                // The whole script once, with its keys: a node of a Cluster that has just got the slot learns it too.
-                Err(trouble) if trouble.code() == Some("NOSCRIPT") => {
-                    let renewal =
-                        self.batch_by("EVAL", script::SETTLE, self.settings.lease).call(self.settled);
-                    self.link.send_ahead(&renewal.bytes)?;
-                    self.link.receive()?;
-                }
-                Err(trouble) if is_full(&trouble) => {
-                    if !refused {
-                        around.log(&format!(
-                            "the server takes no intents ({trouble}); nothing is dropped, trying again"
-                        ));
-                        self.tally.doing =
-                            Doing::Troubled { reason: format!("the server takes no intents: {trouble}") };
-                        refused = true;
-                    }
-                    if !self.pause(backoff.next(), around) {
-                        return Err(Halt::Stop);
-                    }
-                }
-                Err(trouble) => return Err(trouble.into()),
-            }
-            sent = Instant::now();
-            self.link.send_ahead(&call.bytes)?;
-            answer = self.link.receive();
-        }
     }
 
     /// Called in everything that takes long: renews the lease when it is time to.
@@ -496,13 +262,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
         self.renewed.elapsed() >= self.settings.lease / 3
     }
 
-    /// Gives the lease back. If that fails it ends by itself.
-    fn release(&mut self) {
-        let call = self.batch_by("EVALSHA", &self.sha, Duration::ZERO).call(self.settled);
-        let _ = self.link.send_ahead(&call.bytes).and_then(|()| self.link.receive());
-    }
-
-    fn backoff(&self) -> Backoff {
+    pub(super) fn backoff(&self) -> Backoff {
         let options = self.link.options();
         let seed = self.token.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(257) ^ u64::from(byte));
         Backoff::new(options.backoff_first, options.backoff_cap, seed)
@@ -564,7 +324,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
 }
 
 /// The server cannot take writes for now.
-fn is_full(trouble: &Trouble) -> bool {
+pub(super) fn is_full(trouble: &Trouble) -> bool {
     matches!(trouble.code(), Some("OOM" | "MISCONF" | "NOREPLICAS" | "BUSY"))
 }
 
@@ -573,6 +333,6 @@ fn is_passing(trouble: &Trouble) -> bool {
     is_full(trouble) || trouble.calls_for_reconnect()
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

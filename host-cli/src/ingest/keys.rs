@@ -1,5 +1,7 @@
 //! The keys of one feature stream and its intents, which one script touches together.
 
+use crate::stream::key_slot;
+
 /// Names of the keys, all in one slot.
 #[derive(Clone, Debug)]
 pub struct Keys {
@@ -41,38 +43,13 @@ impl Keys {
     /// Whether a Redis Cluster keeps all of them in one place.
     #[must_use]
     pub fn share_a_slot(&self) -> bool {
-        self.all().iter().all(|key| slot(key) == slot(&self.features))
+        self.all().iter().all(|key| key_slot(key) == key_slot(&self.features))
     }
-}
-
-/// The slot of a key in a Redis Cluster, from its hash tag if it has one (Redis Cluster specification).
-#[must_use]
-pub fn slot(key: &str) -> u16 {
-    let tag = key.split_once('{').and_then(|(_, rest)| Some(rest.split_once('}')?.0));
-    crc16(tag.filter(|tag| !tag.is_empty()).unwrap_or(key).as_bytes()) % 16384
-}
-
-/// CRC-16/XMODEM.
-fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc: u16, &byte| {
-        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
-            (crc << 1) ^ if crc & 0x8000 == 0 { 0 } else { 0x1021 }
-        })
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slots_are_those_of_the_specification() {
-        assert_eq!(crc16(b"123456789"), 0x31C3);
-        assert_eq!(slot("foo"), 12182);
-        assert_eq!(slot("{user1000}.following"), slot("{user1000}.followers"));
-        assert_eq!(slot("foo{}{bar}"), crc16(b"foo{}{bar}") % 16384);
-        assert_eq!(slot("foo{{bar}}zap"), slot("{bar"));
-    }
 
     #[test]
     fn one_hash_tag_keeps_all_keys_together() {

@@ -5,7 +5,9 @@
 //! | [`keys`] | which keys belong together, and that they share a slot |
 //! | `lease.lua`, `settle.lua` | everything that is written: who owns a stream, and what an entry becomes |
 //! | `script` | their calls and answers |
-//! | [`consumer`] | one owner's shift: lease, group, gaps, and what each fault means |
+//! | [`consumer`] | one owner's shift: the lease, and what each fault means |
+//! | `group` | the consumer group, how far it stands, what was removed before it was read |
+//! | `settle` | a batch on its way to the server |
 //! | [`inspect`] | what a server must be like |
 //! | `rebuild` | what the engine remembers, read back from the stream |
 //! | `pending` | entries that were delivered and not settled, in their order |
@@ -18,6 +20,7 @@
 //! with all entries before it remembered.
 
 pub mod consumer;
+mod group;
 pub mod inspect;
 pub mod keys;
 mod pending;
@@ -25,6 +28,7 @@ pub mod proof;
 mod rebuild;
 mod reply;
 mod script;
+mod settle;
 mod steady;
 
 use std::fmt;

@@ -147,7 +147,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     /// Makes these entries ours. That counts as a delivery where it is one to another process.
     fn claim(&mut self, batch: &[Pending]) -> Result<(), Halt> {
         let Some(first) = batch.first() else { return Ok(()) };
-        let again = !(self.began && first.consumer == self.settings.consumer);
+        let again = first.id > self.met || first.consumer != self.settings.consumer;
         let deliveries = first.deliveries + u64::from(again);
         let mut claim = redis::cmd("XCLAIM");
         claim.arg(&self.keys.features).arg(&self.settings.group).arg(&self.settings.consumer).arg(0);
@@ -155,6 +155,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             claim.arg(pending.id.to_string());
         }
         claim.arg("RETRYCOUNT").arg(deliveries).arg("JUSTID");
+        self.met = batch.last().map_or(self.met, |last| last.id.max(self.met));
         self.ask(&claim, reply::array).map(|_| ())
     }
 

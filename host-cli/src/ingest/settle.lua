@@ -8,7 +8,7 @@
 --       kind "intent": fields and values; "dead": why; "poison": why; "none": nothing
 --       last: "1" if the entries lie beyond everything settled before
 -- Gives {entries settled, id of the oldest entry still pending before, or ""}.
-local owner = redis.call('HMGET', KEYS[4], 'token', 'consumer')
+local owner = redis.call('HMGET', KEYS[4], 'token', 'consumer', 'seen')
 if owner[1] ~= ARGV[1] then
   return redis.error_reply('FENCED ' .. (owner[2] or ''))
 end
@@ -58,13 +58,16 @@ end
 
 local time = redis.call('TIME')
 local over = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]
-redis.call('HSET', KEYS[4], 'until', string.format('%.0f', over))
-if settled > 0 then
-  redis.call('HINCRBY', KEYS[4], 'seen', settled)
-  if ARGV[#ARGV] == '1' then
-    redis.call('HSET', KEYS[4], 'last', last)
-  end
+local state = {'until', string.format('%.0f', over)}
+if owner[3] and settled > 0 then
+  table.insert(state, 'seen')
+  table.insert(state, string.format('%.0f', owner[3] + settled))
 end
+if last and ARGV[#ARGV] == '1' then
+  table.insert(state, 'last')
+  table.insert(state, last)
+end
+redis.call('HSET', KEYS[4], unpack(state))
 if failure then
   return failure
 end

@@ -5,14 +5,12 @@ use std::time::{Duration, Instant};
 use qsc_kernel::ensemble::Predict;
 
 use super::Surroundings;
-use super::consumer::{Consumer, Halt};
+use super::consumer::{Consumer, Halt, WAIT};
 use super::reply::{self, Entry};
 use super::script::Batch;
 use crate::engine::replay::Outlet;
 use crate::stream::{EventId, MARKET_FEATURES, entry_item};
 
-/// How long a read waits for entries.
-const WAIT: Duration = Duration::from_millis(100);
 /// Rejected events logged one by one; the dead-letter stream has them all.
 const LOGGED: u64 = 20;
 
@@ -46,29 +44,21 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             }
             let write = decided.batch.len() > 0 || self.renewal_is_due();
             let counts = (decided.intents, decided.dead, decided.other_types);
-            let call = decided.batch.call(self.settled);
-            let sent = Instant::now();
-            if write {
-                self.link.send_ahead(&call.bytes)?;
-            }
+            let mut call = decided.batch.call(self.settled);
             let read = match entries.len() {
-                _ if stop => false,
+                _ if stop => None,
                 // A read may follow a renewal only once that is known to have held.
-                0 if write && call.entries == 0 => false,
-                0 => {
-                    self.link.send_ahead(&waiting)?;
-                    true
-                }
-                full if full == self.settings.batch => {
-                    self.link.send_ahead(&at_once)?;
-                    true
-                }
-                _ => false,
+                0 if write && call.entries == 0 => None,
+                0 => Some(&waiting),
+                full if full == self.settings.batch => Some(&at_once),
+                _ => None,
             };
+            let sent = Instant::now();
+            self.send_both(write.then_some(&mut call.bytes), read)?;
             let in_hand = entries.first().map(|(id, _)| *id);
             decided = self.decide(entries, self.settled, around);
             let written = write.then(|| self.link.receive());
-            let answer = read.then(|| self.link.receive());
+            let answer = read.map(|_| self.link.receive());
             if let Some(written) = written {
                 let settled = self.settlement(&call, written, sent, around)?;
                 if call.entries == 0 {
@@ -82,11 +72,30 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                 Some(answer) => {
                     let entries = reply::read(answer?).ok_or(Halt::Odd("XREADGROUP"))?;
                     self.served = true;
+                    self.met = entries.last().map_or(self.met, |(last, _)| (*last).max(self.met));
                     entries
                 }
                 None => Vec::new(),
             };
         }
+    }
+
+    /// Sends a write and a read in one piece, so that the server takes both in one go.
+    fn send_both(&mut self, write: Option<&mut Vec<u8>>, read: Option<&Vec<u8>>) -> Result<(), Halt> {
+        match (write, read) {
+            (Some(write), Some(read)) => {
+                let alone = write.len();
+                write.extend_from_slice(read);
+                let sent = self.link.send_ahead(write);
+                // It may have to be sent again by itself.
+                write.truncate(alone);
+                sent?;
+            }
+            (Some(one), None) => self.link.send_ahead(one)?,
+            (None, Some(one)) => self.link.send_ahead(one)?,
+            (None, None) => {}
+        }
+        Ok(())
     }
 
     /// Nothing older than what is in hand may be pending.
