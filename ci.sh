@@ -27,6 +27,7 @@ usage() {
 
 by name only:
   arm64    kernel and identity tests for AArch64 under QEMU; all output bits must be those of this machine
+  chaos    kills consumers, connections and servers by the hundred under `qsc run`: ten minutes
   peers    measures QSC beside other engines (hours the first time, then a quarter of an hour): benches/METHOD.md
 
 QSC_REQUIRE_ALL=1  what cannot run here fails instead of being skipped
@@ -179,6 +180,11 @@ job_arm64() {
 
 # The digest an identity test printed; nothing is no digest.
 digest() { grep -oE '^digest of all outputs: [0-9a-f]{64}$'; }
+
+job_chaos() {
+    has redis-server || skip "redis-server is not here: ./ci.sh setup, or apt-get install redis-server"
+    QSC_CHAOS=long cargo test --locked --profile ci --package qsc-tests --test chaos -- --nocapture
+}
 
 job_peers() {
     benches/peers/run.sh

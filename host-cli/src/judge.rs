@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::gate::{Drift, QualityGate, QualityVerdict, Rules, SanityGate, SanityVerdict, Terms};
 use crate::identity;
 use crate::report::Header;
-use crate::stream::{Item, MARKET_FEATURES, Reading, Source, SourceSpec, TRADE_INTENT, Window};
+use crate::stream::{Item, LinkOptions, MARKET_FEATURES, Reading, Source, SourceSpec, TRADE_INTENT, Window};
 
 /// Whether events tell of a market. Every report on simulated ones is headed SYNTHETIC, and no activation takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct EventSource {
     pub spec: SourceSpec,
     /// Key of the stream on a Redis server.
     pub stream: String,
+    /// How the server is spoken to.
+    pub link: LinkOptions,
     /// What the events are.
     pub origin: Origin,
 }
@@ -33,8 +35,12 @@ pub struct EventSource {
 impl EventSource {
     /// A source that somebody named: what it holds is judged as live.
     #[must_use]
-    pub const fn live(spec: SourceSpec, stream: String) -> Self {
-        Self { spec, stream, origin: Origin::Live }
+    pub const fn live(spec: SourceSpec, stream: String, link: LinkOptions) -> Self {
+        Self { spec, stream, link, origin: Origin::Live }
+    }
+
+    fn open(&self) -> anyhow::Result<Source> {
+        Source::open(&self.spec, &self.stream, &self.link)
     }
 
     /// Hands the events of `window` to `observe`, oldest first.
@@ -42,7 +48,7 @@ impl EventSource {
     /// # Errors
     /// The source cannot be opened or read.
     pub fn read(&self, window: &Window<'_>, mut observe: impl FnMut(Item)) -> anyhow::Result<Reading> {
-        Source::open(&self.spec, &self.stream)?.for_each(window, |item| {
+        self.open()?.for_each(window, |item| {
             observe(item);
             Ok(())
         })
@@ -104,7 +110,7 @@ pub fn quality_with_drift(
     // What was before is only compared with.
     if let Some(cutover) = terms.cutover.filter(|&cutover| cutover > 0 && source.can_be_read_again()) {
         let before = Window { after: None, ..window };
-        Source::open(&source.spec, &source.stream)?.until(cutover).for_each(&before, |item| {
+        source.open()?.until(cutover).for_each(&before, |item| {
             gate.observe_before(&item);
             Ok(())
         })?;

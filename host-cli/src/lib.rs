@@ -13,6 +13,7 @@
 //! | [`signals`] | what SIGINT and SIGTERM do |
 //! | [`stream`] | events from files and Redis, intents to files |
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
+//! | [`ingest`] | Redis streams of features ─▶ of intents, exactly once in effect |
 //! | [`notify`] | what the engine tells the service manager |
 //! | [`gate`] | telemetry ─▶ verdict, without I/O |
 //! | [`judge`] | a source's events through a gate |
@@ -35,6 +36,7 @@ pub mod gate;
 pub mod hex;
 pub mod identity;
 pub mod image;
+pub mod ingest;
 pub mod judge;
 pub mod notify;
 pub mod report;

@@ -451,7 +451,12 @@ fn sources_and_sinks_that_cannot_be_used_are_refused() {
     for (source, sink, more, parts) in [
         ("file:absent.jsonl", "file:out", &[][..], &["cannot open the capture", "absent.jsonl"][..]),
         ("file:.", "file:out", &[], &["cannot read the capture"]),
-        ("redis://u:hunter2@127.0.0.1:1", "file:out", &[], &["files only", "--source file:PATH"]),
+        (
+            "redis://u:hunter2@127.0.0.1:1",
+            "file:out",
+            &[],
+            &["on the same server only", "--source file:PATH"],
+        ),
         (good, "file:absent/out", &[], &["cannot write", "absent/out"]),
         (good, "file:/proc/out", &[], &["cannot write", "/proc/out"]),
         (good, "file:.", &[], &["cannot write", "directory"]),

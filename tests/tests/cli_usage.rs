@@ -51,7 +51,11 @@ fn wrong_arguments_are_64_and_never_a_verdict() {
         &["run", "--source", "x.jsonl", "--sink", "file:y", "--models", "M.toml"],
         &["run", "--source", "file:x", "--sink", "y.jsonl", "--models", "M.toml"],
         &["run", "--source", "file:", "--sink", "-", "--models", "M.toml"],
-        &["run", "--source", "rediss://h:1", "--sink", "-", "--models", "M.toml"],
+        &["run", "--source", "http://h:1", "--sink", "-", "--models", "M.toml"],
+        &["run", "--source", "file:x", "--sink", "redis://h/db", "--models", "M.toml"],
+        &["run", "--source", "file:x", "--sink", "-", "--models", "M.toml", "--lease", "10ms"],
+        &["run", "--source", "file:x", "--sink", "-", "--models", "M.toml", "--batch", "0"],
+        &["stream", "verify", "--stream", "x"],
         &["run", "--source", "file:x", "--sink", "-", "--models", "M.toml", "--format", "json"],
     ] {
         let run = qsc::run(arguments);

@@ -8,7 +8,7 @@ use std::fs;
 use qsc_cli::engine::panic_guard::PanicGuard;
 use qsc_cli::engine::replay::{Outlet, Replay};
 use qsc_cli::engine::{Candidate, Engine, Reject};
-use qsc_cli::stream::{MARKET_FEATURES, Source, SourceSpec, Window};
+use qsc_cli::stream::{LinkOptions, MARKET_FEATURES, Source, SourceSpec, Window};
 use qsc_kernel::ensemble::{ConfidenceRule, Predict};
 use qsc_kernel::image::SectionKind;
 use qsc_kernel::{Inactive, Model, Prediction, Scratch};
@@ -594,7 +594,7 @@ fn bundled_models_survive_a_sick_capture() {
     let spec = SourceSpec::parse(&format!("file:{}", capture.display())).unwrap();
     let window = Window { after: None, newest: None, event_types: &[MARKET_FEATURES] };
     let (mut intents, mut rejects) = (Vec::new(), 0);
-    Source::open(&spec, "")
+    Source::open(&spec, "", &LinkOptions::default())
         .unwrap()
         .for_each(&window, &mut |item| {
             replay.feed(&item, |outlet| {

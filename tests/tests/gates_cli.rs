@@ -275,7 +275,7 @@ fn wrong_arguments_are_usage_errors_and_touch_nothing() {
         &["quality-gate", "--source", "file:capture.jsonl", "--mode", "canary", "--require", "most"],
         &["feature-sanity", "--source", "file:capture.jsonl"],
         &["feature-sanity", "--source", "file:capture.jsonl", "--after", "0", "--max-flatline-pct", "101"],
-        &["feature-sanity", "--source", "rediss://h", "--after", "0"],
+        &["feature-sanity", "--source", "http://h", "--after", "0"],
     ] {
         let mut command = qsc::command(arguments);
         command.current_dir(directory.path());

@@ -155,7 +155,9 @@ fn a_stream_nothing_was_removed_from_has_no_gap() {
 fn a_reader_may_be_given_nothing_but_three_commands() {
     let users =
         ["reader on >secret ~quantum:* -@all +xrange +xrevrange +xinfo", "blind on >secret ~* -@all +xlen"];
-    let Some(server) = RedisServer::start(&Options { requirepass: Some("top"), users: &users }) else {
+    let Some(server) =
+        RedisServer::start(&Options { requirepass: Some("top"), users: &users, ..Options::default() })
+    else {
         return;
     };
     let mut connection = server.connection();
@@ -175,7 +177,8 @@ fn a_reader_may_be_given_nothing_but_three_commands() {
 
 #[test]
 fn a_refused_login_is_one_sentence_without_the_password() {
-    let options = Options { requirepass: Some("top-secret"), users: &["off off >hunter2 ~* +@all"] };
+    let users = ["off off >hunter2 ~* +@all"];
+    let options = Options { requirepass: Some("top-secret"), users: &users, ..Options::default() };
     let Some(server) = RedisServer::start(&options) else { return };
     for url in [
         server.tcp_url(""),

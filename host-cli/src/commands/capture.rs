@@ -48,7 +48,7 @@ pub fn run(args: &CaptureArgs, format: Format) -> anyhow::Result<Exit> {
     };
     let mut file = AtomicFile::create(&args.output)?;
     let progress = events::progress();
-    let dump = Dump::of(address, &source.stream, args.after, args.count, |line| {
+    let dump = Dump::of(address, &source.stream, &source.link, args.after, args.count, |line| {
         progress.inc(1);
         writeln!(file, "{line}").with_context(|| format!("cannot write {}", args.output.display()))
     });

@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::gate::{Mode, QualityVerdict, Require, Rules, SanityVerdict, Terms};
 use crate::judge::{self, EventSource, Origin};
 use crate::report::{self, QualityReport};
-use crate::stream::SourceSpec;
+use crate::stream::{LinkOptions, SourceSpec};
 use dry_run::DryRun;
 use replay::{Bundle, Drill, Healthy};
 
@@ -69,6 +69,7 @@ fn judge_all(intents: &Path, cutover: u64, directory: &Path) -> anyhow::Result<J
     let source = EventSource {
         spec: SourceSpec::File(intents.to_owned()),
         stream: String::new(),
+        link: LinkOptions::default(),
         origin: Origin::Simulated,
     };
     let rules = Rules::default();

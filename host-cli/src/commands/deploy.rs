@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::events::SourceParser;
 use super::progress;
+use super::redis::RedisArgs;
 use crate::args::Format;
 use crate::deploy::build_id::Build;
 use crate::deploy::{GatePlan, Notice, Plan, UnitName, chain, render};
@@ -58,13 +59,15 @@ pub struct DeployArgs {
     /// Go on with the deployment that was interrupted or blocked, from its step, with its cutover
     #[arg(long, env = "QSC_RESUME")]
     resume: bool,
-    /// Where the service's intents are: file:PATH or redis://[user:pass@]host:port[/db]. A password is better given in
-    /// QSC_SOURCE, for others can see arguments
+    /// Where the service's intents are: file:PATH or redis://[user:pass@]host:port[/db]; further forms are in
+    /// docs/redis.md. A password is better given in QSC_SOURCE or a file, for others can see arguments
     #[arg(long, env = "QSC_SOURCE", hide_env_values = true, value_parser = SourceParser)]
     source: Option<SourceSpec>,
     /// Key of the stream on a Redis server
     #[arg(long, env = "QSC_STREAM", default_value = INTENT_STREAM, value_name = "KEY")]
     stream: String,
+    #[command(flatten)]
+    redis: RedisArgs,
     /// Intents since the cutover to wait for before the canary gate; it needs 200
     #[arg(long, env = "QSC_EVENTS", value_name = "N", default_value_t = 200)]
     events: u64,
@@ -111,7 +114,7 @@ fn plan(args: &DeployArgs, rules: &Rules) -> Plan {
     let mut rules = rules.clone();
     rules.allow_flat.extend(args.allow_flat.iter().cloned());
     let gates = args.source.clone().filter(|_| args.gate).map(|spec| GatePlan {
-        source: EventSource::live(spec, args.stream.clone()),
+        source: EventSource::live(spec, args.stream.clone(), args.redis.options()),
         rules,
         require: args.require,
         events: args.events,

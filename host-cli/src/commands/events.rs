@@ -8,24 +8,29 @@ use clap::{Arg, Args, Command};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::progress;
+use super::redis::RedisArgs;
 use crate::judge::EventSource;
-use crate::stream::{INTENT_STREAM, SourceSpec};
+use crate::stream::{INTENT_STREAM, SinkSpec, SourceSpec};
 
 /// Where to read.
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
-    /// Where events come from: file:PATH, - (stdin), redis://[user:pass@]host:port[/db] or
-    /// redis+unix:///path/to/socket. A password is better given in QSC_SOURCE, for others can see arguments
+    /// Where events come from: file:PATH, - (stdin), redis://[user:pass@]host:port[/db],
+    /// redis+unix:///path/to/socket, redis-sentinel://host:port,…/MASTER or redis-cluster://host:port,…; with TLS
+    /// rediss://, rediss-sentinel://, rediss-cluster://. A password is better given in QSC_SOURCE or in a file, for
+    /// others can see arguments
     #[arg(long, hide_env_values = true, value_parser = SourceParser)]
     source: SourceSpec,
     /// Key of the stream on a Redis server
     #[arg(long, default_value = INTENT_STREAM, value_name = "KEY")]
     stream: String,
+    #[command(flatten)]
+    redis: RedisArgs,
 }
 
 impl SourceArgs {
     pub(super) fn source(&self) -> EventSource {
-        EventSource::live(self.source.clone(), self.stream.clone())
+        EventSource::live(self.source.clone(), self.stream.clone(), self.redis.options())
     }
 }
 
@@ -56,14 +61,30 @@ impl TypedValueParser for SourceParser {
         _: Option<&Arg>,
         value: &OsStr,
     ) -> Result<SourceSpec, clap::Error> {
-        value.to_str().ok_or_else(|| "it is no UTF-8 text".to_owned()).and_then(SourceSpec::parse).map_err(
-            |reason| {
-                clap::Error::raw(
-                    ErrorKind::ValueValidation,
-                    format!("invalid value for --source: {reason}\n"),
-                )
-                .with_cmd(command)
-            },
-        )
+        parse_secret(command, "--source", value, SourceSpec::parse)
     }
+}
+
+/// Reads `--sink` likewise.
+#[derive(Clone)]
+pub(super) struct SinkParser;
+
+impl TypedValueParser for SinkParser {
+    type Value = SinkSpec;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<SinkSpec, clap::Error> {
+        parse_secret(command, "--sink", value, SinkSpec::parse)
+    }
+}
+
+fn parse_secret<T>(
+    command: &Command,
+    flag: &str,
+    value: &OsStr,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<T, clap::Error> {
+    value.to_str().ok_or_else(|| "it is no UTF-8 text".to_owned()).and_then(parse).map_err(|reason| {
+        clap::Error::raw(ErrorKind::ValueValidation, format!("invalid value for {flag}: {reason}\n"))
+            .with_cmd(command)
+    })
 }

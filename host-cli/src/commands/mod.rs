@@ -16,6 +16,8 @@ mod outputs;
 pub mod predict;
 mod progress;
 pub mod quality_gate;
+mod redis;
 pub mod report;
 pub mod run;
 pub mod scoreboard;
+pub mod stream;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
-use qsc_kernel::ensemble::{Decision, NoActiveModel, Outcome, Predict};
+use qsc_kernel::ensemble::{Decision, Member, NoActiveModel, Outcome, Ppm, Predict};
 
 use super::Engine;
 use super::config::ModelConfig;
@@ -110,6 +110,15 @@ impl<P: Predict> Replay<P> {
                 let reason = reject.to_string();
                 outlet(Outlet::Reject { id: Some(event.id), line: None, reason, event: Some(event) })
             }
+        }
+    }
+
+    /// Goes on with this engine, which remembers other events; weights and counts stay.
+    pub fn resume_with(&mut self, engine: Engine<P>) {
+        let weights: Vec<Ppm> = self.engine.members().iter().map(Member::weight).collect();
+        self.engine = engine;
+        for (at, weight) in weights.into_iter().enumerate() {
+            self.engine.set_weight(at, weight);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::redis_stream::RedisAddress;
+use super::redis::RedisAddress;
 
 /// Where events come from. `Display` names it without secrets.
 #[derive(Clone, Debug)]
@@ -12,7 +12,7 @@ pub enum SourceSpec {
     File(PathBuf),
     /// `-` or `file:-`: a capture on stdin.
     Stdin,
-    /// `redis://…` or `redis+unix://…`: a stream of a Redis server.
+    /// `redis://…`, `rediss://…`, `redis+unix://…`, `redis-sentinel://…` or `redis-cluster://…`: a stream of Redis.
     Redis(RedisAddress),
 }
 
@@ -29,12 +29,9 @@ impl SourceSpec {
             return file_path(path).map(Self::File);
         }
         match text.split_once("://").map(|(scheme, _)| scheme) {
-            Some("redis" | "redis+unix" | "unix") => RedisAddress::parse(text).map(Self::Redis),
-            Some(scheme @ ("rediss" | "redis-cluster")) => {
-                Err(format!("{scheme}:// is not supported by this build; use redis:// or redis+unix://"))
-            }
-            _ => Err("expected file:PATH, - (stdin), redis://[user:pass@]host:port[/db] or \
-                      redis+unix:///path/to/socket"
+            Some(scheme) if RedisAddress::reads(scheme) => RedisAddress::parse(text).map(Self::Redis),
+            _ => Err("expected file:PATH, - (stdin), redis://[user:pass@]host:port[/db], redis+unix:///path/to/socket, \
+                      redis-sentinel://host:port,…/MASTER or redis-cluster://host:port,… (rediss for TLS)"
                 .to_owned()),
         }
     }
@@ -51,26 +48,27 @@ impl fmt::Display for SourceSpec {
 }
 
 /// Where events go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum SinkSpec {
     /// `file:PATH`: a capture file, replaced when the last event is written.
     File(PathBuf),
     /// `-` or `file:-`: capture lines on stdout.
     Stdout,
+    /// `redis://…`: a stream of the Redis server the events come from.
+    Redis(RedisAddress),
 }
 
 impl SinkSpec {
     /// Reads the value of `--sink`.
     ///
     /// # Errors
-    /// Why the text names no sink.
+    /// Why the text names no sink; never quotes it, for it may hold a password.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text == "-" || text == "file:-" {
-            return Ok(Self::Stdout);
-        }
-        match text.strip_prefix("file:") {
-            Some(path) => file_path(path).map(Self::File),
-            None => Err("expected file:PATH or - (stdout)".to_owned()),
+        match SourceSpec::parse(text) {
+            Ok(SourceSpec::File(path)) => Ok(Self::File(path)),
+            Ok(SourceSpec::Stdin) => Ok(Self::Stdout),
+            Ok(SourceSpec::Redis(address)) => Ok(Self::Redis(address)),
+            Err(reason) => Err(reason.replace("(stdin)", "(stdout)")),
         }
     }
 }
@@ -91,10 +89,17 @@ mod tests {
             matches!(SourceSpec::parse("file:a b.jsonl"), Ok(SourceSpec::File(path)) if path.as_os_str() == "a b.jsonl")
         );
         assert!(matches!(SourceSpec::parse("redis://h:6379/1"), Ok(SourceSpec::Redis(_))));
-        assert!(matches!(SourceSpec::parse("redis+unix:///run/r.sock"), Ok(SourceSpec::Redis(_))));
-        assert_eq!(SinkSpec::parse("-"), Ok(SinkSpec::Stdout));
-        assert_eq!(SinkSpec::parse("file:out"), Ok(SinkSpec::File("out".into())));
-        for text in ["", "out.jsonl", "file:", "http://x", "rediss://h", "redis://h:port", "redis://h/db"] {
+        for url in
+            ["redis+unix:///run/r.sock", "rediss://h", "redis-cluster://a,b", "rediss-sentinel://a,b/m"]
+        {
+            assert!(matches!(SourceSpec::parse(url), Ok(SourceSpec::Redis(_))), "{url}");
+            assert!(matches!(SinkSpec::parse(url), Ok(SinkSpec::Redis(_))), "{url}");
+        }
+        assert!(matches!(SinkSpec::parse("-"), Ok(SinkSpec::Stdout)));
+        assert!(matches!(SinkSpec::parse("file:out"), Ok(SinkSpec::File(path)) if path.as_os_str() == "out"));
+        for text in
+            ["", "out.jsonl", "file:", "http://x", "redis://h:port", "redis-cluster://h/1", "redis://h/db"]
+        {
             assert!(SourceSpec::parse(text).is_err(), "{text}");
         }
     }

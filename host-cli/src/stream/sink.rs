@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::address::SinkSpec;
 use super::atomic::AtomicFile;
@@ -24,7 +24,8 @@ impl Sink {
     /// Opens `spec`.
     ///
     /// # Errors
-    /// The file cannot be created.
+    /// The file cannot be created; `spec` is a stream of Redis, which takes intents only with the acknowledgement of their
+    /// events ([`crate::ingest`]).
     pub fn open(spec: &SinkSpec) -> anyhow::Result<Self> {
         Ok(match spec {
             SinkSpec::File(path) => {
@@ -33,6 +34,10 @@ impl Sink {
             SinkSpec::Stdout => {
                 Self { name: "stdout".to_owned(), inner: Inner::Stdout(BufWriter::new(io::stdout())) }
             }
+            SinkSpec::Redis(address) => bail!(
+                "intents go to Redis at {address} only from a stream of the same server, so that each is added with the \
+                 acknowledgement of its event; use --source redis://… there, or --sink file:PATH"
+            ),
         })
     }
 
@@ -85,7 +90,7 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use super::*;
-    use crate::stream::{EventId, Source, SourceSpec, Window};
+    use crate::stream::{EventId, LinkOptions, Source, SourceSpec, Window};
 
     #[test]
     fn what_is_written_reads_back() {
@@ -110,7 +115,7 @@ mod tests {
 
         let mut back = Vec::new();
         let window = Window { after: None, newest: NonZeroUsize::new(10), event_types: &["trade.intent"] };
-        let source = Source::open(&SourceSpec::File(path.clone()), "").unwrap();
+        let source = Source::open(&SourceSpec::File(path.clone()), "", &LinkOptions::default()).unwrap();
         source
             .for_each(&window, |item| {
                 back.push(item.unwrap());

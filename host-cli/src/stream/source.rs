@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::address::SourceSpec;
 use super::capture;
 use super::event::{EventId, Item};
-use super::redis_stream::RedisStream;
+use super::redis::{LinkOptions, RedisStream};
 use super::time::format_rfc3339;
 
 /// Which events to read.
@@ -79,11 +79,11 @@ enum Inner {
 }
 
 impl Source {
-    /// Opens `spec`; `stream` is the key to read on a Redis server.
+    /// Opens `spec`; `stream` is the key to read on a Redis server, spoken to as `options` say.
     ///
     /// # Errors
     /// The file cannot be opened, or the server cannot be reached or refuses the login.
-    pub fn open(spec: &SourceSpec, stream: &str) -> anyhow::Result<Self> {
+    pub fn open(spec: &SourceSpec, stream: &str, options: &LinkOptions) -> anyhow::Result<Self> {
         let inner = match spec {
             SourceSpec::File(path) => {
                 let file = File::open(path)
@@ -94,7 +94,9 @@ impl Source {
             SourceSpec::Stdin => {
                 Inner::Capture { name: "on stdin".to_owned(), reader: Box::new(BufReader::new(io::stdin())) }
             }
-            SourceSpec::Redis(address) => Inner::Redis(Box::new(RedisStream::connect(address, stream)?)),
+            SourceSpec::Redis(address) => {
+                Inner::Redis(Box::new(RedisStream::connect(address, stream, options)?))
+            }
         };
         Ok(Self { inner, before: EventId::MAX })
     }

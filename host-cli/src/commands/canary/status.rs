@@ -14,6 +14,7 @@ use crate::canary::telemetry::{Seen, Telemetry};
 use crate::canary::watch::Watch;
 use crate::canary::weights::WeightsFile;
 use crate::commands::events::SourceParser;
+use crate::commands::redis::RedisArgs;
 use crate::exit::Exit;
 use crate::judge::EventSource;
 use crate::report;
@@ -35,6 +36,8 @@ pub struct StatusArgs {
     /// Key of the stream on a Redis server
     #[arg(long, default_value = INTENT_STREAM, value_name = "KEY")]
     stream: String,
+    #[command(flatten)]
+    redis: RedisArgs,
     #[command(flatten)]
     state: StateArgs,
 }
@@ -96,7 +99,7 @@ fn read(args: &StatusArgs) -> anyhow::Result<Status> {
         (&args.source, &status.file)
     {
         let after = status.cutover.as_deref().and_then(|text| parse_timestamp(text).ok());
-        let source = EventSource::live(spec.clone(), args.stream.clone());
+        let source = EventSource::live(spec.clone(), args.stream.clone(), args.redis.options());
         let mut telemetry = Telemetry::new(canary, weights);
         let newest = NonZeroUsize::new(usize::try_from(GATE_EVENTS)?);
         source

@@ -16,7 +16,9 @@ use crate::engine::config::ModelsConfig;
 use crate::engine::load::Images;
 use crate::engine::replay::{Outlet, Replay};
 use crate::engine::{Candidate, Engine, bundled};
-use crate::stream::{AtomicFile, Event, MARKET_FEATURES, Sink, SinkSpec, Source, SourceSpec, Window};
+use crate::stream::{
+    AtomicFile, Event, LinkOptions, MARKET_FEATURES, Sink, SinkSpec, Source, SourceSpec, Window,
+};
 
 /// The model the drill freezes: the one that once answered 0.6150 for ever.
 const FROZEN_MODEL: &str = "patchtst";
@@ -69,7 +71,7 @@ impl Bundle {
 
         let mut events = Vec::new();
         let window = Window { after: None, newest: None, event_types: &[MARKET_FEATURES] };
-        Source::open(&SourceSpec::File(capture), "")?.for_each(&window, |item| {
+        Source::open(&SourceSpec::File(capture), "", &LinkOptions::default())?.for_each(&window, |item| {
             events.push(
                 item.map_err(|malformed| anyhow::anyhow!("the bundled capture is damaged: {malformed}"))?,
             );

@@ -1,0 +1,177 @@
+//! The consumer group, how far it stands, and what was removed from the stream before it was read.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use qsc_kernel::ensemble::Predict;
+use redis::Value;
+
+use super::consumer::{Consumer, Halt, Settings};
+use super::{Surroundings, reply};
+use crate::stream::{EventId, Trouble};
+
+/// What XINFO STREAM tells.
+pub(super) struct StreamInfo {
+    pub(super) length: u64,
+    /// Entries ever added.
+    pub(super) added: u64,
+    pub(super) newest: EventId,
+    pub(super) first: Option<EventId>,
+}
+
+impl<P: Predict + Clone> Consumer<'_, P> {
+    /// Makes sure that there is a group, and that it stands where it was left; the last entry it has delivered.
+    pub(super) fn attach(&mut self, around: &mut impl Surroundings<P>) -> Result<EventId, Halt> {
+        let delivered = match self.group()? {
+            Some(delivered) => delivered,
+            None => self.create_group(around)?,
+        };
+        self.poison = self.known_poison()?;
+        if delivered < self.settled {
+            around.log(&format!(
+                "the group {} was set back to {delivered}, but everything up to {} is settled: it goes on from there",
+                self.settings.group, self.settled
+            ));
+            let mut set = redis::cmd("XGROUP");
+            set.arg("SETID").arg(&self.keys.features).arg(&self.settings.group).arg(self.settled.to_string());
+            self.ask(&set, Some)?;
+            return Ok(self.settled);
+        }
+        Ok(delivered)
+    }
+
+    /// The last entry the group has delivered; `None` if there is no group, or no stream.
+    fn group(&mut self) -> Result<Option<EventId>, Halt> {
+        let mut groups = redis::cmd("XINFO");
+        groups.arg("GROUPS").arg(&self.keys.features);
+        let groups = match self.ask(&groups, reply::array) {
+            Ok(groups) => groups,
+            Err(Halt::Trouble(Trouble::Refused { message, .. })) if message.contains("no such key") => {
+                return Ok(None);
+            }
+            Err(halt) => return Err(halt),
+        };
+        for group in groups {
+            let fields = reply::fields(group).ok_or(Halt::Odd("XINFO GROUPS"))?;
+            let name = reply::field(&fields, "name").and_then(reply::text);
+            if name.as_deref() == Some(&self.settings.group) {
+                let delivered = reply::field(&fields, "last-delivered-id").and_then(reply::id);
+                return delivered.map(Some).ok_or(Halt::Odd("XINFO GROUPS"));
+            }
+        }
+        Ok(None)
+    }
+
+    fn create_group(&mut self, around: &mut impl Surroundings<P>) -> Result<EventId, Halt> {
+        let Settings { group, .. } = self.settings;
+        let features = &self.keys.features;
+        let mut create = redis::cmd("XGROUP");
+        create.arg("CREATE").arg(features).arg(group).arg("0").arg("MKSTREAM");
+        self.ask(&create, Some)?;
+        let newest = self.stream_info()?.newest;
+        if self.settled == EventId::default() {
+            around.log(&format!("created the group {group} at the beginning of {features}"));
+            self.account(0)?;
+            return Ok(EventId::default());
+        }
+        if newest < self.settled {
+            around.log(&format!(
+                "{features} ends at {newest}, before {} which is settled: it is another stream under the same name, read \
+                 from its beginning",
+                self.settled
+            ));
+            let mut forget = redis::cmd("HDEL");
+            forget.arg(&self.keys.owner).arg("last").arg("seen");
+            self.ask(&forget, Some)?;
+            self.settled = EventId::default();
+            self.account(0)?;
+            return Ok(self.settled);
+        }
+        around.log(&format!(
+            "the group {group} was gone: created again at {}, the last entry settled",
+            self.settled
+        ));
+        let mut set = redis::cmd("XGROUP");
+        set.arg("SETID").arg(features).arg(group).arg(self.settled.to_string());
+        self.ask(&set, Some)?;
+        Ok(self.settled)
+    }
+
+    /// Entries that killed their consumers too often.
+    fn known_poison(&mut self) -> Result<BTreeSet<EventId>, Halt> {
+        let mut names = redis::cmd("HKEYS");
+        names.arg(&self.keys.owner);
+        let names = self.ask(&names, reply::array)?.into_iter().filter_map(reply::text);
+        Ok(names.filter_map(|name| name.strip_prefix("poison:")?.parse().ok()).collect())
+    }
+
+    /// Compares what was ever added with what was accounted for, where both are known exactly: when everything that is
+    /// left was settled, or nothing that was settled is left.
+    pub(super) fn look_for_gaps(&mut self, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
+        self.looked_for_gaps = Instant::now();
+        let info = self.stream_info()?;
+        let unread = if info.newest <= self.settled {
+            0
+        } else if info.first.is_none_or(|first| first > self.settled) {
+            info.length
+        } else {
+            self.tally.lag = self.seen.map_or(0, |seen| info.added.saturating_sub(seen));
+            return Ok(());
+        };
+        self.tally.lag = unread;
+        let gone = info.added.saturating_sub(unread);
+        let Some(seen) = self.seen else {
+            // The group is older than this account of it.
+            return self.account(gone);
+        };
+        if info.added < seen {
+            // Another stream under the same name.
+            return self.account(gone);
+        }
+        if gone <= seen {
+            return Ok(());
+        }
+        let lost = gone - seen;
+        self.tally.lost += lost;
+        let left = info
+            .first
+            .map_or_else(|| "none is left".to_owned(), |first| format!("the first one left is {first}"));
+        around.log(&format!(
+            "GAP: {lost} entries of {} were removed before they were decided (settled up to {}, {left}); they have no \
+             intents. Trim the stream later, or give it more room",
+            self.keys.features, self.settled
+        ));
+        self.account(gone)
+    }
+
+    fn account(&mut self, seen: u64) -> Result<(), Halt> {
+        let mut account = redis::cmd("HSET");
+        account.arg(&self.keys.owner).arg("seen").arg(seen);
+        self.ask(&account, Some)?;
+        self.seen = Some(seen);
+        Ok(())
+    }
+
+    /// Whether it is time to look for gaps.
+    pub(super) fn gaps_are_due(&self) -> bool {
+        self.looked_for_gaps.elapsed() >= Duration::from_secs(1)
+    }
+
+    pub(super) fn stream_info(&mut self) -> Result<StreamInfo, Halt> {
+        let mut info = redis::cmd("XINFO");
+        info.arg("STREAM").arg(&self.keys.features);
+        self.ask(&info, |answer| {
+            let fields = reply::fields(answer)?;
+            let number = |name| reply::number(&reply::field(&fields, name)?);
+            Some(StreamInfo {
+                length: number("length")?,
+                added: number("entries-added")?,
+                newest: reply::id(reply::field(&fields, "last-generated-id")?)?,
+                first: match reply::field(&fields, "first-entry")? {
+                    Value::Array(entry) => Some(reply::id(entry.into_iter().next()?)?),
+                    _ => None,
+                },
+            })
+        })
+    }
+}
