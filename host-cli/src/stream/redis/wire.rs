@@ -70,7 +70,7 @@ impl Wire {
                 Ok(Value::ServerError(error)) => error,
                 Ok(_) => continue,
                 // A server that has no room for one more client says so before it closes.
-                Err(error) => return Err(refused.map_or(Err(error), Ok)),
+                Err(error) => return Err(refused.ok_or(error)),
             };
             let matters = match command.args_iter().next() {
                 _ if at + 1 == greeting.len() => error.code() != "NOPERM",
