@@ -72,7 +72,7 @@ pub struct Decided<'engine> {
     /// What is traded.
     pub symbol: String,
     /// The event's time as it was written.
-    pub timestamp: Option<Json>,
+    pub timestamp: Option<Json<'static>>,
     /// The features as they reached the models.
     pub schema: &'engine Schema,
     /// Fingerprint of these features.
@@ -173,7 +173,7 @@ impl<P: Predict> Engine<P> {
         let symbol = payload.get("symbol").and_then(Json::as_str).filter(|symbol| !symbol.is_empty());
         let symbol = symbol.ok_or(Reject::NoSymbol)?.to_owned();
         let features = payload.get("features").and_then(Json::as_object).ok_or(Reject::NoFeatures)?;
-        let timestamp = payload.get("timestamp").cloned();
+        let timestamp = payload.get("timestamp").cloned().map(Json::into_owned);
         let stale = self.max_age_ms.is_some_and(|max_age| is_stale(timestamp.as_ref(), now_ms, max_age));
 
         self.schema.read(features);
@@ -217,7 +217,7 @@ impl<P: Predict> Core<P> {
 }
 
 /// Older than allowed, as far in the future, or without a readable time: all of them are stale.
-fn is_stale(timestamp: Option<&Json>, now_ms: u64, max_age_ms: u64) -> bool {
+fn is_stale(timestamp: Option<&Json<'_>>, now_ms: u64, max_age_ms: u64) -> bool {
     let at = match timestamp {
         Some(Json::Text(text)) => parse_timestamp(text).ok(),
         // Unix ms below 2^53 are exact; anything else is no time.

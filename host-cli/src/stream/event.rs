@@ -1,6 +1,7 @@
 //! One event, and how a capture line spells it.
 
 use std::fmt;
+use std::io::Write as _;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,16 @@ pub struct EventId {
 impl EventId {
     /// The largest id there is.
     pub const MAX: Self = Self { ms: u64::MAX, seq: u64::MAX };
+    /// Bytes of the longest text of an id: two numbers of 20 digits.
+    pub const LONGEST: usize = 41;
+
+    /// Its text, as `Display` has it, without memory of its own.
+    pub fn spell(self, memory: &mut [u8; Self::LONGEST]) -> &[u8] {
+        let mut rest = memory.as_mut_slice();
+        write!(rest, "{self}").expect("two numbers of at most 20 digits and a dash fit");
+        let left = rest.len();
+        &memory[..Self::LONGEST - left]
+    }
 }
 
 impl fmt::Display for EventId {
@@ -249,6 +260,8 @@ mod tests {
         let id = |text: &str| text.parse::<EventId>().unwrap();
         assert!(id("9-99") < id("10-0") && id("10-0") < id("10-1"));
         assert_eq!(id("1736478123456-7").to_string(), "1736478123456-7");
+        assert_eq!(id("5-0").spell(&mut [0; EventId::LONGEST]), b"5-0");
+        assert_eq!(EventId::MAX.spell(&mut [0; EventId::LONGEST]).len(), EventId::LONGEST);
         for text in ["", "5", "5-", "-5", "+5-0", "5-+0", "5-0-0", "18446744073709551616-0", "a-b"] {
             assert!(text.parse::<EventId>().is_err(), "{text}");
         }

@@ -16,7 +16,7 @@ mod time;
 pub use address::{SinkSpec, SourceSpec};
 pub use atomic::{AtomicFile, TEMPORARY, create_new, replace_durably};
 pub use event::{Event, EventId, Item, Malformed};
-pub use json::Json;
+pub use json::{Json, Members};
 pub use redis_stream::{Dump, RedisAddress};
 pub use sink::Sink;
 pub use source::{Gap, Reading, Source, Window};
