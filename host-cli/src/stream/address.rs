@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::redis_stream::RedisAddress;
+use super::redis::RedisAddress;
 
 /// Where events come from. `Display` names it without secrets.
 #[derive(Clone, Debug)]

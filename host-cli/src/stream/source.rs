@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::address::SourceSpec;
 use super::capture;
 use super::event::{EventId, Item};
-use super::redis_stream::RedisStream;
+use super::redis::RedisStream;
 use super::time::format_rfc3339;
 
 /// Which events to read.

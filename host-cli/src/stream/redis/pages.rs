@@ -1,61 +1,21 @@
 //! Streams of a Redis server, read in pages and never written.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::num::NonZeroUsize;
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use redis::{Client, Cmd, Connection, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use redis::{Cmd, FromRedisValue, Value};
 
-use super::event::{EventId, Item, RawFields, capture_line};
-use super::source::{Gap, Reading, Window};
+use super::super::event::{EventId, Item, RawFields, capture_line};
+use super::super::source::{Gap, Reading, Window};
+use super::{Link, LinkOptions, RedisAddress, Trouble};
 
 /// Entries per page.
 const PAGE: usize = 500;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Where a Redis server is and how to log in. `Display` and `Debug` show neither user nor password.
-#[derive(Clone)]
-pub struct RedisAddress(Client);
-
-impl RedisAddress {
-    /// Reads `redis://[user:pass@]host:port[/db]` or `redis+unix:///socket[?db=N&user=…&pass=…]`.
-    ///
-    /// # Errors
-    /// What form is expected; never quotes the URL.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        Client::open(url).map(Self).map_err(|_| {
-            "the Redis URL is not valid; expected redis://[user:pass@]host:port[/db] or \
-             redis+unix:///path/to/socket[?db=N], with special characters in the password percent-encoded"
-                .to_owned()
-        })
-    }
-}
-
-impl fmt::Display for RedisAddress {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let info = self.0.get_connection_info();
-        write!(formatter, "{}", info.addr())?;
-        match info.redis_settings().db() {
-            0 => Ok(()),
-            db => write!(formatter, "/{db}"),
-        }
-    }
-}
-
-impl fmt::Debug for RedisAddress {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "RedisAddress({self})")
-    }
-}
-
-/// An open connection and the key of one stream.
-pub(super) struct RedisStream {
-    connection: Connection,
-    address: RedisAddress,
-    key: String,
+/// A stream on an open connection.
+pub(in crate::stream) struct RedisStream {
+    link: Link,
 }
 
 /// What XINFO STREAM tells.
@@ -130,18 +90,11 @@ impl Dump {
 }
 
 impl RedisStream {
-    pub(super) fn connect(address: &RedisAddress, key: &str) -> anyhow::Result<Self> {
-        let connect = || {
-            let connection = address.0.get_connection_with_timeout(CONNECT_TIMEOUT)?;
-            connection.set_read_timeout(Some(REPLY_TIMEOUT))?;
-            connection.set_write_timeout(Some(REPLY_TIMEOUT))?;
-            Ok(connection)
-        };
-        let connection = connect().map_err(|error| explain(&error, address, key))?;
-        Ok(Self { connection, address: address.clone(), key: key.to_owned() })
+    pub(in crate::stream) fn connect(address: &RedisAddress, key: &str) -> anyhow::Result<Self> {
+        Ok(Self { link: Link::connect(address, key, &LinkOptions::default())? })
     }
 
-    pub(super) fn for_each(
+    pub(in crate::stream) fn for_each(
         &mut self,
         window: &Window<'_>,
         before: EventId,
@@ -217,7 +170,7 @@ impl RedisStream {
 
     fn page(&mut self, command: &'static str, from: &str, to: &str) -> anyhow::Result<Page> {
         let mut cmd = redis::cmd(command);
-        cmd.arg(&self.key).arg(from).arg(to).arg("COUNT").arg(PAGE);
+        cmd.arg(self.link.key()).arg(from).arg(to).arg("COUNT").arg(PAGE);
         let entries: Vec<(String, Vec<Vec<u8>>)> = self.query(&cmd)?;
         let parse = |(id, fields): (String, Vec<Vec<u8>>)| {
             Ok((id.parse().map_err(|error: String| anyhow!(error))?, fields))
@@ -228,13 +181,11 @@ impl RedisStream {
     /// `None` if there is no such key: a stream nobody has written to yet.
     fn info(&mut self) -> anyhow::Result<Option<Info>> {
         let mut cmd = redis::cmd("XINFO");
-        cmd.arg("STREAM").arg(&self.key);
-        let reply: HashMap<String, Value> = match cmd.query(&mut self.connection) {
+        cmd.arg("STREAM").arg(self.link.key());
+        let reply: HashMap<String, Value> = match self.link.query(&cmd) {
             Ok(reply) => reply,
-            Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(explain(&error, &self.address, &self.key)),
+            Err(Trouble::Refused { message, .. }) if message.contains("no such key") => return Ok(None),
+            Err(trouble) => return Err(self.explain(&trouble)),
         };
         let info = || -> Option<Info> {
             let number = |name| u64::from_redis_value_ref(reply.get(name)?).ok();
@@ -250,7 +201,7 @@ impl RedisStream {
             })
         };
         info().map(Some).with_context(|| {
-            format!("Redis at {} answered XINFO STREAM in a form not known here", self.address)
+            format!("Redis at {} answered XINFO STREAM in a form not known here", self.link.address())
         })
     }
 
@@ -267,30 +218,25 @@ impl RedisStream {
     }
 
     fn query<T: FromRedisValue>(&mut self, cmd: &Cmd) -> anyhow::Result<T> {
-        cmd.query(&mut self.connection).map_err(|error| explain(&error, &self.address, &self.key))
+        self.link.query(cmd).map_err(|trouble| self.explain(&trouble))
     }
-}
 
-/// One sentence on what went wrong and what to do, without secrets.
-fn explain(error: &RedisError, address: &RedisAddress, key: &str) -> anyhow::Error {
-    if error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
-    {
-        return anyhow!("Redis at {address} refused the login; check user and password in the source URL");
+    /// One sentence on what went wrong and what to do, without secrets.
+    fn explain(&self, trouble: &Trouble) -> anyhow::Error {
+        let (address, key) = (self.link.address(), self.link.key());
+        match trouble.code() {
+            Some("NOAUTH" | "WRONGPASS") => {
+                anyhow!("Redis at {address} refused the login; check user and password in the source URL")
+            }
+            Some("NOPERM") => anyhow!(
+                "Redis at {address} does not permit this user to read the stream {key}; allow the commands \
+                 xrange, xrevrange and xinfo on that key"
+            ),
+            Some("WRONGTYPE") => {
+                anyhow!("the key {key} of Redis at {address} is not a stream; name another with --stream")
+            }
+            Some(_) => anyhow!("Redis at {address} refused to read the stream {key} ({trouble})"),
+            None => anyhow!("Redis at {address}: {trouble}"),
+        }
     }
-    if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) {
-        return anyhow!(
-            "Redis at {address} does not permit this user to read the stream {key}; allow the commands \
-             xrange, xrevrange and xinfo on that key"
-        );
-    }
-    if error.code() == Some("WRONGTYPE") {
-        return anyhow!("the key {key} of Redis at {address} is not a stream; name another with --stream");
-    }
-    if error.is_timeout() {
-        return anyhow!("Redis at {address} did not answer in time; check the server and the network");
-    }
-    if error.is_io_error() {
-        return anyhow!("cannot reach Redis at {address} ({error}); check that the server runs there");
-    }
-    anyhow!("Redis at {address} refused to read the stream {key} ({error})")
 }

@@ -1,0 +1,21 @@
+//! Redis: where a server is ([`RedisAddress`]), how it is spoken to ([`LinkOptions`], [`Link`]), and how a stream is
+//! read without writing to it (`pages`).
+//!
+//! A [`Link`] is one connection to the one server that owns a key. It never sends a command twice: what became of a
+//! command whose answer is missing is [`Trouble::Unknown`], and only who sent it can find out.
+
+mod address;
+mod backoff;
+mod link;
+mod options;
+mod pages;
+mod trouble;
+mod wire;
+
+pub use address::RedisAddress;
+pub use backoff::Backoff;
+pub use link::Link;
+pub use options::{LinkOptions, SentinelLogin, TlsFiles};
+pub use pages::Dump;
+pub(super) use pages::RedisStream;
+pub use trouble::Trouble;
