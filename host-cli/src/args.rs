@@ -1,7 +1,6 @@
 //! The command line: which commands there are, and the one place where an error becomes a message.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -9,6 +8,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEn
 use crate::commands;
 use crate::commands::canary::CanaryCommand;
 use crate::exit::Exit;
+use crate::log;
 use crate::settings::{self, Settings};
 use crate::signals;
 
@@ -109,8 +109,7 @@ pub fn run_from(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 
 fn finish(result: anyhow::Result<Exit>) -> Exit {
     result.unwrap_or_else(|error| {
-        // Nor must a closed stderr turn exit 1 into a panic.
-        let _ = writeln!(std::io::stderr(), "QSC FAIL-CLOSED: {error:#}");
+        log::failed(&error);
         Exit::Error
     })
 }
@@ -169,7 +168,7 @@ fn dispatch(
         Command::Model(command) => commands::model::run(&command, format),
         Command::Predict(args) => commands::predict::run(&args, format),
         Command::Bench(args) => commands::bench::run(&args, format),
-        Command::Run(args) => commands::run::run(&args, format),
+        Command::Run(args) => commands::run::run(&args, rules, format),
         Command::FeatureSanity(args) => commands::feature_sanity::run(&args, rules, format),
         Command::QualityGate(args) => commands::quality_gate::run(&args, rules, format),
         Command::Scoreboard(args) => commands::scoreboard::run(&args, rules, format),

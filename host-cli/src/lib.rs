@@ -14,6 +14,8 @@
 //! | [`stream`] | events from files and Redis, intents to files |
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
 //! | [`notify`] | what the engine tells the service manager |
+//! | [`log`] | where log lines go |
+//! | [`metrics`] | how the engine is, over HTTP |
 //! | [`gate`] | telemetry ─▶ verdict, without I/O |
 //! | [`judge`] | a source's events through a gate |
 //! | [`canary`] | activation, watch, rollback and promotion, with evidence and an audit log |
@@ -36,6 +38,8 @@ pub mod hex;
 pub mod identity;
 pub mod image;
 pub mod judge;
+pub mod log;
+pub mod metrics;
 pub mod notify;
 pub mod report;
 pub mod rows;

@@ -54,6 +54,20 @@ impl fmt::Display for Reject {
     }
 }
 
+/// What hears where the time of an event goes, besides the kernel's stages. `()` hears nothing.
+pub trait Listener: Observer {
+    /// An event begins.
+    fn began(&mut self) {}
+    /// Its payload is parsed.
+    fn parsed(&mut self) {}
+    /// Its features are bound.
+    fn bound(&mut self) {}
+    /// The ensemble has decided.
+    fn decided(&mut self) {}
+}
+
+impl Listener for () {}
+
 /// A model as the engine takes it: how it is configured, which features it needs, and what predicts.
 pub struct Candidate<P> {
     /// Its entry in `MODELS.toml`.
@@ -169,7 +183,22 @@ impl<P: Predict> Engine<P> {
     /// # Errors
     /// Why no decision is possible at all; sick models are outcomes, not errors.
     pub fn decide(&mut self, event: &Event, now_ms: u64) -> Result<Decided<'_>, Reject> {
+        self.decide_heard(event, now_ms, &mut ())
+    }
+
+    /// The same, telling `listener` where the time goes.
+    ///
+    /// # Errors
+    /// As [`decide`](Self::decide).
+    pub fn decide_heard(
+        &mut self,
+        event: &Event,
+        now_ms: u64,
+        listener: &mut dyn Listener,
+    ) -> Result<Decided<'_>, Reject> {
+        listener.began();
         let payload = Json::parse(&event.payload).map_err(Reject::NoJson)?;
+        listener.parsed();
         let symbol = payload.get("symbol").and_then(Json::as_str).filter(|symbol| !symbol.is_empty());
         let symbol = symbol.ok_or(Reject::NoSymbol)?.to_owned();
         let features = payload.get("features").and_then(Json::as_object).ok_or(Reject::NoFeatures)?;
@@ -177,9 +206,11 @@ impl<P: Predict> Engine<P> {
         let stale = self.max_age_ms.is_some_and(|max_age| is_stale(timestamp.as_ref(), now_ms, max_age));
 
         self.schema.read(features);
+        listener.bound();
         let refused = stale.then_some(Inactive::StaleInput);
         let Self { core, schema, .. } = self;
-        let decided = core.decide(&symbol, schema.features(), refused, &mut ());
+        let decided = core.decide(&symbol, schema.features(), refused, listener);
+        listener.decided();
         let (round, fingerprint) = (decided.round, decided.fingerprint);
         Ok(Decided { symbol, timestamp, schema, fingerprint, round })
     }

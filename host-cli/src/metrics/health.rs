@@ -43,7 +43,8 @@ pub fn silence(board: &Board) -> Duration {
 #[must_use]
 pub fn health(board: &Board) -> Health {
     let silence = silence(board);
-    let words = format!("last sign of life {:.1} s ago, at most {} s", silence.as_secs_f64(), SILENCE.as_secs());
+    let words =
+        format!("last sign of life {:.1} s ago, at most {} s", silence.as_secs_f64(), SILENCE.as_secs());
     Health::of(vec![("loop", silence <= SILENCE, words)])
 }
 

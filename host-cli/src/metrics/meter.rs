@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use qsc_kernel::Inactive;
 use qsc_kernel::ensemble::{Decision, NoActiveModel, Outcome, Ppm, Round};
 use qsc_kernel::observe::{Observer, Stage};
-use qsc_kernel::Inactive;
 
 use super::board::{Board, HostStage, KernelStage, Lease, SIDES, UNKNOWN, add};
 use crate::engine::{Listener, MAX_MODELS};

@@ -20,6 +20,7 @@ pub mod meter;
 pub mod recent;
 pub mod server;
 
-pub use board::Board;
+pub use board::{Board, Lease};
+pub use live::Live;
 pub use meter::Meter;
-pub use server::Listener;
+pub use server::Server;

@@ -97,11 +97,10 @@ fn pack(outcome: &Outcome) -> u64 {
         Outcome::Inactive { reason, prediction } => (prediction, Some(reason)),
     };
     let said = prediction.map_or(0, |prediction: Prediction| {
-        PREDICTED
-            | u64::from(prediction.action().code()) << 32
-            | u64::from(prediction.confidence().to_bits())
+        PREDICTED | u64::from(prediction.action().code()) << 32 | u64::from(prediction.confidence().to_bits())
     });
-    let number = |reason| Inactive::ALL.iter().position(|known| *known == reason).map_or(0, |at| at as u64 + 1);
+    let number =
+        |reason| Inactive::ALL.iter().position(|known| *known == reason).map_or(0, |at| at as u64 + 1);
     said | reason.map_or(0, number) << REASON_SHIFT
 }
 
@@ -134,7 +133,13 @@ mod tests {
             prediction: Some(Prediction::new(Action::Hold, 0.25).unwrap()),
         };
         recent.push(7, &[active(Action::Sell, 1.0), shadow]);
-        recent.push(8, &[active(Action::Buy, 0.0), Outcome::Inactive { reason: Inactive::ExceptionInPredict, prediction: None }]);
+        recent.push(
+            8,
+            &[
+                active(Action::Buy, 0.0),
+                Outcome::Inactive { reason: Inactive::ExceptionInPredict, prediction: None },
+            ],
+        );
         let read = recent.read();
         assert_eq!((read.len(), read[0].ms, read[1].ms), (2, 7, 8));
         assert_eq!(read[0].said[0], Said { prediction: Some((Action::Sell, 1.0)), inactive: None });
@@ -172,7 +177,10 @@ mod tests {
             }
             for record in records {
                 let confidence = (record.ms % 1000) as f32 / 1000.0;
-                assert!(record.said.iter().all(|said| said.prediction.unwrap().1 == confidence), "{record:?}");
+                assert!(
+                    record.said.iter().all(|said| said.prediction.unwrap().1 == confidence),
+                    "{record:?}"
+                );
             }
         }
         end.store(true, Ordering::Relaxed);

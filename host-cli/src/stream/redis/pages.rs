@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::mpsc;
+use std::thread;
 
 use anyhow::{Context as _, anyhow};
 use redis::{Cmd, FromRedisValue, Value};
@@ -12,6 +14,8 @@ use super::{Link, LinkOptions, RedisAddress, Trouble};
 
 /// Entries per page.
 const PAGE: usize = 500;
+/// Pages that wait for the one being judged; one more is being fetched.
+const AHEAD: usize = 1;
 
 /// A stream on an open connection.
 pub(in crate::stream) struct RedisStream {
@@ -65,7 +69,7 @@ impl Dump {
         let window = Window { after, newest, event_types: &[] };
         let end = info.last_id.to_string();
         let start = match newest {
-            Some(newest) => stream.start_of_newest(&window, &end, newest, |_| true)?,
+            Some(newest) => stream.start_of_newest(&window, &end, newest, info.length, |_| true)?,
             None => window.start(),
         };
         stream.each_entry(start, &end, |id, fields| {
@@ -106,7 +110,7 @@ impl RedisStream {
         // A live stream grows while it is read: the window ends where the stream ended at the beginning.
         let end = if info.last_id < before { info.last_id.to_string() } else { format!("({before}") };
         let start = match window.newest {
-            Some(newest) => self.start_of_newest(window, &end, newest, |fields| {
+            Some(newest) => self.start_of_newest(window, &end, newest, info.length, |fields| {
                 let types = window.event_types;
                 RawFields::from_flat(fields).into_item(EventId::default(), None, types).is_some()
             })?,
@@ -128,31 +132,48 @@ impl RedisStream {
         Ok(Reading { other_types, gap })
     }
 
-    /// Hands every entry from `start` to `end` to `on_entry`.
+    /// Hands every entry from `start` to `end` to `on_entry`, while the next page is being fetched.
     fn each_entry(
         &mut self,
         start: EventId,
         end: &str,
         mut on_entry: impl FnMut(EventId, Vec<Vec<u8>>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let mut from = start.to_string();
-        loop {
-            let page = self.page("XRANGE", &from, end)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            from = format!("({last}");
-            page.into_iter().try_for_each(|(id, fields)| on_entry(id, fields))?;
-        }
+        let (sender, pages) = mpsc::sync_channel(AHEAD);
+        let fetch = move || {
+            let mut from = start.to_string();
+            loop {
+                let page = self.page("XRANGE", &from, end);
+                let last = page.as_ref().ok().and_then(|page| Some(page.last()?.0));
+                // Who does not listen any more has met an error of its own.
+                let heard = sender.send(page).is_ok();
+                let Some(last) = last.filter(|_| heard) else { return };
+                from = format!("({last}");
+            }
+        };
+        thread::scope(|scope| {
+            let reader = thread::Builder::new().name("pages".to_owned());
+            reader.spawn_scoped(scope, fetch).context("cannot start the reading thread")?;
+            for page in pages {
+                page?.into_iter().try_for_each(|(id, fields)| on_entry(id, fields))?;
+            }
+            Ok(())
+        })
     }
 
-    /// The id at which the newest `newest` entries of the window begin that `counts`.
+    /// The id at which the newest `newest` entries of the window begin that `counts`, in a stream of `length` entries.
     fn start_of_newest(
         &mut self,
         window: &Window<'_>,
         end: &str,
         newest: NonZeroUsize,
+        length: u64,
         counts: impl Fn(Vec<Vec<u8>>) -> bool,
     ) -> anyhow::Result<EventId> {
         let stop = window.start();
+        if newest.get() as u64 >= length {
+            return Ok(stop);
+        }
         let mut found = 0;
         let mut to = end.to_owned();
         loop {
