@@ -57,6 +57,9 @@ enum Command {
     QualityGate(commands::quality_gate::QualityGateArgs),
     /// One word per model: GO, WAIT or NO-GO
     Scoreboard(commands::scoreboard::ScoreboardArgs),
+    /// Prove that every feature event has exactly one intent
+    #[command(subcommand)]
+    Stream(commands::stream::StreamCommand),
     /// Write a range of a stream to a file
     Capture(commands::capture::CaptureArgs),
     /// Activate, watch, promote and roll back one model at a small weight
@@ -172,6 +175,7 @@ fn dispatch(
         Command::FeatureSanity(args) => commands::feature_sanity::run(&args, rules, format),
         Command::QualityGate(args) => commands::quality_gate::run(&args, rules, format),
         Command::Scoreboard(args) => commands::scoreboard::run(&args, rules, format),
+        Command::Stream(command) => commands::stream::run(&command, format),
         Command::Capture(args) => commands::capture::run(&args, format),
         Command::Canary(command) => commands::canary::run(&command, rules, format),
         Command::Report(command) => commands::report::run(&command, format),

@@ -13,6 +13,7 @@
 //! | [`signals`] | what SIGINT and SIGTERM do |
 //! | [`stream`] | events from files and Redis, intents to files |
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
+//! | [`ingest`] | Redis streams of features ─▶ of intents, exactly once in effect |
 //! | [`notify`] | what the engine tells the service manager |
 //! | [`log`] | where log lines go |
 //! | [`metrics`] | how the engine is, over HTTP |
@@ -37,6 +38,7 @@ pub mod gate;
 pub mod hex;
 pub mod identity;
 pub mod image;
+pub mod ingest;
 pub mod judge;
 pub mod log;
 pub mod metrics;

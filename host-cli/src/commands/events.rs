@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::progress;
 use crate::judge::EventSource;
-use crate::stream::{INTENT_STREAM, SourceSpec};
+use crate::stream::{INTENT_STREAM, SinkSpec, SourceSpec};
 
 /// Where to read.
 #[derive(Debug, Args)]
@@ -56,14 +56,30 @@ impl TypedValueParser for SourceParser {
         _: Option<&Arg>,
         value: &OsStr,
     ) -> Result<SourceSpec, clap::Error> {
-        value.to_str().ok_or_else(|| "it is no UTF-8 text".to_owned()).and_then(SourceSpec::parse).map_err(
-            |reason| {
-                clap::Error::raw(
-                    ErrorKind::ValueValidation,
-                    format!("invalid value for --source: {reason}\n"),
-                )
-                .with_cmd(command)
-            },
-        )
+        parse_secret(command, "--source", value, SourceSpec::parse)
     }
+}
+
+/// Reads `--sink` likewise.
+#[derive(Clone)]
+pub(super) struct SinkParser;
+
+impl TypedValueParser for SinkParser {
+    type Value = SinkSpec;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<SinkSpec, clap::Error> {
+        parse_secret(command, "--sink", value, SinkSpec::parse)
+    }
+}
+
+fn parse_secret<T>(
+    command: &Command,
+    flag: &str,
+    value: &OsStr,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<T, clap::Error> {
+    value.to_str().ok_or_else(|| "it is no UTF-8 text".to_owned()).and_then(parse).map_err(|reason| {
+        clap::Error::raw(ErrorKind::ValueValidation, format!("invalid value for {flag}: {reason}\n"))
+            .with_cmd(command)
+    })
 }

@@ -19,3 +19,4 @@ pub mod quality_gate;
 pub mod report;
 pub mod run;
 pub mod scoreboard;
+pub mod stream;

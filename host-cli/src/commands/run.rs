@@ -1,4 +1,6 @@
-//! `qsc run`.
+//! `qsc run`: a file through the engine, or a stream for as long as there are events (`live`).
+
+mod live;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -6,13 +8,13 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
-use clap::Args;
+use anyhow::{Context as _, bail};
+use clap::{Args, value_parser};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
-use super::events::{self, SourceParser};
+use super::events::{self, SinkParser, SourceParser};
 use super::outputs::{self, Named};
 use crate::args::Format;
 use crate::canary::live::LiveWeights;
@@ -28,27 +30,36 @@ use crate::notify::Notifier;
 use crate::report;
 use crate::signals::Stop;
 use crate::stream::{
-    AtomicFile, Event, EventId, Item, MARKET_FEATURES, Reading, Sink, SinkSpec, Source, SourceSpec, Window,
+    AtomicFile, Event, EventId, FEATURE_STREAM, INTENT_STREAM, Item, MARKET_FEATURES, Reading, Sink,
+    SinkSpec, Source, SourceSpec, Window, parse_duration,
 };
 
 /// Events read ahead of the engine.
 const QUEUE: usize = 1024;
 /// How long a silent source keeps a signal waiting.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
+/// A lease is renewed three times in its term, whatever else is to be done.
+const SHORTEST_LEASE: Duration = Duration::from_millis(500);
+const STREAMS: &str = "Streams";
 /// Rejects logged one by one; further ones are only counted and kept in `--rejects`.
 const LOGGED_REJECTS: u64 = 20;
 
 /// Arguments of `qsc run`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  qsc run --source file:features.jsonl --sink file:intents.jsonl --models MODELS.toml"
-)]
+#[command(after_help = "\
+Streams are read by a consumer group: every feature event gets exactly one intent, or one dead letter in KEY:dead that \
+says why it has none, whatever crashes. One consumer owns the stream at a time; others stand by.
+
+Examples:
+  qsc run --source file:features.jsonl --sink file:intents.jsonl --models MODELS.toml
+  qsc run --source redis://127.0.0.1:6379 --sink redis://127.0.0.1:6379 --models MODELS.toml")]
 pub struct RunArgs {
-    /// Feature events: file:PATH, or - for stdin
+    /// Feature events: file:PATH, - (stdin), redis://[user:pass@]host:port[/db] or redis+unix:///path/to/socket. A
+    /// password is better given in QSC_SOURCE, for others can see arguments
     #[arg(long, hide_env_values = true, value_parser = SourceParser)]
     source: SourceSpec,
-    /// Where intents go: file:PATH, or - for stdout
-    #[arg(long, value_parser = SinkSpec::parse)]
+    /// Where intents go: file:PATH, - (stdout), or the Redis server of the source
+    #[arg(long, hide_env_values = true, value_parser = SinkParser)]
     sink: SinkSpec,
     /// The ensemble
     #[arg(long, value_name = "MODELS.toml")]
@@ -56,6 +67,33 @@ pub struct RunArgs {
     /// Keep events that could not be decided in this file, one JSON line each
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
+    /// Key of the stream of feature events
+    #[arg(long, default_value = FEATURE_STREAM, value_name = "KEY", help_heading = STREAMS)]
+    stream: String,
+    /// Key of the stream of intents
+    #[arg(long, default_value = INTENT_STREAM, value_name = "KEY", help_heading = STREAMS)]
+    sink_stream: String,
+    /// Consumer group; created at the beginning of the stream if there is none
+    #[arg(long, default_value = "qsc", value_name = "NAME", help_heading = STREAMS)]
+    group: String,
+    /// Name of this consumer. A start under the same name takes over from a crashed one at once
+    #[arg(long, default_value_t = host_name(), value_name = "NAME", help_heading = STREAMS)]
+    consumer: String,
+    /// Most events read, decided and written at once
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = value_parser!(u16).range(1..), help_heading = STREAMS)]
+    batch: u16,
+    /// Another consumer takes over when the owner has been silent for this long
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = lease, help_heading = STREAMS)]
+    lease: Duration,
+    /// Most events read back at start to rebuild windows and degeneracy
+    #[arg(long, default_value_t = 50_000, value_name = "N", help_heading = STREAMS)]
+    rebuild: u64,
+    /// An event whose consumers died of it so often is given up
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u64).range(3..), help_heading = STREAMS)]
+    deliveries: u64,
+    /// Trim the stream of intents to about so many; 0: never
+    #[arg(long, default_value_t = 0, value_name = "N", help_heading = STREAMS)]
+    intents_maxlen: u64,
     /// Take weights from weights.json in this directory, and new ones without a restart
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -67,6 +105,16 @@ pub struct RunArgs {
     log: Log,
 }
 
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "qsc".to_owned() } else { name.trim().to_owned() }
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = parse_duration(text)?;
+    if lease < SHORTEST_LEASE { Err("a lease is at least 500ms".to_owned()) } else { Ok(lease) }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -75,29 +123,36 @@ pub fn run(args: &RunArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit
     args.log.begin()?;
     let stop = Stop::watch()?;
     let json = format == Format::Json;
-    if json && args.sink == SinkSpec::Stdout {
+    if json && matches!(args.sink, SinkSpec::Stdout) {
         error!("error: --format json and --sink - would share stdout; write intents to file:PATH");
         return Ok(Exit::Usage);
     }
-    ensure!(
-        !matches!(args.source, SourceSpec::Redis(_)),
-        "qsc run reads files only in this version; capture the stream and use --source file:PATH"
-    );
     let config = ModelsConfig::read(&args.models)?;
     ensure_files_apart(args, &config)?;
     let metrics = args.metrics.as_deref().map(Server::bind).transpose()?;
     let images = Images::read(&config);
     let candidates = images.load(&config, &mut |line| info!("{line}"))?;
-    let mut replay = Replay::new(Engine::new(&config, candidates)?);
-    if let Some(server) = metrics {
+    let mut engine = Engine::new(&config, candidates)?;
+    let meter = metrics.map(|server| {
         info!("METRICS http://{}/", server.address());
-        let live = Live::new(rules.clone(), args.source.to_string());
-        replay = replay.with_meter(server.serve(&config, live)?);
-    }
+        server.serve(&config, Live::new(rules.clone(), args.source.to_string()))
+    });
+    let meter = meter.transpose()?;
     let mut live = args.state_dir.as_deref().map(|state| LiveWeights::open(state, &config)).transpose()?;
     if let Some(live) = &live {
-        info!("{}", live.apply(&mut replay.engine));
+        info!("{}", live.apply(&mut engine));
     }
+    if let SourceSpec::Redis(source) = &args.source {
+        let (document, text) = live::run(args, source, engine, live, meter, stop)?;
+        if json {
+            report::print(&format!("{document:#}\n"))?;
+        } else {
+            info!("{text}");
+        }
+        return Ok(Exit::Pass);
+    }
+    let mut replay = Replay::new(engine);
+    replay.report_to(meter);
     replay.tell_weights(live.as_ref().map_or(0, LiveWeights::generation));
 
     let mut outputs = Outputs::open(args)?;

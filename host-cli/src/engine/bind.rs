@@ -72,6 +72,12 @@ impl Histories {
         Self { sizes, symbols: HashMap::new() }
     }
 
+    /// Whether any model keeps a window.
+    #[must_use]
+    pub const fn any(&self) -> bool {
+        !self.sizes.is_empty()
+    }
+
     /// The symbol's windows, one for each sequence model.
     pub fn of(&mut self, symbol: &str) -> &mut [Window<Vec<f32>>] {
         if !self.symbols.contains_key(symbol) {

@@ -21,7 +21,7 @@ pub mod replay;
 use std::fmt;
 
 use anyhow::{Context as _, ensure};
-use qsc_kernel::ensemble::{self, Ensemble, Feature, Member, Pipeline, Ppm, Predict, Round};
+use qsc_kernel::ensemble::{self, Degeneracy, Ensemble, Feature, Member, Pipeline, Ppm, Predict, Round};
 use qsc_kernel::guard::{Fingerprint, FingerprintLayout, FingerprintRing};
 use qsc_kernel::observe::Observer;
 use qsc_kernel::{Inactive, Scratch};
@@ -95,15 +95,27 @@ pub struct Decided<'engine> {
     pub round: Round<MAX_MODELS>,
 }
 
-/// Kernel state for a stream of feature events.
+/// Kernel state for a stream of feature events. A clone goes its own way from there.
+#[derive(Clone)]
 pub struct Engine<P> {
     core: Core<P>,
     configs: Vec<ModelConfig>,
     schema: Schema,
     max_age_ms: Option<u64>,
+    watches: bool,
+}
+
+/// What of earlier events a decision depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Windows of symbols, for sequence models.
+    pub windows: bool,
+    /// The last predictions of every model, for its degeneracy window.
+    pub predictions: bool,
 }
 
 /// What decides once features are bound.
+#[derive(Clone)]
 struct Core<P> {
     pipeline: Pipeline<P, Vec<u16>, Vec<u8>, MAX_MODELS>,
     histories: Histories,
@@ -152,7 +164,8 @@ impl<P: Predict> Engine<P> {
             histories: Histories::new(pipeline.windows().collect()),
             pipeline,
         };
-        Ok(Self { core, configs, schema, max_age_ms: config.max_age_ms() })
+        let watches = config.degeneracy() != Degeneracy::Off;
+        Ok(Self { core, configs, schema, max_age_ms: config.max_age_ms(), watches })
     }
 
     /// The models' configurations, in member order.
@@ -178,6 +191,12 @@ impl<P: Predict> Engine<P> {
         self.core.pipeline.ensemble_mut().set_weight(model, weight)
     }
 
+    /// Whether a decision depends on earlier events: on windows of symbols, or on earlier predictions.
+    #[must_use]
+    pub const fn memory(&self) -> Memory {
+        Memory { windows: self.core.histories.any(), predictions: self.watches }
+    }
+
     /// Decides one feature event. `now_ms` is the wall clock, which only `max_age` looks at.
     ///
     /// # Errors
@@ -196,6 +215,27 @@ impl<P: Predict> Engine<P> {
         now_ms: u64,
         listener: &mut dyn Listener,
     ) -> Result<Decided<'_>, Reject> {
+        self.decide_unless(event, listener, |engine, timestamp| {
+            let stale = |max_age| is_stale(timestamp, now_ms, max_age);
+            engine.max_age_ms.is_some_and(stale).then_some(Inactive::StaleInput)
+        })
+    }
+
+    /// Takes an event into the windows of its symbol without asking any model.
+    ///
+    /// # Errors
+    /// As [`decide`](Self::decide).
+    pub fn remember(&mut self, event: &Event) -> Result<(), Reject> {
+        self.decide_unless(event, &mut (), |_, _| Some(Inactive::InsufficientHistory)).map(|_| ())
+    }
+
+    /// Decides, or refuses the event to all models for this reason.
+    fn decide_unless(
+        &mut self,
+        event: &Event,
+        listener: &mut dyn Listener,
+        refused: impl FnOnce(&Self, Option<&Json<'_>>) -> Option<Inactive>,
+    ) -> Result<Decided<'_>, Reject> {
         listener.began();
         let payload = Json::parse(&event.payload).map_err(Reject::NoJson)?;
         listener.parsed();
@@ -203,11 +243,10 @@ impl<P: Predict> Engine<P> {
         let symbol = symbol.ok_or(Reject::NoSymbol)?.to_owned();
         let features = payload.get("features").and_then(Json::as_object).ok_or(Reject::NoFeatures)?;
         let timestamp = payload.get("timestamp").cloned().map(Json::into_owned);
-        let stale = self.max_age_ms.is_some_and(|max_age| is_stale(timestamp.as_ref(), now_ms, max_age));
+        let refused = refused(self, timestamp.as_ref());
 
         self.schema.read(features);
         listener.bound();
-        let refused = stale.then_some(Inactive::StaleInput);
         let Self { core, schema, .. } = self;
         let decided = core.decide(&symbol, schema.features(), refused, listener);
         listener.decided();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
-use qsc_kernel::ensemble::{Decision, Member, NoActiveModel, Outcome, Predict};
+use qsc_kernel::ensemble::{Decision, Member, NoActiveModel, Outcome, Ppm, Predict};
 
 use super::Engine;
 use super::config::ModelConfig;
@@ -74,11 +74,12 @@ impl<P: Predict> Replay<P> {
         }
     }
 
-    /// The same, telling `meter` what it does.
-    #[must_use]
-    pub fn with_meter(self, meter: Meter) -> Self {
-        meter.loaded(self.engine.members().iter().map(|member| member.predictor().is_some()));
-        Self { meter: Some(meter), ..self }
+    /// From now on `meter` is told what it does.
+    pub fn report_to(&mut self, meter: Option<Meter>) {
+        self.meter = meter;
+        self.tell(|meter| {
+            meter.loaded(self.engine.members().iter().map(|member| member.predictor().is_some()));
+        });
     }
 
     /// Tells the meter which weights are in force.
@@ -143,6 +144,15 @@ impl<P: Predict> Replay<P> {
                 let reason = reject.to_string();
                 outlet(Outlet::Reject { id: Some(event.id), line: None, reason, event: Some(event) })
             }
+        }
+    }
+
+    /// Goes on with this engine, which remembers other events; weights and counts stay.
+    pub fn resume_with(&mut self, engine: Engine<P>) {
+        let weights: Vec<Ppm> = self.engine.members().iter().map(Member::weight).collect();
+        self.engine = engine;
+        for (at, weight) in weights.into_iter().enumerate() {
+            self.engine.set_weight(at, weight);
         }
     }
 

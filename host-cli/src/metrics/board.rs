@@ -30,13 +30,15 @@ pub enum HostStage {
     Bind,
     /// The ensemble decided.
     Decide,
-    /// The intent reached the sink.
+    /// The intent was spelled, and handed to its sink or batch.
     Write,
+    /// Streams: a batch was on its way until the server had settled it.
+    Settle,
 }
 
 impl HostStage {
     /// Every stage, in order.
-    pub const ALL: [Self; 4] = [Self::Parse, Self::Bind, Self::Decide, Self::Write];
+    pub const ALL: [Self; 5] = [Self::Parse, Self::Bind, Self::Decide, Self::Write, Self::Settle];
 
     /// Its label.
     #[must_use]
@@ -46,6 +48,7 @@ impl HostStage {
             Self::Bind => "bind",
             Self::Decide => "decide",
             Self::Write => "write",
+            Self::Settle => "settle",
         }
     }
 }
@@ -111,14 +114,25 @@ pub struct Board {
     pub(super) generation: AtomicU64,
     /// Unix ms of the newest event.
     pub(super) newest_event: AtomicU64,
-    pub(super) lag: AtomicU64,
-    pub(super) pending: AtomicU64,
-    pub(super) reconnects: AtomicU64,
+    pub(super) stream: StreamBoard,
     /// Nanoseconds from `started` to the loop's last sign of life.
     pub(super) beat: AtomicU64,
     pub(super) loaded: AtomicBool,
     pub(super) source: AtomicBool,
     lease: AtomicU8,
+}
+
+/// The figures of a consumer of a stream.
+#[derive(Debug, Default)]
+pub(super) struct StreamBoard {
+    /// False where the source is a file.
+    pub(super) is_one: AtomicBool,
+    pub(super) lag: AtomicU64,
+    pub(super) settled: AtomicU64,
+    pub(super) dead: AtomicU64,
+    pub(super) lost: AtomicU64,
+    pub(super) reconnects: AtomicU64,
+    pub(super) leases_lost: AtomicU64,
 }
 
 /// The figures of one model.
@@ -162,9 +176,7 @@ impl Board {
             models: config.models.iter().map(model).collect(),
             generation: AtomicU64::default(),
             newest_event: AtomicU64::new(UNKNOWN),
-            lag: AtomicU64::new(UNKNOWN),
-            pending: AtomicU64::new(UNKNOWN),
-            reconnects: AtomicU64::default(),
+            stream: StreamBoard::default(),
             beat: AtomicU64::default(),
             loaded: AtomicBool::default(),
             source: AtomicBool::default(),

@@ -215,10 +215,28 @@ impl Page<'_> {
     fn stream(&mut self, board: &Board) -> fmt::Result {
         let newest = known(&board.newest_event).map(|ms| ms as f64 / 1e3);
         self.gauge("qsc_newest_event_timestamp_seconds", "Time of the newest event decided", newest)?;
-        let count = |cell| known(cell).map(|count| count as f64);
-        self.gauge("qsc_lag_entries", "Entries of the stream not yet delivered", count(&board.lag))?;
-        self.gauge("qsc_pending_entries", "Entries delivered and not yet settled", count(&board.pending))?;
-        self.counter("qsc_reconnects", "Connections to the source made anew", &board.reconnects)
+        let stream = &board.stream;
+        if !stream.is_one.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.gauge(
+            "qsc_lag_entries",
+            "Entries of the stream that are not settled",
+            Some(of(&stream.lag) as f64),
+        )?;
+        self.counter("qsc_settled_intents", "Intents the server has added", &stream.settled)?;
+        self.counter(
+            "qsc_dead_letters",
+            "Events given up, with their reason, in the dead-letter stream",
+            &stream.dead,
+        )?;
+        self.counter(
+            "qsc_lost_entries",
+            "Entries removed from the stream before they were read",
+            &stream.lost,
+        )?;
+        self.counter("qsc_reconnects", "Connections to the server made after the first", &stream.reconnects)?;
+        self.counter("qsc_leases_lost", "Times the lease went to another consumer", &stream.leases_lost)
     }
 
     fn process(&mut self, board: &Board) -> fmt::Result {

@@ -95,9 +95,17 @@ impl Live {
             "rejects": number(&board.rejects),
             "sides": sides,
             "newest_event_ms": known(&board.newest_event),
-            "lag": known(&board.lag),
-            "pending": known(&board.pending),
-            "reconnects": number(&board.reconnects),
+            "stream": board.stream.is_one.load(Ordering::Relaxed).then(|| {
+                let stream = &board.stream;
+                json!({
+                    "lag": number(&stream.lag),
+                    "settled": number(&stream.settled),
+                    "dead": number(&stream.dead),
+                    "lost": number(&stream.lost),
+                    "reconnects": number(&stream.reconnects),
+                    "leases_lost": number(&stream.leases_lost),
+                })
+            }),
             "generation": number(&board.generation),
             "stages_us": stages,
             "judged": {"events": verdict.events.count, "kept": KEPT, "min": verdict.events.min},

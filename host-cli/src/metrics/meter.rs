@@ -8,8 +8,9 @@ use qsc_kernel::Inactive;
 use qsc_kernel::ensemble::{Decision, NoActiveModel, Outcome, Ppm, Round};
 use qsc_kernel::observe::{Observer, Stage};
 
-use super::board::{Board, HostStage, KernelStage, Lease, SIDES, UNKNOWN, add};
+use super::board::{Board, HostStage, KernelStage, Lease, SIDES, add};
 use crate::engine::{Listener, MAX_MODELS};
+use crate::ingest::Tally;
 use crate::stream::EventId;
 
 /// Writes a [`Board`]. There is one, and it is not cloned: each figure has a single writer.
@@ -49,20 +50,25 @@ impl Meter {
         self.board.source.store(reachable, Ordering::Relaxed);
     }
 
-    /// The connection to the source was made anew.
-    pub fn reconnected(&self) {
-        add(&self.board.reconnects, 1);
-    }
-
     /// Whether this process may decide on its shards.
     pub fn lease(&self, lease: Lease) {
         self.board.set_lease(lease);
     }
 
-    /// Entries not yet delivered to the group, and delivered but not settled; `None` is unknown.
-    pub fn backlog(&self, lag: Option<u64>, pending: Option<u64>) {
-        self.board.lag.store(lag.unwrap_or(UNKNOWN), Ordering::Relaxed);
-        self.board.pending.store(pending.unwrap_or(UNKNOWN), Ordering::Relaxed);
+    /// What a consumer of a stream has done.
+    pub fn stream(&self, tally: &Tally) {
+        let stream = &self.board.stream;
+        stream.is_one.store(true, Ordering::Relaxed);
+        for (cell, count) in [
+            (&stream.lag, tally.lag),
+            (&stream.settled, tally.intents),
+            (&stream.dead, tally.dead + tally.poison),
+            (&stream.lost, tally.lost),
+            (&stream.reconnects, tally.reconnects),
+            (&stream.leases_lost, tally.leases_lost),
+        ] {
+            cell.store(count, Ordering::Relaxed);
+        }
     }
 
     /// The weights in force, in member order.
@@ -99,9 +105,14 @@ impl Meter {
         board.recent.push(id.ms, &round.outcomes);
     }
 
-    /// Intents reached the sink, `each` of them in this time.
-    pub fn written(&self, each: Duration) {
-        self.board.stages[HostStage::Write as usize].record(each);
+    /// An intent was spelled and handed to its sink or batch.
+    pub fn written(&self, took: Duration) {
+        self.board.stages[HostStage::Write as usize].record(took);
+    }
+
+    /// The server has settled a batch.
+    pub fn settled(&self, took: Duration) {
+        self.board.stages[HostStage::Settle as usize].record(took);
     }
 
     /// Ends the host's stage that was running, and begins the next one.

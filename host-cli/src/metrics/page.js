@@ -92,15 +92,17 @@ function show(now) {
     ...Object.entries(now.sides).filter(([side, n]) => n || ["BUY", "SELL", "HOLD"].includes(side))
       .map(([side, n]) => tile(count(n), side.replaceAll("_", " "))),
   ];
-  if (now.lag != null) tiles.push(tile(count(now.lag), "entries not yet delivered"));
-  if (now.pending != null) tiles.push(tile(count(now.pending), "entries not yet settled"));
-  if (now.reconnects) tiles.push(tile(count(now.reconnects), "reconnects"));
+  if (now.stream) {
+    tiles.push(tile(count(now.stream.lag), "entries not yet settled"), tile(count(now.stream.settled), "intents settled"));
+    for (const [name, label] of [["dead", "dead letters"], ["lost", "entries lost unread"], ["reconnects", "reconnects"], ["leases_lost", "leases lost"]])
+      if (now.stream[name]) tiles.push(tile(count(now.stream[name]), label));
+  }
   at("tiles").replaceChildren(...tiles);
   const reasons = [...now.reasons, ...now.loosened.map(rule => `loosened rule: ${rule}`)];
   at("reasons").hidden = !reasons.length;
   at("reasons").replaceChildren(...reasons.map(reason => make("li", "", reason)));
   at("models").replaceChildren(...now.models.map(card));
-  at("stages").replaceChildren(...["parse", "bind", "decide", "write"].map(name => {
+  at("stages").replaceChildren(...["parse", "bind", "decide", "write", "settle"].filter(name => now.stages_us[name].count || name !== "settle").map(name => {
     const stage = now.stages_us[name];
     const row = make("tr");
     row.append(make("td", "", name), make("td", "n", count(stage.count)), make("td", "n", micros(stage.p50)), make("td", "n", micros(stage.p99)));

@@ -51,26 +51,27 @@ impl fmt::Display for SourceSpec {
 }
 
 /// Where events go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum SinkSpec {
     /// `file:PATH`: a capture file, replaced when the last event is written.
     File(PathBuf),
     /// `-` or `file:-`: capture lines on stdout.
     Stdout,
+    /// `redis://…`: a stream of the Redis server the events come from.
+    Redis(RedisAddress),
 }
 
 impl SinkSpec {
     /// Reads the value of `--sink`.
     ///
     /// # Errors
-    /// Why the text names no sink.
+    /// Why the text names no sink; never quotes it, for it may hold a password.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text == "-" || text == "file:-" {
-            return Ok(Self::Stdout);
-        }
-        match text.strip_prefix("file:") {
-            Some(path) => file_path(path).map(Self::File),
-            None => Err("expected file:PATH or - (stdout)".to_owned()),
+        match SourceSpec::parse(text) {
+            Ok(SourceSpec::File(path)) => Ok(Self::File(path)),
+            Ok(SourceSpec::Stdin) => Ok(Self::Stdout),
+            Ok(SourceSpec::Redis(address)) => Ok(Self::Redis(address)),
+            Err(reason) => Err(reason.replace("(stdin)", "(stdout)")),
         }
     }
 }
@@ -92,8 +93,9 @@ mod tests {
         );
         assert!(matches!(SourceSpec::parse("redis://h:6379/1"), Ok(SourceSpec::Redis(_))));
         assert!(matches!(SourceSpec::parse("redis+unix:///run/r.sock"), Ok(SourceSpec::Redis(_))));
-        assert_eq!(SinkSpec::parse("-"), Ok(SinkSpec::Stdout));
-        assert_eq!(SinkSpec::parse("file:out"), Ok(SinkSpec::File("out".into())));
+        assert!(matches!(SinkSpec::parse("-"), Ok(SinkSpec::Stdout)));
+        assert!(matches!(SinkSpec::parse("file:out"), Ok(SinkSpec::File(path)) if path.as_os_str() == "out"));
+        assert!(matches!(SinkSpec::parse("redis://h:6379/1"), Ok(SinkSpec::Redis(_))));
         for text in ["", "out.jsonl", "file:", "http://x", "rediss://h", "redis://h:port", "redis://h/db"] {
             assert!(SourceSpec::parse(text).is_err(), "{text}");
         }

@@ -159,6 +159,11 @@ impl RawFields {
     }
 }
 
+/// The event in a stream entry, given its fields, name and value in turn; `None` if it is of a type not in `wanted`.
+pub(crate) fn entry_item(id: EventId, fields: Vec<Vec<u8>>, wanted: &[&str]) -> Option<Item> {
+    RawFields::from_flat(fields).into_item(id, None, wanted)
+}
+
 /// A capture line as it is written.
 #[derive(Serialize)]
 struct LineOut<'event> {

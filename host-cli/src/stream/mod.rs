@@ -15,6 +15,7 @@ mod time;
 
 pub use address::{SinkSpec, SourceSpec};
 pub use atomic::{AtomicFile, TEMPORARY, create_new, replace_durably};
+pub(crate) use event::entry_item;
 pub use event::{Event, EventId, Item, Malformed};
 pub use json::{Json, Members};
 pub use redis::{Backoff, Dump, Link, LinkOptions, RedisAddress, SentinelLogin, TlsFiles, Trouble};

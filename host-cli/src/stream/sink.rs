@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::address::SinkSpec;
 use super::atomic::AtomicFile;
@@ -24,7 +24,8 @@ impl Sink {
     /// Opens `spec`.
     ///
     /// # Errors
-    /// The file cannot be created.
+    /// The file cannot be created; `spec` is a stream of Redis, which takes intents only with the acknowledgement of their
+    /// events ([`crate::ingest`]).
     pub fn open(spec: &SinkSpec) -> anyhow::Result<Self> {
         Ok(match spec {
             SinkSpec::File(path) => {
@@ -33,6 +34,10 @@ impl Sink {
             SinkSpec::Stdout => {
                 Self { name: "stdout".to_owned(), inner: Inner::Stdout(BufWriter::new(io::stdout())) }
             }
+            SinkSpec::Redis(address) => bail!(
+                "intents go to Redis at {address} only from a stream of the same server, so that each is added with the \
+                 acknowledgement of its event; use --source redis://… there, or --sink file:PATH"
+            ),
         })
     }
 

@@ -21,6 +21,12 @@ impl RedisAddress {
         })
     }
 
+    /// Number of the database.
+    #[must_use]
+    pub fn db(&self) -> i64 {
+        self.0.redis_settings().db()
+    }
+
     /// The server.
     pub(super) const fn info(&self) -> &ConnectionInfo {
         &self.0

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value};
 
 use super::wire::Wire;
 use super::{LinkOptions, RedisAddress, Trouble};
@@ -48,6 +48,26 @@ impl Link {
     /// As [`query`](Self::query).
     pub fn pipeline<T: FromRedisValue>(&mut self, pipe: &Pipeline) -> Result<T, Trouble> {
         self.ask(|wire| pipe.query(wire))
+    }
+
+    /// Sends a packed command; its answer is read later, with [`receive`](Self::receive), in the order of sending.
+    /// Redirections of a Cluster are not followed.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+        self.ask(|wire| wire.send(bytes))
+    }
+
+    /// Reads the answer to the oldest command sent ahead and not answered yet.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    pub fn receive(&mut self) -> Result<Value, Trouble> {
+        self.ask(|wire| match wire.receive()? {
+            Value::ServerError(error) => Err(error.into()),
+            answer => Ok(answer),
+        })
     }
 
     fn ask<T>(&mut self, ask: impl Fn(&mut Wire) -> RedisResult<T>) -> Result<T, Trouble> {

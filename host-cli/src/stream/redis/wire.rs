@@ -29,6 +29,20 @@ impl Wire {
         self.lost
     }
 
+    /// Writes a command whose answer [`receive`](Self::receive) reads.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> RedisResult<()> {
+        let sent = self.connection.send_packed_command(bytes);
+        self.lost |= sent.is_err();
+        sent
+    }
+
+    /// Reads one answer.
+    pub(super) fn receive(&mut self) -> RedisResult<Value> {
+        let answer = self.connection.recv_response();
+        self.lost |= answer.is_err();
+        answer
+    }
+
     fn exchange(&mut self, bytes: &[u8], answers: usize) -> RedisResult<Vec<Value>> {
         self.lost = true;
         self.connection.send_packed_command(bytes)?;

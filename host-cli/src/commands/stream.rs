@@ -1,0 +1,95 @@
+//! `qsc stream`: what streams say about each other.
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::events::SourceParser;
+use crate::args::Format;
+use crate::exit::Exit;
+use crate::ingest::Keys;
+use crate::ingest::proof::{Proof, prove};
+use crate::report;
+use crate::stream::{FEATURE_STREAM, INTENT_STREAM, Link, LinkOptions, SourceSpec};
+
+/// Commands of `qsc stream`.
+#[derive(Debug, Subcommand)]
+pub enum StreamCommand {
+    /// Prove that every settled feature event has exactly one intent or dead letter
+    Verify(VerifyArgs),
+}
+
+/// Arguments of `qsc stream verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Only reads. Exit 0 if nothing is missing, doubled or invented, 2 if anything is. Events that are not settled yet are \
+counted as waiting.
+
+Example:
+  qsc stream verify --source redis://127.0.0.1:6379")]
+pub struct VerifyArgs {
+    /// The Redis server: redis://[user:pass@]host:port[/db] or redis+unix:///path/to/socket
+    #[arg(long, hide_env_values = true, value_parser = SourceParser)]
+    source: SourceSpec,
+    /// Key of the stream of feature events
+    #[arg(long, default_value = FEATURE_STREAM, value_name = "KEY")]
+    stream: String,
+    /// Key of the stream of intents
+    #[arg(long, default_value = INTENT_STREAM, value_name = "KEY")]
+    sink_stream: String,
+    /// The consumer group that made them
+    #[arg(long, default_value = "qsc", value_name = "NAME")]
+    group: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A stream cannot be read.
+pub fn run(command: &StreamCommand, format: Format) -> anyhow::Result<Exit> {
+    let StreamCommand::Verify(args) = command;
+    let SourceSpec::Redis(address) = &args.source else {
+        bail!("stream verify compares streams of a Redis server; {} is none", args.source);
+    };
+    let keys = Keys::new(&args.stream, &args.sink_stream, &args.group).map_err(anyhow::Error::msg)?;
+    let mut link = Link::connect(address, &keys.features, &LinkOptions::default())?;
+    let proof = prove(&mut link, &keys, &args.group)?;
+    let (verdict, exit) = if proof.holds() { ("pass", Exit::Pass) } else { ("fail", Exit::Fail) };
+    report::print(&match format {
+        Format::Json => format!(
+            "{:#}\n",
+            json!({"contract": 1, "command": "stream verify", "verdict": verdict, "exit_code": exit.code(), "proof": proof})
+        ),
+        Format::Text => text(&proof, verdict),
+    })?;
+    Ok(exit)
+}
+
+fn text(proof: &Proof, verdict: &str) -> String {
+    let settled = proof.settled.as_deref().unwrap_or("nothing");
+    let mut text = format!(
+        "{}: {} settled events, up to {settled}: {} with one intent, {} with one dead letter, {} missing, {} doubled, {} \
+         invented; {} events wait\n",
+        verdict.to_uppercase(),
+        proof.events,
+        proof.intents,
+        proof.dead,
+        proof.missing,
+        proof.doubled,
+        proof.invented,
+        proof.waiting
+    );
+    for (count, what) in [
+        (proof.disordered, "intents stand behind one of a later event"),
+        (proof.trimmed, "intents and dead letters are older than the first event left"),
+        (proof.foreign, "entries are by other writers or groups"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!("{count} {what}\n"));
+        }
+    }
+    for example in &proof.examples {
+        text.push_str(&format!("{example}\n"));
+    }
+    text
+}

@@ -1,0 +1,182 @@
+//! Entries that were delivered and not settled: by this consumer before it died, or by one that is dead.
+//!
+//! They are worked off in the order of the stream, together with the settled entries between them, which only pass the
+//! models again. Each is claimed right before it is decided, and its delivery counted: what was delivered once comes in
+//! batches, what comes back comes alone, so that an entry that kills its consumer is found out and no other with it.
+
+use qsc_kernel::ensemble::Predict;
+
+use super::consumer::{Consumer, Halt};
+use super::rebuild::{PAGE, ask};
+use super::{Surroundings, reply};
+use crate::stream::{EventId, MARKET_FEATURES, entry_item};
+
+/// An entry of the group's pending list.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) id: EventId,
+    consumer: String,
+    deliveries: u64,
+}
+
+impl<P: Predict + Clone> Consumer<'_, P> {
+    /// Brings the engine and the stream of intents to the last entry the group has `delivered`.
+    pub(super) fn work_off(
+        &mut self,
+        delivered: EventId,
+        around: &mut impl Surroundings<P>,
+    ) -> Result<(), Halt> {
+        let mut pending = self.pending_after(None)?;
+        let next = EventId { ms: delivered.ms, seq: delivered.seq.saturating_add(1) };
+        let first = pending.first().map_or(next, |first| first.id);
+        // What was removed before it was ever delivered is told before anything is decided.
+        if pending.is_empty() {
+            self.look_for_gaps(around)?;
+        }
+        self.rebuild(first, around)?;
+        let mut from = first.to_string();
+        let mut worked_off = 0_u64;
+        while let Some(newest) = pending.last().map(|last| last.id) {
+            let due = std::mem::take(&mut pending);
+            worked_off += due.len() as u64;
+            self.work_off_page(&due, &from, around)?;
+            from = format!("({newest}");
+            pending = self.pending_after(Some(newest))?;
+        }
+        if worked_off > 0 {
+            around.log(&format!("{worked_off} entries were delivered and not settled: they are now"));
+        }
+        // Settled entries after the last pending one.
+        let mut predictions = vec![0; self.replay.engine.members().len()];
+        loop {
+            let page = self.page(&from, &delivered.to_string())?;
+            self.keep_lease(around)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            from = format!("({last}");
+            for (id, fields) in page {
+                self.pass(id, fields, &mut predictions);
+            }
+        }
+    }
+
+    /// Works off `due`, and lets pass what lies between.
+    fn work_off_page(
+        &mut self,
+        due: &[Pending],
+        from: &str,
+        around: &mut impl Surroundings<P>,
+    ) -> Result<(), Halt> {
+        let end = due.last().map(|last| last.id.to_string()).unwrap_or_default();
+        let mut from = from.to_owned();
+        let mut due = due.iter().peekable();
+        let mut predictions = vec![0; self.replay.engine.members().len()];
+        loop {
+            let page = self.page(&from, &end)?;
+            self.keep_lease(around)?;
+            let Some((last, _)) = page.last() else { break };
+            from = format!("({last}");
+            let mut page = page.into_iter().peekable();
+            while let Some((id, _)) = page.peek() {
+                // What is pending and not in the stream was removed.
+                while let Some(gone) = due.next_if(|pending| pending.id < *id) {
+                    self.bury(gone, around)?;
+                }
+                if due.peek().is_none_or(|pending| pending.id != *id) {
+                    if let Some((id, fields)) = page.next() {
+                        self.pass(id, fields, &mut predictions);
+                    }
+                    continue;
+                }
+                let mut batch: Vec<Pending> = Vec::new();
+                let mut entries = Vec::new();
+                while let Some((id, _)) = page.peek()
+                    && let Some(next) = due.next_if(|next| next.id == *id && self.go_together(&batch, next))
+                {
+                    batch.push(next.clone());
+                    entries.extend(page.next());
+                }
+                if let [one] = &batch[..]
+                    && one.deliveries >= self.settings.deliveries
+                {
+                    self.give_up(one, around)?;
+                    continue;
+                }
+                self.claim(&batch)?;
+                self.decide_and_settle(entries, around)?;
+            }
+        }
+        for gone in due {
+            self.bury(gone, around)?;
+        }
+        Ok(())
+    }
+
+    /// Whether `next` may be decided and settled in one go with `batch`.
+    fn go_together(&self, batch: &[Pending], next: &Pending) -> bool {
+        batch.first().is_none_or(|first| {
+            batch.len() < self.settings.batch
+                && first.deliveries == 1
+                && next.deliveries == 1
+                && (first.id > self.settled) == (next.id > self.settled)
+        })
+    }
+
+    /// A settled entry passes the models again.
+    fn pass(&mut self, id: EventId, fields: Vec<Vec<u8>>, predictions: &mut [usize]) {
+        if !self.poison.contains(&id)
+            && let Some(Ok(event)) = entry_item(id, fields, &[MARKET_FEATURES])
+        {
+            ask(&mut self.replay.engine, &event, predictions);
+        }
+    }
+
+    /// The oldest pending entries after `after`.
+    fn pending_after(&mut self, after: Option<EventId>) -> Result<Vec<Pending>, Halt> {
+        let start = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
+        let mut list = redis::cmd("XPENDING");
+        list.arg(&self.keys.features).arg(&self.settings.group).arg(start).arg("+").arg(PAGE);
+        let list = self.ask(&list, reply::array)?;
+        let pending = |value| {
+            let mut parts = reply::array(value)?.into_iter();
+            let (id, consumer) = (reply::id(parts.next()?)?, reply::text(parts.next()?)?);
+            Some(Pending { id, consumer, deliveries: reply::number(&parts.nth(1)?)? })
+        };
+        list.into_iter().map(|value| pending(value).ok_or(Halt::Odd("XPENDING"))).collect()
+    }
+
+    /// Makes these entries ours. That counts as a delivery where it is one to another process.
+    fn claim(&mut self, batch: &[Pending]) -> Result<(), Halt> {
+        let Some(first) = batch.first() else { return Ok(()) };
+        let again = !(self.began && first.consumer == self.settings.consumer);
+        let deliveries = first.deliveries + u64::from(again);
+        let mut claim = redis::cmd("XCLAIM");
+        claim.arg(&self.keys.features).arg(&self.settings.group).arg(&self.settings.consumer).arg(0);
+        for pending in batch {
+            claim.arg(pending.id.to_string());
+        }
+        claim.arg("RETRYCOUNT").arg(deliveries).arg("JUSTID");
+        self.ask(&claim, reply::array).map(|_| ())
+    }
+
+    /// An entry that was removed while it was pending.
+    fn bury(&mut self, gone: &Pending, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
+        let reason = "removed from the stream before it was decided";
+        around.log(&format!("LOST: the entry {} was {reason}", gone.id));
+        let mut batch = self.batch();
+        batch.dead(gone.id, reason);
+        self.tally.dead += self.settle(batch, around)?.entries;
+        Ok(())
+    }
+
+    /// An entry that was delivered too often.
+    fn give_up(&mut self, poison: &Pending, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
+        let reason =
+            format!("delivered {} times and never settled: its consumers died of it", poison.deliveries);
+        around.log(&format!("POISON: the entry {} was {reason}; it goes to {}", poison.id, self.keys.dead));
+        let mut batch = self.batch();
+        batch.poison(poison.id, &reason);
+        self.tally.poison += self.settle(batch, around)?.entries;
+        self.poison.insert(poison.id);
+        Ok(())
+    }
+}
