@@ -50,7 +50,7 @@ enum Command {
     /// Measure one model, or the decision of an ensemble, on this machine
     Bench(commands::bench::BenchArgs),
     /// Turn feature events into trade intents
-    Run(commands::run::RunArgs),
+    Run(Box<commands::run::RunArgs>),
     /// Check that features are alive: no NaN, no flatlines
     FeatureSanity(commands::feature_sanity::FeatureSanityArgs),
     /// Judge each model's predictions; exit 0 only when promotion is allowed

@@ -67,11 +67,11 @@ fn judge_all(intents: &Path, directory: &Path) -> anyhow::Result<Judged> {
     let header = Header { synthetic: true, ..source.header(None) };
     let gate = |mode| {
         let terms = Terms { mode, require: Require::Any, requested: GATE_EVENTS, cutover: None };
-        let verdict = judge::quality(&source, terms, &rules, || ())?;
+        let verdict = judge::quality(&source, terms, &rules, |_| ())?;
         let report = report::write_quality(&verdict, &header, directory)?;
         anyhow::Ok((verdict, report))
     };
-    let sanity = judge::sanity(&source, 0, SANITY_EVENTS, &rules, || ())?;
+    let sanity = judge::sanity(&source, 0, SANITY_EVENTS, &rules, |_| ())?;
     Ok(Judged { sanity, collection: gate(Mode::Collection)?, canary: gate(Mode::Canary)? })
 }
 

@@ -66,7 +66,7 @@ impl Snapshot {
         for &(high, count) in &self.buckets {
             if count > 0 && (below + count) as f64 >= rank {
                 let inside = (rank - below as f64) / count as f64;
-                return high.is_finite().then(|| low + (high - low) * inside);
+                return high.is_finite().then_some(low + (high - low) * inside);
             }
             (below, low) = (below + count, high);
         }

@@ -3,15 +3,17 @@
 //! Values borrow their text from the payload: millions of payloads are read once each and thrown away.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// One JSON value. Numbers are `f64` and may be NaN or infinite; names in an object are unique.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Json<'text> {
     /// `null`
+    #[default]
     Null,
     /// `true` or `false`
     Bool(bool),
@@ -25,15 +27,31 @@ pub enum Json<'text> {
     Object(Members<'text>),
 }
 
+/// The order of their bytes, mostly told by the first eight of them.
+fn compare(left: &str, right: &str) -> Ordering {
+    first_word(left).cmp(&first_word(right)).then_with(|| left.cmp(right))
+}
+
+/// The first eight bytes as a number; a shorter text is filled up with zeros.
+fn first_word(text: &str) -> u64 {
+    let bytes = text.as_bytes();
+    match bytes.first_chunk() {
+        Some(word) => u64::from_be_bytes(*word),
+        None => bytes.iter().zip((0..8).rev()).map(|(&byte, place)| u64::from(byte) << (8 * place)).sum(),
+    }
+}
+
 /// The members of an object in order of their names, which are unique.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Members<'text>(Vec<(Cow<'text, str>, Json<'text>)>);
+pub struct Members<'text>(Vec<Member<'text>>);
+
+type Member<'text> = (Cow<'text, str>, Json<'text>);
 
 impl<'text> Members<'text> {
     /// The value of the member `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Json<'text>> {
-        let at = self.0.binary_search_by(|(own, _)| own.as_ref().cmp(name)).ok()?;
+        let at = self.0.binary_search_by(|(own, _)| compare(own, name)).ok()?;
         self.0.get(at).map(|(_, value)| value)
     }
 
@@ -103,7 +121,7 @@ impl<'text> Json<'text> {
             Self::Text(text) => Json::Text(own(text)),
             Self::List(items) => Json::List(items.into_iter().map(Json::into_owned).collect()),
             Self::Object(Members(members)) => {
-                let member = |(name, value): (Cow<'_, str>, Json<'_>)| (own(name), value.into_owned());
+                let member = |(name, value): Member<'_>| (own(name), value.into_owned());
                 Json::Object(Members(members.into_iter().map(member).collect()))
             }
         }
@@ -182,13 +200,26 @@ fn is_word(byte: u8) -> bool {
 
 impl<'de> Deserialize<'de> for Json<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(JsonVisitor)
+        deserializer.deserialize_any(Builder(&mut Vec::with_capacity(DEEP)))
     }
 }
 
-struct JsonVisitor;
+/// Members that are being read at the same time, in a common payload.
+const DEEP: usize = 48;
 
-impl<'de> Visitor<'de> for JsonVisitor {
+/// Reads a value. Members of objects that are still open lie on one stack, so that an object takes its memory once, when
+/// it is known how many it has.
+struct Builder<'stack, 'text>(&'stack mut Vec<Member<'text>>);
+
+impl<'de> DeserializeSeed<'de> for Builder<'_, 'de> {
+    type Value = Json<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Builder<'_, 'de> {
     type Value = Json<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -231,20 +262,31 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(Builder(self.0))? {
             list.push(item);
         }
         Ok(Json::List(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json<'de>, A::Error> {
-        let mut members: Vec<(Cow<'de, str>, Json<'de>)> = Vec::new();
+        let stack = self.0;
+        let below = stack.len();
         while let Some(name) = entries.next_key_seed(Name)? {
-            members.push((name, entries.next_value()?));
+            let value = entries.next_value_seed(Builder(stack))?;
+            stack.push((name, value));
         }
-        members.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
-        match members.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            None => Ok(Json::Object(Members(members))),
+        // What is sorted is small; the members themselves are moved once.
+        let members = &mut stack[below..];
+        let mut order: Vec<(u64, usize)> =
+            members.iter().enumerate().map(|(at, (name, _))| (first_word(name), at)).collect();
+        order.sort_unstable_by(|&(left, at), &(right, other)| {
+            left.cmp(&right).then_with(|| members[at].0.cmp(&members[other].0))
+        });
+        let sorted: Vec<Member<'de>> =
+            order.iter().map(|&(_, at)| std::mem::take(&mut members[at])).collect();
+        stack.truncate(below);
+        match sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            None => Ok(Json::Object(Members(sorted))),
             Some(twice) => Err(A::Error::custom(format_args!("the name {:?} appears twice", twice[0].0))),
         }
     }
@@ -302,6 +344,31 @@ mod tests {
     #[test]
     fn a_name_twice_is_refused_by_name() {
         assert!(Json::parse(r#"{"a":1,"a":2}"#).unwrap_err().contains("\"a\" appears twice"));
+    }
+
+    #[test]
+    fn members_are_in_the_order_of_their_bytes() {
+        let names = [
+            "",
+            "a",
+            "ab",
+            "abcdefgh",
+            "abcdefgi",
+            "abcdefgha",
+            "abcdefg",
+            "\u{0}",
+            "é",
+            "b",
+            "abcdefgh\u{0}",
+        ];
+        let text: Vec<String> =
+            names.iter().map(|name| format!("{}:1", serde_json::to_string(name).unwrap())).collect();
+        let json = format!("{{{}}}", text.join(","));
+        let json = Json::parse(&json).unwrap();
+        let mut sorted = names.to_vec();
+        sorted.sort_unstable();
+        assert_eq!(json.as_object().unwrap().names().collect::<Vec<_>>(), sorted);
+        assert!(names.iter().all(|name| json.get(name).is_some()) && json.get("abc").is_none());
     }
 
     #[test]
