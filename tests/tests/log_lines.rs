@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 fn run(directory: &Path, arguments: &[&str]) -> Run {
-    let models = bundle::write_models(directory, "", "");
+    let models = bundle::file("MODELS.toml");
     let mut command =
         qsc::command(["run", "--source", "-", "--sink", "file:i.jsonl", "--models", text(&models)]);
     command.args(arguments).current_dir(directory);

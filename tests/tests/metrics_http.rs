@@ -17,8 +17,9 @@ use qsc_tests::serving::Serving;
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// The bundled ensemble of four.
 fn serve(directory: &Path, arguments: &[&str]) -> Serving {
-    let models = bundle::write_models(directory, "", "");
+    let models = bundle::file("MODELS.toml");
     let mut command = qsc::command(["run", "--metrics", "127.0.0.1:0", "--models", text(&models)]);
     command.args(arguments).current_dir(directory);
     Serving::start(command)
@@ -295,7 +296,7 @@ fn dashboard_and_documentation_name_what_is_served() {
     let serving = serve(directory.path(), &[&["--source", &url, "--sink", &url][..], &keys].concat());
     serving.wait_until("all settled", |serving| serving.metric("qsc_settled_intents_total") == Some(50.0));
     assert_eq!(serving.get("/readyz").status, 200);
-    assert_eq!(serving.metric("qsc_lag_entries"), Some(0.0));
+    serving.wait_until("no lag is left", |serving| serving.metric("qsc_lag_entries") == Some(0.0));
     assert!(serving.metric("qsc_stage_seconds_count{stage=\"settle\"}").unwrap() >= 1.0);
     let page = serving.get("/metrics").body;
     promtool(&page);

@@ -4,11 +4,12 @@
 //! promotion cannot differ in what they would say of the same predictions.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use qsc_kernel::{Action, Inactive};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::board::{Board, HostStage, ModelBoard, SIDES, known};
@@ -165,24 +166,28 @@ fn judge(board: &Board, records: &[Record], rules: &Rules) -> QualityVerdict {
 
 /// The `model_breakdown` of a decision, as its intent has it.
 fn breakdown(board: &Board, record: &Record) -> String {
-    let mut text = "{\"model_breakdown\":{".to_owned();
-    for (at, (model, said)) in board.models.iter().zip(&record.said).enumerate() {
-        let comma = if at == 0 { "" } else { "," };
-        let name = serde_json::to_string(&model.name).expect("a text serializes");
-        write!(text, "{comma}{name}:{}", entry(said)).expect("writing to a string does not fail");
-    }
-    text + "}}"
+    let models = board.models.iter().zip(&record.said).map(|(model, said)| (&model.name, Entry::from(said)));
+    let breakdown: BTreeMap<_, _> = models.collect();
+    let payload = BTreeMap::from([("model_breakdown", breakdown)]);
+    serde_json::to_string(&payload).expect("names are strings and every number serializes")
 }
 
-fn entry(said: &Said) -> Value {
-    let mut entry = serde_json::Map::new();
-    if let Some((action, confidence)) = said.prediction {
-        entry.insert("action".to_owned(), action.wire_name().into());
-        entry.insert("confidence".to_owned(), confidence.into());
+/// One model; a confidence is spelled with the digits an f32 needs, as in an intent.
+#[derive(Serialize)]
+struct Entry {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<Action>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<f32>,
+    inactive: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inactive_reason: Option<&'static str>,
+}
+
+impl From<&Said> for Entry {
+    fn from(said: &Said) -> Self {
+        let (action, confidence) = said.prediction.unzip();
+        let inactive_reason = said.inactive.map(Inactive::wire_name);
+        Self { action, confidence, inactive: inactive_reason.is_some(), inactive_reason }
     }
-    if let Some(reason) = said.inactive {
-        entry.insert("inactive".to_owned(), true.into());
-        entry.insert("inactive_reason".to_owned(), reason.wire_name().into());
-    }
-    Value::Object(entry)
 }
