@@ -1,7 +1,6 @@
 //! The command line: which commands there are, and the one place where an error becomes a message.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -9,6 +8,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEn
 use crate::commands;
 use crate::commands::canary::CanaryCommand;
 use crate::exit::Exit;
+use crate::log;
 use crate::settings::{self, Settings};
 use crate::signals;
 
@@ -50,7 +50,7 @@ enum Command {
     /// Measure one model, or the decision of an ensemble, on this machine
     Bench(commands::bench::BenchArgs),
     /// Turn feature events into trade intents
-    Run(commands::run::RunArgs),
+    Run(Box<commands::run::RunArgs>),
     /// Check that features are alive: no NaN, no flatlines
     FeatureSanity(commands::feature_sanity::FeatureSanityArgs),
     /// Judge each model's predictions; exit 0 only when promotion is allowed
@@ -116,8 +116,7 @@ fn finish(result: anyhow::Result<Exit>) -> Exit {
 
 /// Says why the tool could not do its work, for a command that has more to do afterwards.
 pub(crate) fn refuse(error: &anyhow::Error) -> Exit {
-    // Nor must a closed stderr turn exit 1 into a panic.
-    let _ = writeln!(std::io::stderr(), "QSC FAIL-CLOSED: {error:#}");
+    log::failed(error);
     Exit::Error
 }
 
@@ -175,7 +174,7 @@ fn dispatch(
         Command::Model(command) => commands::model::run(&command, format),
         Command::Predict(args) => commands::predict::run(&args, format),
         Command::Bench(args) => commands::bench::run(&args, format),
-        Command::Run(args) => commands::run::run(&args, format),
+        Command::Run(args) => commands::run::run(&args, rules, format),
         Command::FeatureSanity(args) => commands::feature_sanity::run(&args, rules, format),
         Command::QualityGate(args) => commands::quality_gate::run(&args, rules, format),
         Command::Scoreboard(args) => commands::scoreboard::run(&args, rules, format),

@@ -48,8 +48,19 @@ impl EventSource {
     /// # Errors
     /// The source cannot be opened or read.
     pub fn read(&self, window: &Window<'_>, mut observe: impl FnMut(Item)) -> anyhow::Result<Reading> {
-        self.open()?.for_each(window, |item| {
-            observe(item);
+        self.read_of(window, |item, _| observe(item))
+    }
+
+    /// The same, telling with each event how many there are at most, where the source knows.
+    fn read_of(
+        &self,
+        window: &Window<'_>,
+        mut observe: impl FnMut(Item, Option<u64>),
+    ) -> anyhow::Result<Reading> {
+        let mut source = self.open()?;
+        let most = source.most(window)?;
+        source.for_each(window, |item| {
+            observe(item, most);
             Ok(())
         })
     }
@@ -81,7 +92,8 @@ impl EventSource {
     }
 }
 
-/// Judges the intents that `terms` ask for. `seen` is called for each event read.
+/// Judges the intents that `terms` ask for. `seen` is called for each event read, with how many there are at most, where
+/// the source knows.
 ///
 /// # Errors
 /// The events could not be read: that is no verdict.
@@ -89,7 +101,7 @@ pub fn quality(
     source: &EventSource,
     terms: Terms,
     rules: &Rules,
-    seen: impl FnMut(),
+    seen: impl FnMut(Option<u64>),
 ) -> anyhow::Result<QualityVerdict> {
     quality_with_drift(source, terms, rules, None, seen)
 }
@@ -103,7 +115,7 @@ pub fn quality_with_drift(
     terms: Terms,
     rules: &Rules,
     drift: Option<Drift>,
-    mut seen: impl FnMut(),
+    mut seen: impl FnMut(Option<u64>),
 ) -> anyhow::Result<QualityVerdict> {
     let mut gate = QualityGate::new(terms).with_drift(drift);
     let window = window(terms.cutover, terms.requested, &[TRADE_INTENT]);
@@ -115,15 +127,14 @@ pub fn quality_with_drift(
             Ok(())
         })?;
     }
-    let reading = source.read(&window, |item| {
+    let reading = source.read_of(&window, |item, most| {
         gate.observe(&item);
-        seen();
+        seen(most);
     })?;
     Ok(gate.finish(rules, reading.gap.as_ref()))
 }
 
-/// Judges the features of the newest `count` events (0: all) since `after`, Unix ms. `seen` is called for each event
-/// read.
+/// Judges the features of the newest `count` events (0: all) since `after`, Unix ms. `seen` is called as by [`quality`].
 ///
 /// # Errors
 /// The events could not be read: that is no verdict.
@@ -132,7 +143,7 @@ pub fn sanity(
     after: u64,
     count: u64,
     rules: &Rules,
-    seen: impl FnMut(),
+    seen: impl FnMut(Option<u64>),
 ) -> anyhow::Result<SanityVerdict> {
     sanity_with_drift(source, after, count, rules, None, seen)
 }
@@ -147,13 +158,13 @@ pub fn sanity_with_drift(
     count: u64,
     rules: &Rules,
     drift: Option<Drift>,
-    mut seen: impl FnMut(),
+    mut seen: impl FnMut(Option<u64>),
 ) -> anyhow::Result<SanityVerdict> {
     let mut gate = SanityGate::new().with_drift(drift);
     let window = window(Some(after), count, &[TRADE_INTENT, MARKET_FEATURES]);
-    let reading = source.read(&window, |item| {
+    let reading = source.read_of(&window, |item, most| {
         gate.observe(&item);
-        seen();
+        seen(most);
     })?;
     Ok(gate.finish(rules, reading.gap.as_ref()))
 }

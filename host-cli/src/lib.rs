@@ -15,6 +15,8 @@
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
 //! | [`ingest`] | Redis streams of features ─▶ of intents, exactly once in effect |
 //! | [`notify`] | what the engine tells the service manager |
+//! | [`log`] | where log lines go |
+//! | [`metrics`] | how the engine is, over HTTP |
 //! | [`gate`] | telemetry ─▶ verdict, without I/O |
 //! | [`judge`] | a source's events through a gate |
 //! | [`canary`] | activation, watch, rollback and promotion, with evidence and an audit log |
@@ -38,6 +40,8 @@ pub mod identity;
 pub mod image;
 pub mod ingest;
 pub mod judge;
+pub mod log;
+pub mod metrics;
 pub mod notify;
 pub mod report;
 pub mod rows;

@@ -15,6 +15,7 @@ pub mod nets;
 pub mod property;
 pub mod qsc;
 pub mod redis;
+pub mod serving;
 pub mod surgery;
 pub mod systemd;
 pub mod tree_cases;

@@ -251,8 +251,8 @@ fn judge_now(request: &Request<'_>) -> anyhow::Result<Judged> {
     let cutover = request.cutover;
     let terms =
         Terms { mode: Mode::Canary, require: Require::Any, requested: GATE_EVENTS, cutover: Some(cutover) };
-    let quality = judge::quality(request.source, terms, request.rules, || {})?;
-    let sanity = judge::sanity(request.source, cutover, SANITY_EVENTS, request.rules, || {})?;
+    let quality = judge::quality(request.source, terms, request.rules, |_| {})?;
+    let sanity = judge::sanity(request.source, cutover, SANITY_EVENTS, request.rules, |_| {})?;
     let in_force = request.state.weights().ok().flatten().map(|file| file.weights);
     let weights = match in_force {
         Some(weights) => weights,

@@ -72,6 +72,12 @@ impl LiveWeights {
         )
     }
 
+    /// Generation of the weights in force.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.current.generation
+    }
+
     /// Looks whether there are new weights, if it is time to. A line to log: the new weights are in force, or the file
     /// cannot be used and the last ones stay.
     pub fn poll<P: Predict>(&mut self, engine: &mut Engine<P>) -> Option<String> {

@@ -293,7 +293,7 @@ fn judge_now(
 ) -> anyhow::Result<Check> {
     let terms =
         Terms { mode: Mode::Canary, require: Require::Any, requested: GATE_EVENTS, cutover: Some(cutover) };
-    let verdict = judge::quality(request.source, terms, request.rules, || {})?;
+    let verdict = judge::quality(request.source, terms, request.rules, |_| {})?;
     let mut telemetry = Telemetry::new(&watch.model, &file.weights);
     let newest = NonZeroUsize::new(usize::try_from(GATE_EVENTS)?);
     let window = Window { after: Some(cutover), newest, event_types: &[TRADE_INTENT] };

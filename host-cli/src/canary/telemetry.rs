@@ -74,11 +74,7 @@ impl Telemetry {
         self.last = Some(event.id);
         let Ok(payload) = Json::parse(&event.payload) else { return };
         let Some(models) = payload.get("model_breakdown").and_then(Json::as_object) else { return };
-        let active: BTreeMap<&str, &Json> = models
-            .iter()
-            .filter(|(_, entry)| is_active(entry))
-            .map(|(name, entry)| (name.as_str(), entry))
-            .collect();
+        let active: BTreeMap<&str, &Json<'_>> = models.iter().filter(|(_, entry)| is_active(entry)).collect();
         let Some(canary) = active.get(self.canary.as_str()) else { return };
         self.last_canary = Some(event.id);
         self.observe_weight(event.id, &payload, active.keys().copied());
@@ -91,7 +87,7 @@ impl Telemetry {
         }
     }
 
-    fn observe_weight<'a>(&mut self, id: EventId, payload: &Json, active: impl Iterator<Item = &'a str>) {
+    fn observe_weight<'a>(&mut self, id: EventId, payload: &Json<'_>, active: impl Iterator<Item = &'a str>) {
         let told = payload.get("effective_weights").and_then(|weights| weights.get(&self.canary));
         let (Some(told), Some(own)) = (told.and_then(Json::as_number), self.weights.get(&self.canary)) else {
             return;
@@ -127,12 +123,12 @@ impl Telemetry {
     }
 }
 
-fn is_active(entry: &Json) -> bool {
+fn is_active(entry: &Json<'_>) -> bool {
     matches!(entry.get("inactive"), None | Some(Json::Bool(false) | Json::Null))
 }
 
 /// Only confidences that are one as they stand are compared; the others are the gate's to judge.
-fn take(entry: &Json, confidences: &mut Vec<f64>, actions: &mut [u64; 3]) {
+fn take(entry: &Json<'_>, confidences: &mut Vec<f64>, actions: &mut [u64; 3]) {
     let confidence = entry.get("confidence").and_then(Json::as_number);
     confidences.extend(confidence.filter(|confidence| (0.0..=1.0).contains(confidence)));
     let action = entry.get("action").and_then(Json::as_str);

@@ -76,12 +76,12 @@ fn judge_all(intents: &Path, cutover: u64, directory: &Path) -> anyhow::Result<J
     let drift = || drift::of_ensemble(&directory.join("MODELS.toml")).map(Some);
     let gate = |mode| {
         let terms = Terms { mode, require: Require::Any, requested: GATE_EVENTS, cutover: Some(cutover) };
-        let verdict = judge::quality_with_drift(&source, terms, &rules, drift()?, || ())?;
+        let verdict = judge::quality_with_drift(&source, terms, &rules, drift()?, |_| ())?;
         let report = report::write_quality(&verdict, &source.header(None), directory)?;
         anyhow::Ok((verdict, report))
     };
     Ok(Judged {
-        sanity: judge::sanity_with_drift(&source, cutover, SANITY_EVENTS, &rules, drift()?, || ())?,
+        sanity: judge::sanity_with_drift(&source, cutover, SANITY_EVENTS, &rules, drift()?, |_| ())?,
         collection: gate(Mode::Collection)?,
         canary: gate(Mode::Canary)?,
         dry_run: DryRun::of(&source, cutover, &rules, directory)?,

@@ -44,8 +44,37 @@ pub(super) fn warn_of_malformed(malformed: u64, first: Option<&str>) {
 
 /// A count of events.
 pub(super) fn progress() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {human_pos} events, {per_sec}, {elapsed}");
-    progress::bar(None).with_style(style.expect("the template is valid"))
+    progress::bar(None).with_style(style("{spinner} {human_pos} events, {per_sec}, {elapsed}"))
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is valid")
+}
+
+/// Shows how many events a gate has read: a bar where it is known how many there are at most, else a count.
+pub(super) struct Progress {
+    bar: ProgressBar,
+    most: Option<u64>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self { bar: progress(), most: None }
+    }
+
+    /// One more event, of at most so many.
+    pub(super) fn seen(&mut self, most: Option<u64>) {
+        if let Some(length) = most.filter(|_| self.most != most) {
+            self.most = most;
+            self.bar.set_length(length);
+            self.bar.set_style(style("{bar:40} {human_pos} of {human_len} events, {per_sec}, {eta} left"));
+        }
+        self.bar.inc(1);
+    }
+
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 /// Reads `--source` without ever showing its value, which may hold a password.

@@ -53,10 +53,10 @@ pub fn run(args: &FeatureSanityArgs, rules: &Rules, format: Format) -> anyhow::R
     rules.allow_flat.extend(args.allow_flat.iter().cloned());
     let drift = args.drift.load(&mut rules)?;
     let source = args.source.source();
-    let progress = events::progress();
+    let mut progress = events::Progress::new();
     let verdict =
-        judge::sanity_with_drift(&source, args.after, args.count, &rules, drift, || progress.inc(1));
-    progress.finish_and_clear();
+        judge::sanity_with_drift(&source, args.after, args.count, &rules, drift, |most| progress.seen(most));
+    progress.finish();
     let verdict = verdict?;
     events::warn_of_malformed(verdict.malformed, verdict.first_malformed.as_deref());
     let header = source.header(None);

@@ -73,9 +73,9 @@ pub fn run(args: &QualityGateArgs, rules: &Rules, format: Format) -> anyhow::Res
     let terms = Terms { mode: args.mode, require: args.require, requested: args.count, cutover: args.after };
     let drift = args.drift.load(&mut rules)?;
     let source = args.source.source();
-    let progress = events::progress();
-    let verdict = judge::quality_with_drift(&source, terms, &rules, drift, || progress.inc(1));
-    progress.finish_and_clear();
+    let mut progress = events::Progress::new();
+    let verdict = judge::quality_with_drift(&source, terms, &rules, drift, |most| progress.seen(most));
+    progress.finish();
     let verdict = verdict?;
     events::warn_of_malformed(verdict.events.malformed, verdict.first_malformed.as_deref());
     let report = report::write_quality(&verdict, &source.header(args.now), &args.report_dir)?;

@@ -2,7 +2,7 @@
 
 mod live;
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
+use tracing::{error, info, warn};
 
 use super::events::{self, SinkParser, SourceParser};
 use super::outputs::{self, Named};
@@ -23,6 +24,9 @@ use crate::engine::config::ModelsConfig;
 use crate::engine::load::Images;
 use crate::engine::replay::{Outlet, Replay, Summary};
 use crate::exit::Exit;
+use crate::gate::Rules;
+use crate::log::Log;
+use crate::metrics::{Live, Meter, Server};
 use crate::notify::Notifier;
 use crate::report;
 use crate::signals::Stop;
@@ -96,6 +100,12 @@ pub struct RunArgs {
     /// Take weights from weights.json in this directory, and new ones without a restart
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Serve metrics, health and a live scoreboard over HTTP at this address, e.g. 127.0.0.1:9464
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<String>,
+    /// Where log lines go
+    #[arg(long, value_enum, default_value_t)]
+    log: Log,
 }
 
 fn host_name() -> String {
@@ -112,32 +122,41 @@ fn lease(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// A configuration, source or sink that cannot be used. Sick models are no errors: they are inactive.
-pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
+pub fn run(args: &RunArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
+    args.log.begin()?;
     let stop = Stop::watch()?;
     let json = format == Format::Json;
     if json && matches!(args.sink, SinkSpec::Stdout) {
-        log("error: --format json and --sink - would share stdout; write intents to file:PATH");
+        error!("error: --format json and --sink - would share stdout; write intents to file:PATH");
         return Ok(Exit::Usage);
     }
     let config = ModelsConfig::read(&args.models)?;
     ensure_files_apart(args, &config)?;
+    let metrics = args.metrics.as_deref().map(Server::bind).transpose()?;
     let images = Images::read(&config);
-    let candidates = images.load(&config, &mut |line| log(&line))?;
+    let candidates = images.load(&config, &mut |line| info!("{line}"))?;
     let mut engine = Engine::new(&config, candidates)?;
+    let meter = metrics.map(|server| {
+        info!("METRICS http://{}/", server.address());
+        server.serve(&config, Live::new(rules.clone(), args.source.to_string()))
+    });
+    let meter = meter.transpose()?;
     let mut live = args.state_dir.as_deref().map(|state| LiveWeights::open(state, &config)).transpose()?;
     if let Some(live) = &live {
-        log(&live.apply(&mut engine));
+        info!("{}", live.apply(&mut engine));
     }
     if let SourceSpec::Redis(source) = &args.source {
-        let (document, text) = live::run(args, source, engine, live, stop)?;
+        let (document, text) = live::run(args, source, engine, live, meter, stop)?;
         if json {
             report::print(&format!("{document:#}\n"))?;
         } else {
-            log(&text);
+            info!("{text}");
         }
         return Ok(Exit::Pass);
     }
     let mut replay = Replay::new(engine);
+    replay.report_to(meter);
+    replay.tell_weights(live.as_ref().map_or(0, LiveWeights::generation));
 
     let mut outputs = Outputs::open(args)?;
     let mut manager = Notifier::from_env();
@@ -145,12 +164,14 @@ pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
     let reading = loop {
         // Only this loop says that it goes on: one that hangs is restarted by the manager's watchdog.
         manager.beat(|| status(replay.summary()));
+        replay.tell(Meter::beat);
         if stop.requested() {
-            outputs.log("stopped by a signal; the intents decided so far are kept");
+            outputs.log(|| info!("stopped by a signal; the intents decided so far are kept"));
             break None;
         }
         if let Some(line) = live.as_mut().and_then(|live| live.poll(&mut replay.engine)) {
-            outputs.log(&line);
+            outputs.log(|| info!("{line}"));
+            replay.tell_weights(live.as_ref().map_or(0, LiveWeights::generation));
         }
         let fed = match feed.try_recv() {
             Err(TryRecvError::Empty) => {
@@ -160,7 +181,10 @@ pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
             fed => fed.map_err(|_| RecvTimeoutError::Disconnected),
         };
         match fed {
-            Ok(Fed::Opened) => manager.ready(&status(replay.summary())),
+            Ok(Fed::Opened) => {
+                replay.tell(|meter| meter.source(true));
+                manager.ready(&status(replay.summary()));
+            }
             Ok(Fed::Item(item)) => replay.feed(&item, |outlet| outputs.take(outlet))?,
             Ok(Fed::End(reading)) => break Some(reading?),
             Err(RecvTimeoutError::Timeout) => {}
@@ -173,14 +197,9 @@ pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
     if json {
         report::print(&format!("{:#}\n", summary(replay.summary(), other_types)))?;
     } else {
-        log(&text(replay.summary(), other_types));
+        info!("{}", text(replay.summary(), other_types));
     }
     Ok(Exit::Pass)
-}
-
-/// One line on stderr. That nobody reads it any more is no reason to stop deciding.
-fn log(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn ensure_files_apart(args: &RunArgs, config: &ModelsConfig) -> anyhow::Result<()> {
@@ -244,8 +263,8 @@ impl Outputs {
         })
     }
 
-    fn log(&self, line: &str) {
-        self.progress.suspend(|| log(line));
+    fn log(&self, line: impl FnOnce()) {
+        self.progress.suspend(line);
     }
 
     fn take(&mut self, outlet: Outlet<'_>) -> anyhow::Result<()> {
@@ -256,7 +275,7 @@ impl Outputs {
                 let place =
                     id.map_or_else(|| format!("line {}", line.unwrap_or(0)), |id| format!("event {id}"));
                 if self.logged < LOGGED_REJECTS {
-                    self.log(&format!("rejected {place}: {reason}"));
+                    self.log(|| warn!(place, reason, "rejected {place}: {reason}"));
                 }
                 self.logged += 1;
                 match &mut self.rejects {

@@ -80,9 +80,9 @@ pub fn run(args: &ScoreboardArgs, rules: &Rules, format: Format) -> anyhow::Resu
 }
 
 fn judge(source: &EventSource, terms: Terms, rules: &Rules) -> anyhow::Result<QualityVerdict> {
-    let progress = events::progress();
-    let verdict = judge::quality(source, terms, rules, || progress.inc(1));
-    progress.finish_and_clear();
+    let mut progress = events::Progress::new();
+    let verdict = judge::quality(source, terms, rules, |most| progress.seen(most));
+    progress.finish();
     let verdict = verdict?;
     events::warn_of_malformed(verdict.events.malformed, verdict.first_malformed.as_deref());
     Ok(verdict)

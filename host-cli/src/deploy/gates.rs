@@ -37,7 +37,7 @@ impl Telemetry<'_> {
         self.wait_for(rules.sanity_min_events, Mode::Collection)?;
         let cutover = self.cutover()?;
         let source = &self.gates.source;
-        let verdict = judge::sanity(source, cutover, SANITY_COUNT, rules, || {})?;
+        let verdict = judge::sanity(source, cutover, SANITY_COUNT, rules, |_| {})?;
         self.keep(Step::FeatureSanity, &report::sanity_json(&verdict, &source.header(None)))?;
         if verdict.outcome == Outcome::Pass {
             return Ok(format!("{} events, {} features alive", verdict.events, verdict.features.len()));
@@ -92,7 +92,7 @@ impl Telemetry<'_> {
         let end = Instant::now() + *wait;
         loop {
             ensure_unchanged(self.plan, self.record)?;
-            let verdict = judge::quality(source, terms, rules, || {})?;
+            let verdict = judge::quality(source, terms, rules, |_| {})?;
             let have = verdict.events.count;
             (self.tell)(Notice::Events { have: have.min(need), need });
             if have >= need {

@@ -1,10 +1,10 @@
 //! An event's features by name become the vector the kernel decides on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use qsc_kernel::ensemble::{Feature, Window};
 
-use crate::stream::Json;
+use crate::stream::{Json, Members};
 
 /// Every feature any model needs, once, in order of first use, with its value in the current event.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ impl Schema {
     }
 
     /// Takes the values of an event; names no model needs are left out.
-    pub fn read(&mut self, features: &BTreeMap<String, Json>) {
+    pub fn read(&mut self, features: &Members<'_>) {
         for (name, value) in self.names.iter().zip(&mut self.features) {
             *value = match features.get(name) {
                 None => Feature::Absent,
@@ -95,7 +95,7 @@ impl Histories {
 mod tests {
     use super::*;
 
-    fn features(text: &str) -> BTreeMap<String, Json> {
+    fn features(text: &str) -> Members<'_> {
         Json::parse(text).unwrap().as_object().unwrap().clone()
     }
 

@@ -129,9 +129,9 @@ fn breakdown(model: &ModelConfig, outcome: &Outcome) -> Breakdown {
 }
 
 /// A time as it was written: text, or a number of milliseconds.
-fn plain(timestamp: &Json) -> Option<serde_json::Value> {
+fn plain(timestamp: &Json<'_>) -> Option<serde_json::Value> {
     match timestamp {
-        Json::Text(text) => Some(text.as_str().into()),
+        Json::Text(text) => Some(text.as_ref().into()),
         Json::Number(ms) if ms.fract() == 0.0 && ms.abs() < 9.0e15 => Some((*ms as i64).into()),
         Json::Number(ms) => serde_json::Number::from_f64(*ms).map(Into::into),
         Json::Null | Json::Bool(_) | Json::List(_) | Json::Object(_) => None,

@@ -54,6 +54,20 @@ impl fmt::Display for Reject {
     }
 }
 
+/// What hears where the time of an event goes, besides the kernel's stages. `()` hears nothing.
+pub trait Listener: Observer {
+    /// An event begins.
+    fn began(&mut self) {}
+    /// Its payload is parsed.
+    fn parsed(&mut self) {}
+    /// Its features are bound.
+    fn bound(&mut self) {}
+    /// The ensemble has decided.
+    fn decided(&mut self) {}
+}
+
+impl Listener for () {}
+
 /// A model as the engine takes it: how it is configured, which features it needs, and what predicts.
 pub struct Candidate<P> {
     /// Its entry in `MODELS.toml`.
@@ -72,7 +86,7 @@ pub struct Decided<'engine> {
     /// What is traded.
     pub symbol: String,
     /// The event's time as it was written.
-    pub timestamp: Option<Json>,
+    pub timestamp: Option<Json<'static>>,
     /// The features as they reached the models.
     pub schema: &'engine Schema,
     /// Fingerprint of these features.
@@ -188,7 +202,20 @@ impl<P: Predict> Engine<P> {
     /// # Errors
     /// Why no decision is possible at all; sick models are outcomes, not errors.
     pub fn decide(&mut self, event: &Event, now_ms: u64) -> Result<Decided<'_>, Reject> {
-        self.decide_unless(event, |engine, timestamp| {
+        self.decide_heard(event, now_ms, &mut ())
+    }
+
+    /// The same, telling `listener` where the time goes.
+    ///
+    /// # Errors
+    /// As [`decide`](Self::decide).
+    pub fn decide_heard(
+        &mut self,
+        event: &Event,
+        now_ms: u64,
+        listener: &mut dyn Listener,
+    ) -> Result<Decided<'_>, Reject> {
+        self.decide_unless(event, listener, |engine, timestamp| {
             let stale = |max_age| is_stale(timestamp, now_ms, max_age);
             engine.max_age_ms.is_some_and(stale).then_some(Inactive::StaleInput)
         })
@@ -199,25 +226,30 @@ impl<P: Predict> Engine<P> {
     /// # Errors
     /// As [`decide`](Self::decide).
     pub fn remember(&mut self, event: &Event) -> Result<(), Reject> {
-        self.decide_unless(event, |_, _| Some(Inactive::InsufficientHistory)).map(|_| ())
+        self.decide_unless(event, &mut (), |_, _| Some(Inactive::InsufficientHistory)).map(|_| ())
     }
 
     /// Decides, or refuses the event to all models for this reason.
     fn decide_unless(
         &mut self,
         event: &Event,
-        refused: impl FnOnce(&Self, Option<&Json>) -> Option<Inactive>,
+        listener: &mut dyn Listener,
+        refused: impl FnOnce(&Self, Option<&Json<'_>>) -> Option<Inactive>,
     ) -> Result<Decided<'_>, Reject> {
+        listener.began();
         let payload = Json::parse(&event.payload).map_err(Reject::NoJson)?;
+        listener.parsed();
         let symbol = payload.get("symbol").and_then(Json::as_str).filter(|symbol| !symbol.is_empty());
         let symbol = symbol.ok_or(Reject::NoSymbol)?.to_owned();
         let features = payload.get("features").and_then(Json::as_object).ok_or(Reject::NoFeatures)?;
-        let timestamp = payload.get("timestamp").cloned();
+        let timestamp = payload.get("timestamp").cloned().map(Json::into_owned);
         let refused = refused(self, timestamp.as_ref());
 
         self.schema.read(features);
+        listener.bound();
         let Self { core, schema, .. } = self;
-        let decided = core.decide(&symbol, schema.features(), refused, &mut ());
+        let decided = core.decide(&symbol, schema.features(), refused, listener);
+        listener.decided();
         let (round, fingerprint) = (decided.round, decided.fingerprint);
         Ok(Decided { symbol, timestamp, schema, fingerprint, round })
     }
@@ -255,7 +287,7 @@ impl<P: Predict> Core<P> {
 }
 
 /// Older than allowed, as far in the future, or without a readable time: all of them are stale.
-fn is_stale(timestamp: Option<&Json>, now_ms: u64, max_age_ms: u64) -> bool {
+fn is_stale(timestamp: Option<&Json<'_>>, now_ms: u64, max_age_ms: u64) -> bool {
     let at = match timestamp {
         Some(Json::Text(text)) => parse_timestamp(text).ok(),
         // Unix ms below 2^53 are exact; anything else is no time.

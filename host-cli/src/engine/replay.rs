@@ -9,6 +9,7 @@ use qsc_kernel::ensemble::{Decision, Member, NoActiveModel, Outcome, Ppm, Predic
 use super::Engine;
 use super::config::ModelConfig;
 use super::intent::intent;
+use crate::metrics::Meter;
 use crate::stream::{Event, EventId, Item};
 
 /// What became of one event.
@@ -48,6 +49,7 @@ pub struct Replay<P> {
     pub engine: Engine<P>,
     models: Vec<ModelConfig>,
     summary: Summary,
+    meter: Option<Meter>,
 }
 
 impl<P: Predict> Replay<P> {
@@ -68,6 +70,27 @@ impl<P: Predict> Replay<P> {
                 inactive: BTreeMap::new(),
                 latency,
             },
+            meter: None,
+        }
+    }
+
+    /// From now on `meter` is told what it does.
+    pub fn report_to(&mut self, meter: Option<Meter>) {
+        self.meter = meter;
+        self.tell(|meter| {
+            meter.loaded(self.engine.members().iter().map(|member| member.predictor().is_some()));
+        });
+    }
+
+    /// Tells the meter which weights are in force.
+    pub fn tell_weights(&self, generation: u64) {
+        self.tell(|meter| meter.weights(generation, self.engine.members().iter().map(Member::weight)));
+    }
+
+    /// Tells the meter something, if there is one.
+    pub fn tell(&self, say: impl FnOnce(&Meter)) {
+        if let Some(meter) = &self.meter {
+            say(meter);
         }
     }
 
@@ -84,12 +107,16 @@ impl<P: Predict> Replay<P> {
             Ok(event) => event,
             Err(malformed) => {
                 self.summary.rejects += 1;
+                self.tell(Meter::rejected);
                 let (id, line, reason) = (malformed.id, malformed.line, malformed.reason.clone());
                 return outlet(Outlet::Reject { id, line, reason, event: None });
             }
         };
         let started = Instant::now();
-        let decided = self.engine.decide(event, now_ms());
+        let decided = match &mut self.meter {
+            Some(meter) => self.engine.decide_heard(event, now_ms(), meter),
+            None => self.engine.decide(event, now_ms()),
+        };
         let elapsed = started.elapsed();
         match decided {
             Ok(decided) => {
@@ -101,12 +128,19 @@ impl<P: Predict> Replay<P> {
                         *of_model.entry(reason.wire_name()).or_default() += 1;
                     }
                 }
+                if let Some(meter) = &self.meter {
+                    meter.decided(event.id, &decided.round);
+                }
                 let intent = intent(event, &decided, &self.models);
                 self.summary.intents += 1;
-                outlet(Outlet::Intent(&intent))
+                let writing = Instant::now();
+                let taken = outlet(Outlet::Intent(&intent));
+                self.tell(|meter| meter.written(writing.elapsed()));
+                taken
             }
             Err(reject) => {
                 self.summary.rejects += 1;
+                self.tell(Meter::rejected);
                 let reason = reject.to_string();
                 outlet(Outlet::Reject { id: Some(event.id), line: None, reason, event: Some(event) })
             }

@@ -12,7 +12,8 @@ use serde::Serialize;
 use super::check::{Check, CheckKind};
 use super::excerpt;
 use super::rules::Rules;
-use super::sanity::{Features, Value};
+use super::sanity::Value;
+use crate::stream::Members;
 
 /// Bins of a feature.
 pub const BINS: usize = 10;
@@ -92,7 +93,7 @@ impl Drift {
         self.models.insert(name.to_owned(), features.collect());
     }
 
-    pub(super) fn observe(&mut self, features: &Features) {
+    pub(super) fn observe(&mut self, features: &Members<'_>) {
         for bins in self.models.values_mut() {
             for (name, (reference, counts)) in bins {
                 if let Some(Value::Finite(value)) = features.get(name).map(Value::from) {

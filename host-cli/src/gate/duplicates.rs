@@ -28,11 +28,12 @@ pub struct Duplicates {
 
 impl RecentVectors {
     /// Takes the next vector; a value that is no number is NaN.
-    pub(super) fn push(&mut self, vector: Vec<f64>) {
-        if self.0.len() == WINDOW {
-            self.0.pop_front();
-        }
-        self.0.push_back(vector);
+    pub(super) fn push(&mut self, vector: impl IntoIterator<Item = f64>) {
+        let oldest = if self.0.len() == WINDOW { self.0.pop_front() } else { None };
+        let mut memory = oldest.unwrap_or_default();
+        memory.clear();
+        memory.extend(vector);
+        self.0.push_back(memory);
     }
 
     pub(super) fn figures(&self, rules: &Rules) -> Duplicates {

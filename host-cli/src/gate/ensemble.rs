@@ -18,6 +18,16 @@ pub struct Ensemble {
     pub hard_disagreements: u64,
 }
 
+/// The votes of one event's active models.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ballot([u32; 3]);
+
+impl Ballot {
+    pub(super) const fn cast(&mut self, action: Action) {
+        self.0[action as usize] += 1;
+    }
+}
+
 /// Collects [`Ensemble`].
 #[derive(Debug, Default)]
 pub(super) struct Votes {
@@ -28,10 +38,8 @@ pub(super) struct Votes {
 }
 
 impl Votes {
-    /// Takes what the active models of one event chose.
-    pub(super) fn observe(&mut self, actions: impl IntoIterator<Item = Action>) {
-        let mut votes = [0_u32; 3];
-        actions.into_iter().for_each(|action| votes[action as usize] += 1);
+    /// Takes the votes of one event.
+    pub(super) fn observe(&mut self, Ballot(votes): Ballot) {
         let all: u32 = votes.iter().sum();
         if all < 2 {
             return;
@@ -62,7 +70,9 @@ mod tests {
     fn a_share_is_of_the_models_that_voted() {
         let mut votes = Votes::default();
         for actions in [&[Buy, Buy, Sell, Hold][..], &[Hold, Hold], &[Buy], &[], &[Sell, Hold]] {
-            votes.observe(actions.iter().copied());
+            let mut ballot = Ballot::default();
+            actions.iter().for_each(|&action| ballot.cast(action));
+            votes.observe(ballot);
         }
         let figures = votes.figures();
         assert_eq!((figures.events, figures.hard_disagreements), (3, 1));

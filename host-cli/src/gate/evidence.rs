@@ -33,7 +33,8 @@ impl Witness {
         self.count += 1;
         let id = match item {
             Ok(event) => {
-                self.hash.update(event.id.to_string());
+                let mut id = [0; EventId::LONGEST];
+                self.hash.update(event.id.spell(&mut id));
                 self.hash.update((event.payload.len() as u64).to_le_bytes());
                 self.hash.update(&event.payload);
                 Some(event.id)

@@ -170,7 +170,7 @@ fn pass_or_fail<S: Serializer>(passed: &bool, serializer: S) -> Result<S::Ok, S:
 
 impl ModelTelemetry {
     /// Takes the model's entry in one event's `model_breakdown`.
-    pub(super) fn observe(&mut self, entry: &Json, tick: Tick) -> Said {
+    pub(super) fn observe(&mut self, entry: &Json<'_>, tick: Tick) -> Said {
         // Only a plain `false` (or nothing) says that a model voted.
         if !matches!(entry.get("inactive"), None | Some(Json::Bool(false) | Json::Null)) {
             self.inactive += 1;
@@ -206,8 +206,10 @@ impl ModelTelemetry {
     }
 
     fn count_reason(&mut self, reason: &str, tick: Tick) {
-        let known = self.inactive_reasons.contains_key(reason) || self.inactive_reasons.len() < MAX_REASONS;
-        let name = if known { reason } else { "other" };
+        if let Some(counts) = self.inactive_reasons.get_mut(reason) {
+            return counts.add(tick);
+        }
+        let name = if self.inactive_reasons.len() < MAX_REASONS { reason } else { "other" };
         self.inactive_reasons.entry(name.to_owned()).or_default().add(tick);
     }
 
@@ -363,7 +365,7 @@ fn histogram(confidences: &[f64]) -> Vec<u64> {
 }
 
 /// The confidence an entry gives, not negative and finite; or why it is none.
-fn confidence(value: Option<&Json>) -> Result<f64, String> {
+fn confidence(value: Option<&Json<'_>>) -> Result<f64, String> {
     let number = match value {
         None => return Err("missing".to_owned()),
         Some(Json::Number(number)) => *number,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::check::{Check, CheckKind};
 use super::drift::{Drift, DriftFigures};
 use super::duplicates::{Duplicates, RecentVectors};
-use super::ensemble::Votes;
+use super::ensemble::{Ballot, Votes};
 use super::evidence::{Evidence, Witness};
 use super::model::{ModelFigures, ModelTelemetry, ModelVerdict, Said};
 use super::rules::Rules;
@@ -147,7 +147,7 @@ struct Telemetry {
 }
 
 impl Telemetry {
-    fn observe(&mut self, event: &Event, payload: &Json) -> Result<(), String> {
+    fn observe(&mut self, event: &Event, payload: &Json<'_>) -> Result<(), String> {
         let models = payload
             .get("model_breakdown")
             .ok_or("the payload has no model_breakdown")?
@@ -157,21 +157,19 @@ impl Telemetry {
             return Err("model_breakdown names no model".to_owned());
         }
         let tick = self.axis.place(event.id.ms);
-        let said: Vec<(&str, Said)> = models
-            .iter()
-            .map(|(name, entry)| {
-                let said = match self.models.get_mut(name) {
-                    Some(model) => model.observe(entry, tick),
-                    None => self.models.entry(name.clone()).or_default().observe(entry, tick),
-                };
-                (name.as_str(), said)
-            })
-            .collect();
-        self.votes.observe(said.iter().filter_map(|(_, said)| match said {
-            Said::Active { action, .. } => *action,
-            Said::Inactive => None,
-        }));
-        self.slices.observe(payload.get("symbol").and_then(Json::as_str), said);
+        let slice = self.slices.event(payload.get("symbol").and_then(Json::as_str));
+        let mut ballot = Ballot::default();
+        for (name, entry) in models.iter() {
+            let said = match self.models.get_mut(name) {
+                Some(model) => model.observe(entry, tick),
+                None => self.models.entry(name.to_owned()).or_default().observe(entry, tick),
+            };
+            if let Said::Active { action: Some(action), .. } = said {
+                ballot.cast(action);
+            }
+            slice.observe(name, said);
+        }
+        self.votes.observe(ballot);
         self.events += 1;
         Ok(())
     }

@@ -13,7 +13,7 @@ use super::evidence::{Evidence, Witness};
 use super::excerpt;
 use super::rules::Rules;
 use super::stats::Moments;
-use crate::stream::{Event, Gap, Item, Json};
+use crate::stream::{Event, Gap, Item, Json, Members};
 
 /// Read from the payload itself where it has no `features`.
 const FALLBACK: [&str; 6] = [
@@ -25,10 +25,8 @@ const FALLBACK: [&str; 6] = [
     "consensus_count",
 ];
 
-pub(super) type Features = BTreeMap<String, Json>;
-
 /// The features of a payload: `features`, else those of its own members that are known to be features.
-pub(super) fn features_of(payload: &Json) -> Result<Cow<'_, Features>, String> {
+pub(super) fn features_of<'a, 'text>(payload: &'a Json<'text>) -> Result<Cow<'a, Members<'text>>, String> {
     let members = payload.as_object().ok_or("the payload is no object")?;
     if let Some(features) = members.get("features") {
         let features = features.as_object().ok_or("features is no object")?;
@@ -38,19 +36,15 @@ pub(super) fn features_of(payload: &Json) -> Result<Cow<'_, Features>, String> {
             Ok(Cow::Borrowed(features))
         };
     }
-    let found: Features = FALLBACK
-        .iter()
-        .filter_map(|name| members.get(*name).map(|value| ((*name).to_owned(), value.clone())))
-        .collect();
+    let found = members.filtered(|name| FALLBACK.contains(&name));
     if found.is_empty() { Err("the payload has no features".to_owned()) } else { Ok(Cow::Owned(found)) }
 }
 
 /// The values in order of their names; NaN for what is no finite number.
-pub(super) fn vector_of(features: &Features) -> Vec<f64> {
+pub(super) fn vector_of(features: &Members<'_>) -> impl Iterator<Item = f64> {
     features
         .values()
         .map(|value| if let Value::Finite(value) = Value::from(value) { value } else { f64::NAN })
-        .collect()
 }
 
 /// A feature value.
@@ -62,8 +56,8 @@ pub(super) enum Value {
     NotANumber,
 }
 
-impl From<&Json> for Value {
-    fn from(value: &Json) -> Self {
+impl From<&Json<'_>> for Value {
+    fn from(value: &Json<'_>) -> Self {
         match value {
             Json::Number(number) if number.is_finite() => Self::Finite(*number),
             Json::Number(number) if number.is_infinite() => Self::Infinite,
@@ -187,9 +181,9 @@ impl SanityGate {
             Json::parse(&event.payload).map_err(|error| format!("the payload is no JSON ({error})"))?;
         let features = features_of(&payload)?;
         if self.series.is_empty() {
-            let series = |name: &String| (name.clone(), Series { moments: Moments::EMPTY, nan: 0, inf: 0 });
-            self.series = features.keys().map(series).collect();
-        } else if !features.keys().eq(self.series.keys()) {
+            let series = |name: &str| (name.to_owned(), Series { moments: Moments::EMPTY, nan: 0, inf: 0 });
+            self.series = features.names().map(series).collect();
+        } else if !features.names().eq(self.series.keys()) {
             self.different += 1;
             if self.first_different.is_none() {
                 self.first_different = Some(format!("event {}: {}", event.id, self.difference(&features)));
@@ -212,9 +206,9 @@ impl SanityGate {
         Ok(())
     }
 
-    fn difference(&self, features: &Features) -> String {
-        let missing = self.series.keys().find(|name| !features.contains_key(*name));
-        let added = features.keys().find(|name| !self.series.contains_key(*name));
+    fn difference(&self, features: &Members<'_>) -> String {
+        let missing = self.series.keys().find(|name| features.get(name).is_none());
+        let added = features.names().find(|name| !self.series.contains_key(*name));
         match (missing, added) {
             (Some(missing), _) => format!("{} is missing", excerpt(missing)),
             (None, Some(added)) => format!("{} is new", excerpt(added)),

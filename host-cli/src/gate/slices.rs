@@ -47,36 +47,46 @@ pub struct SliceFigures {
 pub(super) struct Slices(BTreeMap<String, Symbol>);
 
 #[derive(Debug, Default)]
-struct Symbol {
+pub(super) struct Symbol {
     events: u64,
     models: BTreeMap<String, (SliceFigures, Moments)>,
 }
 
-impl Slices {
-    /// Takes one event: its symbol, and what each model said.
-    pub(super) fn observe<'said>(
-        &mut self,
-        symbol: Option<&str>,
-        said: impl IntoIterator<Item = (&'said str, Said)>,
-    ) {
-        let name: String = symbol.unwrap_or(NONE).chars().take(MAX_NAME).collect();
-        let room = self.0.len() < MAX_SYMBOLS || self.0.contains_key(&name);
-        let symbol = self.0.entry(if room { name } else { OTHER.to_owned() }).or_default();
-        symbol.events += 1;
-        for (model, said) in said {
-            if !symbol.models.contains_key(model) && symbol.models.len() == MAX_MODELS {
-                continue;
-            }
-            let (figures, confidences) = symbol.models.entry(model.to_owned()).or_default();
-            match said {
-                Said::Inactive => figures.inactive += 1,
-                Said::Active { action, confidence } => {
-                    figures.predictions += 1;
-                    action.into_iter().for_each(|action| figures.actions.add(action));
-                    confidence.into_iter().for_each(|confidence| confidences.add(confidence));
-                }
+/// The entry of `name`, whose text is only copied for the first one.
+fn entry<'map, V: Default>(map: &'map mut BTreeMap<String, V>, name: &str) -> &'map mut V {
+    if !map.contains_key(name) {
+        map.insert(name.to_owned(), V::default());
+    }
+    map.get_mut(name).expect("it was there or has just been inserted")
+}
+
+impl Symbol {
+    /// Takes what one model said.
+    pub(super) fn observe(&mut self, model: &str, said: Said) {
+        if self.models.len() == MAX_MODELS && !self.models.contains_key(model) {
+            return;
+        }
+        let (figures, confidences) = entry(&mut self.models, model);
+        match said {
+            Said::Inactive => figures.inactive += 1,
+            Said::Active { action, confidence } => {
+                figures.predictions += 1;
+                action.into_iter().for_each(|action| figures.actions.add(action));
+                confidence.into_iter().for_each(|confidence| confidences.add(confidence));
             }
         }
+    }
+}
+
+impl Slices {
+    /// Counts an event of this symbol; what the models said in it is told to the slice.
+    pub(super) fn event(&mut self, symbol: Option<&str>) -> &mut Symbol {
+        let name = symbol.unwrap_or(NONE);
+        let name = name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end]);
+        let room = self.0.len() < MAX_SYMBOLS || self.0.contains_key(name);
+        let symbol = entry(&mut self.0, if room { name } else { OTHER });
+        symbol.events += 1;
+        symbol
     }
 
     pub(super) fn finish(self) -> BTreeMap<String, Slice> {
@@ -103,10 +113,12 @@ mod tests {
         let mut slices = Slices::default();
         for index in 0..1000 {
             let said = Said::Active { action: None, confidence: Some(0.5) };
-            slices.observe(Some(&format!("S{index}")), [("xgb", said), ("lgbm", Said::Inactive)]);
+            let slice = slices.event(Some(&format!("S{index}")));
+            slice.observe("xgb", said);
+            slice.observe("lgbm", Said::Inactive);
         }
-        slices.observe(None, []);
-        slices.observe(Some(&"x".repeat(5000)), []);
+        slices.event(None);
+        slices.event(Some(&"ö".repeat(5000)));
         let slices = slices.finish();
         assert_eq!(slices.len(), MAX_SYMBOLS + 1);
         assert_eq!(slices.values().map(|slice| slice.events).sum::<u64>(), 1002);

@@ -3,14 +3,13 @@
 //! `null` is a missing value; so is the bare token `NaN`, which Python writes. Its `Infinity` and `-Infinity` are
 //! read as those values. Every object has the names of the first; columns are in the order of their names.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
 use anyhow::{Context, anyhow, bail, ensure};
 
 use super::lines::Lines;
 use super::{RowShape, Rows, round_once};
-use crate::stream::Json;
+use crate::stream::{Json, Members};
 
 pub(super) fn read(reader: impl BufRead) -> anyhow::Result<Rows> {
     let mut lines = Lines::new(reader);
@@ -36,7 +35,7 @@ struct First {
 }
 
 impl First {
-    fn new(line: usize, row: Json, data: &mut Vec<f32>) -> anyhow::Result<Self> {
+    fn new(line: usize, row: Json<'_>, data: &mut Vec<f32>) -> anyhow::Result<Self> {
         let names = match row {
             Json::List(values) => {
                 push_list(values, data)?;
@@ -44,7 +43,7 @@ impl First {
             }
             Json::Object(members) => {
                 push_members(&members, data)?;
-                Some(members.into_keys().collect())
+                Some(members.names().map(str::to_owned).collect())
             }
             _ => bail!(NO_ROW),
         };
@@ -52,7 +51,7 @@ impl First {
         Ok(Self { line, n_features: data.len(), names })
     }
 
-    fn push(&self, row: Json, data: &mut Vec<f32>) -> anyhow::Result<()> {
+    fn push(&self, row: Json<'_>, data: &mut Vec<f32>) -> anyhow::Result<()> {
         let Self { line, n_features, names } = self;
         match (row, names) {
             (Json::List(values), None) => {
@@ -64,12 +63,13 @@ impl First {
                 push_list(values, data)
             }
             (Json::Object(members), Some(names)) => {
-                if let Some(name) = names.iter().find(|name| !members.contains_key(*name)) {
+                if let Some(name) = names.iter().find(|name| members.get(name).is_none()) {
                     bail!("the name `{name}` of line {line} is absent: write null where a value is missing");
                 }
                 // No name of the first line is absent, so one more is one that it lacks.
                 if members.len() > names.len() {
-                    let more = members.keys().find(|name| !names.contains(name)).map_or("", String::as_str);
+                    let more =
+                        members.names().find(|name| !names.iter().any(|own| own == name)).unwrap_or("");
                     bail!("the name `{more}` is not in line {line}: all rows have the same names");
                 }
                 push_members(&members, data)
@@ -84,21 +84,21 @@ impl First {
 
 const NO_ROW: &str = "a row is a JSON array of numbers or an object name → number";
 
-fn push_list(values: Vec<Json>, data: &mut Vec<f32>) -> anyhow::Result<()> {
+fn push_list(values: Vec<Json<'_>>, data: &mut Vec<f32>) -> anyhow::Result<()> {
     for (column, value) in (1..).zip(&values) {
         data.push(number(value).with_context(|| format!("value {column}"))?);
     }
     Ok(())
 }
 
-fn push_members(members: &BTreeMap<String, Json>, data: &mut Vec<f32>) -> anyhow::Result<()> {
-    for (name, value) in members {
+fn push_members(members: &Members<'_>, data: &mut Vec<f32>) -> anyhow::Result<()> {
+    for (name, value) in members.iter() {
         data.push(number(value).with_context(|| format!("`{name}`"))?);
     }
     Ok(())
 }
 
-fn number(value: &Json) -> anyhow::Result<f32> {
+fn number(value: &Json<'_>) -> anyhow::Result<f32> {
     match value {
         Json::Number(number) => Ok(round_once(*number)),
         Json::Null => Ok(f32::NAN),

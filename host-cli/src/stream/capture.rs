@@ -84,8 +84,9 @@ fn read_line(reader: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<Ending>
     })
 }
 
-fn parse_line(line: &[u8]) -> Result<(EventId, RawFields), String> {
-    let line: LineIn = serde_json::from_slice(line).map_err(|error| format!("no capture line: {error}"))?;
+fn parse_line(line: &[u8]) -> Result<(EventId, RawFields<'_>), String> {
+    let line: LineIn<'_> =
+        serde_json::from_slice(line).map_err(|error| format!("no capture line: {error}"))?;
     Ok((line.id.parse()?, line.fields.into()))
 }
 
@@ -102,7 +103,7 @@ struct Selection<'call> {
 }
 
 impl Selection<'_> {
-    fn entry(&mut self, line: u64, id: EventId, fields: RawFields) -> anyhow::Result<()> {
+    fn entry(&mut self, line: u64, id: EventId, fields: RawFields<'_>) -> anyhow::Result<()> {
         let start = self.window.start();
         // Redis hands out strictly growing ids. Anything else is a file put together from several:
         // what is newest in it is unclear, and an event could count twice.

@@ -1,6 +1,8 @@
 //! One event, and how a capture line spells it.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io::Write as _;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,16 @@ pub struct EventId {
 impl EventId {
     /// The largest id there is.
     pub const MAX: Self = Self { ms: u64::MAX, seq: u64::MAX };
+    /// Bytes of the longest text of an id: two numbers of 20 digits.
+    pub const LONGEST: usize = 41;
+
+    /// Its text, as `Display` has it, without memory of its own.
+    pub fn spell(self, memory: &mut [u8; Self::LONGEST]) -> &[u8] {
+        let mut rest = memory.as_mut_slice();
+        write!(rest, "{self}").expect("two numbers of at most 20 digits and a dash fit");
+        let left = rest.len();
+        &memory[..Self::LONGEST - left]
+    }
 }
 
 impl fmt::Display for EventId {
@@ -84,19 +96,19 @@ pub type Item = Result<Event, Malformed>;
 
 /// Fields of a stream entry before it is known whether they make an event.
 #[derive(Default)]
-pub(super) struct RawFields {
-    pub(super) event_type: Option<Vec<u8>>,
-    pub(super) payload: Option<Vec<u8>>,
-    pub(super) trace_id: Option<Vec<u8>>,
-    pub(super) timestamp: Option<Vec<u8>>,
-    pub(super) source: Option<Vec<u8>>,
+pub(super) struct RawFields<'entry> {
+    event_type: Option<Cow<'entry, [u8]>>,
+    payload: Option<Cow<'entry, [u8]>>,
+    trace_id: Option<Cow<'entry, [u8]>>,
+    timestamp: Option<Cow<'entry, [u8]>>,
+    source: Option<Cow<'entry, [u8]>>,
     /// A field that came twice.
-    pub(super) repeated: Option<&'static str>,
+    repeated: Option<&'static str>,
 }
 
-impl RawFields {
+impl<'entry> RawFields<'entry> {
     /// Takes one field; unknown ones are ignored.
-    pub(super) fn insert(&mut self, name: &[u8], value: Vec<u8>) {
+    fn insert(&mut self, name: &[u8], value: Cow<'entry, [u8]>) {
         let (slot, name) = match name {
             b"event_type" => (&mut self.event_type, "event_type"),
             b"payload" => (&mut self.payload, "payload"),
@@ -110,14 +122,18 @@ impl RawFields {
         }
     }
 
-    /// The fields of a stream entry: name and value in turn.
-    pub(super) fn from_flat(flat: Vec<Vec<u8>>) -> Self {
+    /// The fields of a stream entry, name and value.
+    pub(super) fn borrowed(pairs: impl Iterator<Item = (&'entry [u8], &'entry [u8])>) -> Self {
         let mut fields = Self::default();
-        let mut flat = flat.into_iter();
-        while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
-            fields.insert(&name, value);
-        }
+        pairs.for_each(|(name, value)| fields.insert(name, Cow::Borrowed(value)));
         fields
+    }
+
+    /// Whether these fields count in a reading of the types in `wanted`, corrupt ones included; without types, all do.
+    pub(super) fn is_wanted(&self, wanted: &[&str]) -> bool {
+        let readable = self.event_type.as_ref().filter(|_| self.repeated.is_none());
+        wanted.is_empty()
+            || readable.is_none_or(|own| wanted.iter().any(|name| name.as_bytes() == own.as_ref()))
     }
 
     /// The event these fields make; `None` if it is of a type not in `wanted`.
@@ -129,14 +145,15 @@ impl RawFields {
         let Some(event_type) = self.event_type else {
             return malformed("the field event_type is missing".to_owned());
         };
-        let event_type = wanted.iter().find(|name| name.as_bytes() == event_type)?;
+        let event_type = wanted.iter().find(|name| name.as_bytes() == event_type.as_ref())?;
         let Some(payload) = self.payload else {
             return malformed("the field payload is missing".to_owned());
         };
-        let Ok(payload) = String::from_utf8(payload) else {
+        let Ok(payload) = String::from_utf8(payload.into_owned()) else {
             return malformed("the payload is no UTF-8 text".to_owned());
         };
-        let text = |bytes: Option<Vec<u8>>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let text =
+            |bytes: Option<Cow<'_, [u8]>>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         Some(Ok(Event {
             id,
             event_type: (*event_type).to_owned(),
@@ -150,7 +167,12 @@ impl RawFields {
 
 /// The event in a stream entry, given its fields, name and value in turn; `None` if it is of a type not in `wanted`.
 pub(crate) fn entry_item(id: EventId, fields: Vec<Vec<u8>>, wanted: &[&str]) -> Option<Item> {
-    RawFields::from_flat(fields).into_item(id, None, wanted)
+    let mut raw = RawFields::default();
+    let mut fields = fields.into_iter();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        raw.insert(&name, Cow::Owned(value));
+    }
+    raw.into_item(id, None, wanted)
 }
 
 /// A capture line as it is written.
@@ -190,8 +212,11 @@ impl Event {
     }
 }
 
-/// The capture line of a stream entry, name and value in turn, as it is; `None` if a capture cannot hold it.
-pub(super) fn capture_line(id: EventId, flat: &[Vec<u8>]) -> Option<String> {
+/// The capture line of a stream entry's fields, name and value, as they are; `None` if a capture cannot hold it.
+pub(super) fn capture_line<'entry>(
+    id: EventId,
+    mut pairs: impl Iterator<Item = (&'entry [u8], &'entry [u8])>,
+) -> Option<String> {
     #[derive(Serialize)]
     struct Line<'entry> {
         id: String,
@@ -204,16 +229,19 @@ pub(super) fn capture_line(id: EventId, flat: &[Vec<u8>]) -> Option<String> {
             serializer.collect_map(self.0.iter().copied())
         }
     }
-    let text = |bytes: &'_ Vec<u8>| std::str::from_utf8(bytes).ok().map(str::to_owned);
-    let texts = flat.iter().map(text).collect::<Option<Vec<String>>>()?;
-    let fields = texts.chunks_exact(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
-    serde_json::to_string(&Line { id: id.to_string(), fields: Fields(fields) }).ok()
+    let text = |bytes| std::str::from_utf8(bytes).ok();
+    let fields = pairs.try_fold(Vec::new(), |mut fields, (name, value)| {
+        fields.push((text(name)?, text(value)?));
+        Some(fields)
+    });
+    serde_json::to_string(&Line { id: id.to_string(), fields: Fields(fields?) }).ok()
 }
 
 /// A capture line as it is read.
 #[derive(Deserialize)]
-pub(super) struct LineIn {
-    pub(super) id: String,
+pub(super) struct LineIn<'line> {
+    #[serde(borrow)]
+    pub(super) id: Cow<'line, str>,
     pub(super) fields: FieldsIn,
 }
 
@@ -227,16 +255,17 @@ pub(super) struct FieldsIn {
     source: Option<serde_json::Value>,
 }
 
-impl From<FieldsIn> for RawFields {
+impl From<FieldsIn> for RawFields<'_> {
     fn from(fields: FieldsIn) -> Self {
         let text = |value: Option<serde_json::Value>| match value {
             None | Some(serde_json::Value::Null) => None,
-            Some(serde_json::Value::String(text)) => Some(text.into_bytes()),
-            Some(other) => Some(other.to_string().into_bytes()),
+            Some(serde_json::Value::String(text)) => Some(Cow::Owned(text.into_bytes())),
+            Some(other) => Some(Cow::Owned(other.to_string().into_bytes())),
         };
+        let bytes = |text: String| Cow::Owned(text.into_bytes());
         Self {
-            event_type: fields.event_type.map(String::into_bytes),
-            payload: fields.payload.map(String::into_bytes),
+            event_type: fields.event_type.map(bytes),
+            payload: fields.payload.map(bytes),
             trace_id: text(fields.trace_id),
             timestamp: text(fields.timestamp),
             source: text(fields.source),
@@ -254,6 +283,8 @@ mod tests {
         let id = |text: &str| text.parse::<EventId>().unwrap();
         assert!(id("9-99") < id("10-0") && id("10-0") < id("10-1"));
         assert_eq!(id("1736478123456-7").to_string(), "1736478123456-7");
+        assert_eq!(id("5-0").spell(&mut [0; EventId::LONGEST]), b"5-0");
+        assert_eq!(EventId::MAX.spell(&mut [0; EventId::LONGEST]).len(), EventId::LONGEST);
         for text in ["", "5", "5-", "-5", "+5-0", "5-+0", "5-0-0", "18446744073709551616-0", "a-b"] {
             assert!(text.parse::<EventId>().is_err(), "{text}");
         }
@@ -263,15 +294,15 @@ mod tests {
     fn an_unwanted_type_is_skipped_whatever_its_payload() {
         let fields = |event_type: &str, payload: &[u8]| {
             let mut fields = RawFields::default();
-            fields.insert(b"event_type", event_type.into());
-            fields.insert(b"payload", payload.to_vec());
+            fields.insert(b"event_type", event_type.to_owned().into_bytes().into());
+            fields.insert(b"payload", payload.to_vec().into());
             fields
         };
         let id = EventId::default();
         assert!(fields("market.ticks", &[0xff]).into_item(id, None, &["trade.intent"]).is_none());
         assert!(fields("trade.intent", &[0xff]).into_item(id, None, &["trade.intent"]).unwrap().is_err());
         let mut twice = fields("trade.intent", b"{}");
-        twice.insert(b"payload", b"[]".to_vec());
+        twice.insert(b"payload", b"[]".to_vec().into());
         assert!(twice.into_item(id, None, &["trade.intent"]).unwrap().is_err());
     }
 }

@@ -1,27 +1,92 @@
 //! JSON as payloads carry it: Python writers put bare `NaN`, `Infinity` and `-Infinity` where a number is.
+//!
+//! Values borrow their text from the payload: millions of payloads are read once each and thrown away.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// One JSON value. Numbers are `f64` and may be NaN or infinite; names in an object are unique.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Json {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Json<'text> {
     /// `null`
+    #[default]
     Null,
     /// `true` or `false`
     Bool(bool),
     /// A number, or one of the bare tokens `NaN`, `Infinity`, `-Infinity`.
     Number(f64),
     /// A string.
-    Text(String),
+    Text(Cow<'text, str>),
     /// An array.
-    List(Vec<Json>),
+    List(Vec<Self>),
     /// An object.
-    Object(BTreeMap<String, Json>),
+    Object(Members<'text>),
+}
+
+/// The order of their bytes, mostly told by the first eight of them.
+fn compare(left: &str, right: &str) -> Ordering {
+    first_word(left).cmp(&first_word(right)).then_with(|| left.cmp(right))
+}
+
+/// The first eight bytes as a number; a shorter text is filled up with zeros.
+fn first_word(text: &str) -> u64 {
+    let bytes = text.as_bytes();
+    match bytes.first_chunk() {
+        Some(word) => u64::from_be_bytes(*word),
+        None => bytes.iter().zip((0..8).rev()).map(|(&byte, place)| u64::from(byte) << (8 * place)).sum(),
+    }
+}
+
+/// The members of an object in order of their names, which are unique.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Members<'text>(Vec<Member<'text>>);
+
+type Member<'text> = (Cow<'text, str>, Json<'text>);
+
+impl<'text> Members<'text> {
+    /// The value of the member `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Json<'text>> {
+        let at = self.0.binary_search_by(|(own, _)| compare(own, name)).ok()?;
+        self.0.get(at).map(|(_, value)| value)
+    }
+
+    /// Names and values, by name.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Json<'text>)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value))
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_ref())
+    }
+
+    /// The values, in order of their names.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = &Json<'text>> {
+        self.0.iter().map(|(_, value)| value)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The members that `keep` wants.
+    #[must_use]
+    pub fn filtered(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
+        Self(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
+    }
 }
 
 // Bare tokens travel through serde_json as strings no producer writes. A payload that did write one would
@@ -30,17 +95,36 @@ const NAN: &str = "\0NaN";
 const INFINITY: &str = "\0Infinity";
 const NEGATIVE_INFINITY: &str = "\0-Infinity";
 
-impl Json {
+impl<'text> Json<'text> {
     /// Reads one JSON text.
     ///
     /// # Errors
     /// What is wrong with the text: no JSON, a name that an object has twice, nesting deeper than 127 levels,
     /// a number beyond the range of `f64`.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &'text str) -> Result<Self, String> {
         serde_json::from_str(text).or_else(|error| match quote_bare_tokens(text) {
-            Cow::Owned(quoted) => serde_json::from_str(&quoted).map_err(|error| error.to_string()),
+            Cow::Owned(quoted) => {
+                serde_json::from_str(&quoted).map(Json::into_owned).map_err(|error| error.to_string())
+            }
             Cow::Borrowed(_) => Err(error.to_string()),
         })
+    }
+
+    /// The same value, with text of its own.
+    #[must_use]
+    pub fn into_owned(self) -> Json<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        match self {
+            Self::Null => Json::Null,
+            Self::Bool(value) => Json::Bool(value),
+            Self::Number(number) => Json::Number(number),
+            Self::Text(text) => Json::Text(own(text)),
+            Self::List(items) => Json::List(items.into_iter().map(Json::into_owned).collect()),
+            Self::Object(Members(members)) => {
+                let member = |(name, value): Member<'_>| (own(name), value.into_owned());
+                Json::Object(Members(members.into_iter().map(member).collect()))
+            }
+        }
     }
 
     /// The member `name`, if this is an object that has it.
@@ -51,7 +135,7 @@ impl Json {
 
     /// The members, if this is an object.
     #[must_use]
-    pub fn as_object(&self) -> Option<&BTreeMap<String, Self>> {
+    pub const fn as_object(&self) -> Option<&Members<'text>> {
         if let Self::Object(members) = self { Some(members) } else { None }
     }
 
@@ -63,7 +147,7 @@ impl Json {
 
     /// The number (NaN and infinities too), if this is one. A string is none, whatever it spells.
     #[must_use]
-    pub fn as_number(&self) -> Option<f64> {
+    pub const fn as_number(&self) -> Option<f64> {
         if let Self::Number(number) = self { Some(*number) } else { None }
     }
 }
@@ -114,71 +198,124 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.' | b'_')
 }
 
-impl<'de> Deserialize<'de> for Json {
+impl<'de> Deserialize<'de> for Json<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(JsonVisitor)
+        deserializer.deserialize_any(Builder(&mut Vec::with_capacity(DEEP)))
     }
 }
 
-struct JsonVisitor;
+/// Members that are being read at the same time, in a common payload.
+const DEEP: usize = 48;
 
-impl<'de> Visitor<'de> for JsonVisitor {
-    type Value = Json;
+/// Reads a value. Members of objects that are still open lie on one stack, so that an object takes its memory once, when
+/// it is known how many it has.
+struct Builder<'stack, 'text>(&'stack mut Vec<Member<'text>>);
+
+impl<'de> DeserializeSeed<'de> for Builder<'_, 'de> {
+    type Value = Json<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Builder<'_, 'de> {
+    type Value = Json<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a JSON value")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Json, E> {
+    fn visit_unit<E: Error>(self) -> Result<Json<'de>, E> {
         Ok(Json::Null)
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Json, E> {
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Json<'de>, E> {
         Ok(Json::Bool(value))
     }
 
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Json, E> {
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Json<'de>, E> {
         Ok(Json::Number(value as f64))
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Json, E> {
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Json<'de>, E> {
         Ok(Json::Number(value as f64))
     }
 
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Json, E> {
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Json<'de>, E> {
         Ok(Json::Number(value))
     }
 
-    fn visit_str<E: Error>(self, value: &str) -> Result<Json, E> {
-        self.visit_string(value.to_owned())
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Json<'de>, E> {
+        // A token's first character is always escaped, so text that needed no unescaping is none.
+        Ok(Json::Text(Cow::Borrowed(value)))
     }
 
-    fn visit_string<E: Error>(self, value: String) -> Result<Json, E> {
-        Ok(match value.as_str() {
+    fn visit_str<E: Error>(self, value: &str) -> Result<Json<'de>, E> {
+        Ok(match value {
             NAN => Json::Number(f64::NAN),
             INFINITY => Json::Number(f64::INFINITY),
             NEGATIVE_INFINITY => Json::Number(f64::NEG_INFINITY),
-            _ => Json::Text(value),
+            _ => Json::Text(Cow::Owned(value.to_owned())),
         })
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(Builder(self.0))? {
             list.push(item);
         }
         Ok(Json::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
-        let mut members = BTreeMap::new();
-        while let Some((name, value)) = entries.next_entry::<String, Json>()? {
-            if members.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("the name {name:?} appears twice")));
-            }
-            members.insert(name, value);
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json<'de>, A::Error> {
+        let stack = self.0;
+        let below = stack.len();
+        while let Some(name) = entries.next_key_seed(Name)? {
+            let value = entries.next_value_seed(Builder(stack))?;
+            stack.push((name, value));
         }
-        Ok(Json::Object(members))
+        // What is sorted is small; the members themselves are moved once.
+        let members = &mut stack[below..];
+        let mut order: Vec<(u64, usize)> =
+            members.iter().enumerate().map(|(at, (name, _))| (first_word(name), at)).collect();
+        order.sort_unstable_by(|&(left, at), &(right, other)| {
+            left.cmp(&right).then_with(|| members[at].0.cmp(&members[other].0))
+        });
+        let sorted: Vec<Member<'de>> =
+            order.iter().map(|&(_, at)| std::mem::take(&mut members[at])).collect();
+        stack.truncate(below);
+        match sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            None => Ok(Json::Object(Members(sorted))),
+            Some(twice) => Err(A::Error::custom(format_args!("the name {:?} appears twice", twice[0].0))),
+        }
+    }
+}
+
+/// A member's name; serde's own `Cow` never borrows.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(name))
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(name.to_owned()))
     }
 }
 
@@ -207,6 +344,31 @@ mod tests {
     #[test]
     fn a_name_twice_is_refused_by_name() {
         assert!(Json::parse(r#"{"a":1,"a":2}"#).unwrap_err().contains("\"a\" appears twice"));
+    }
+
+    #[test]
+    fn members_are_in_the_order_of_their_bytes() {
+        let names = [
+            "",
+            "a",
+            "ab",
+            "abcdefgh",
+            "abcdefgi",
+            "abcdefgha",
+            "abcdefg",
+            "\u{0}",
+            "é",
+            "b",
+            "abcdefgh\u{0}",
+        ];
+        let text: Vec<String> =
+            names.iter().map(|name| format!("{}:1", serde_json::to_string(name).unwrap())).collect();
+        let json = format!("{{{}}}", text.join(","));
+        let json = Json::parse(&json).unwrap();
+        let mut sorted = names.to_vec();
+        sorted.sort_unstable();
+        assert_eq!(json.as_object().unwrap().names().collect::<Vec<_>>(), sorted);
+        assert!(names.iter().all(|name| json.get(name).is_some()) && json.get("abc").is_none());
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub use address::{SinkSpec, SourceSpec};
 pub use atomic::{AtomicFile, TEMPORARY, create_new, replace_durably};
 pub(crate) use event::entry_item;
 pub use event::{Event, EventId, Item, Malformed};
-pub use json::Json;
+pub use json::{Json, Members};
 pub use redis::{
     Backoff, Dump, Durability, Link, LinkOptions, RedisAddress, SentinelLogin, TlsFiles, Trouble, key_slot,
 };

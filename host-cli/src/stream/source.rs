@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
@@ -73,8 +74,16 @@ pub struct Source {
     before: EventId,
 }
 
+/// The newest events of a capture are kept until its end is seen; more than this many are rather read twice.
+const KEPT: usize = 20_000;
+
 enum Inner {
-    Capture { name: String, reader: Box<dyn BufRead> },
+    /// `again` is where it can be read a second time.
+    Capture {
+        name: String,
+        reader: Box<dyn BufRead>,
+        again: Option<PathBuf>,
+    },
     Redis(Box<RedisStream>),
 }
 
@@ -86,13 +95,13 @@ impl Source {
     pub fn open(spec: &SourceSpec, stream: &str, options: &LinkOptions) -> anyhow::Result<Self> {
         let inner = match spec {
             SourceSpec::File(path) => {
-                let file = File::open(path)
-                    .with_context(|| format!("cannot open the capture {}", path.display()))?;
-                let reader = Box::new(BufReader::with_capacity(1 << 16, file));
-                Inner::Capture { name: path.display().to_string(), reader }
+                let (reader, regular) = open_capture(path)?;
+                let again = regular.then(|| path.clone());
+                Inner::Capture { name: path.display().to_string(), reader: Box::new(reader), again }
             }
             SourceSpec::Stdin => {
-                Inner::Capture { name: "on stdin".to_owned(), reader: Box::new(BufReader::new(io::stdin())) }
+                let reader = Box::new(BufReader::new(io::stdin()));
+                Inner::Capture { name: "on stdin".to_owned(), reader, again: None }
             }
             SourceSpec::Redis(address) => {
                 Inner::Redis(Box::new(RedisStream::connect(address, stream, options)?))
@@ -107,9 +116,24 @@ impl Source {
         Self { before: EventId { ms, seq: 0 }, ..self }
     }
 
+    /// How many items `window` has at most; `None` where that is only known at the end.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub fn most(&mut self, window: &Window<'_>) -> anyhow::Result<Option<u64>> {
+        match &mut self.inner {
+            Inner::Capture { .. } => Ok(None),
+            Inner::Redis(stream) => {
+                let newest = window.newest.map_or(u64::MAX, |newest| newest.get() as u64);
+                Ok(Some(stream.length()?.min(newest)))
+            }
+        }
+    }
+
     /// Hands every item of `window` to `on_item`, oldest first, and stops at its first error.
     ///
-    /// Memory is bounded: one page of a Redis stream; of a capture one line, or the newest N events if so asked.
+    /// Memory is bounded: a few pages of a Redis stream; of a capture one line, or the newest N events if so asked, of a
+    /// file at most 20 000.
     /// On a live stream the window ends at the entry that was last when the reading began.
     ///
     /// # Errors
@@ -120,10 +144,77 @@ impl Source {
         mut on_item: impl FnMut(Item) -> anyhow::Result<()>,
     ) -> anyhow::Result<Reading> {
         match self.inner {
-            Inner::Capture { name, mut reader } => {
-                capture::for_each(&mut *reader, &name, window, self.before, &mut on_item)
+            Inner::Capture { name, mut reader, again } => {
+                let read = |reader: &mut dyn BufRead, window: &Window<'_>, on_item: OnItem<'_>| {
+                    capture::for_each(reader, &name, window, self.before, on_item)
+                };
+                let all = Window { newest: None, ..*window };
+                let twice = window.newest.map(NonZeroUsize::get).filter(|&newest| newest > KEPT).zip(again);
+                let Some((newest, path)) = twice else {
+                    return read(&mut *reader, window, &mut on_item);
+                };
+                let mut count = 0;
+                read(&mut *reader, &all, &mut |_| {
+                    count += 1;
+                    Ok(())
+                })?;
+                // What was written to the file meanwhile is not looked at.
+                let mut index = 0;
+                let wanted = usize::saturating_sub(count, newest)..count;
+                read(&mut open_capture(&path)?.0, &all, &mut |item| {
+                    index += 1;
+                    if wanted.contains(&(index - 1)) { on_item(item) } else { Ok(()) }
+                })
             }
             Inner::Redis(mut stream) => stream.for_each(window, self.before, &mut on_item),
+        }
+    }
+}
+
+type OnItem<'call> = &'call mut dyn FnMut(Item) -> anyhow::Result<()>;
+
+/// A capture file, and whether it is one that can be read again.
+fn open_capture(path: &Path) -> anyhow::Result<(BufReader<File>, bool)> {
+    let cannot = || format!("cannot open the capture {}", path.display());
+    let file = File::open(path).with_context(cannot)?;
+    let regular = file.metadata().with_context(cannot)?.is_file();
+    Ok((BufReader::with_capacity(1 << 16, file), regular))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_newest_events_of_a_file_are_those_of_a_pipe() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("capture.jsonl");
+        let line = |id: usize| {
+            format!(
+                "{{\"id\":\"{id}-0\",\"fields\":{{\"event_type\":\"trade.intent\",\"payload\":\"{{}}\"}}}}\n"
+            )
+        };
+        let mut text: String = (1..=KEPT + 10).map(line).collect();
+        text.push_str("no capture line\n");
+        text.push_str(&line(KEPT + 11).replace("trade.intent", "market.ticks"));
+        std::fs::write(&path, text).unwrap();
+        for newest in [KEPT - 1, KEPT, KEPT + 1, KEPT + 11, KEPT + 12, 2 * KEPT] {
+            let newest = NonZeroUsize::new(newest);
+            let window = Window { after: Some(5), newest, event_types: &["trade.intent"] };
+            let read = |again: bool| {
+                let mut source =
+                    Source::open(&SourceSpec::File(path.clone()), "", &LinkOptions::default()).unwrap();
+                if let (Inner::Capture { again: path, .. }, false) = (&mut source.inner, again) {
+                    *path = None;
+                }
+                let mut items = Vec::new();
+                let reading = source.for_each(&window, |item| {
+                    items.push(item);
+                    Ok(())
+                });
+                (items, reading.unwrap())
+            };
+            assert!(read(true) == read(false), "{newest:?}");
         }
     }
 }

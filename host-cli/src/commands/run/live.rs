@@ -6,13 +6,15 @@ use std::{process, thread};
 use anyhow::ensure;
 use qsc_kernel::ensemble::Predict;
 use serde_json::{Value, json};
+use tracing::{info, warn};
 
-use super::{RunArgs, log, summary, text};
+use super::{RunArgs, summary, text};
 use crate::canary::live::LiveWeights;
 use crate::engine::Engine;
 use crate::engine::replay::Replay;
 use crate::ingest::inspect::{ensure_one_server, inspect};
 use crate::ingest::{Consumer, Doing, Keys, Settings, Surroundings, Tally};
+use crate::metrics::{Lease, Meter};
 use crate::notify::Notifier;
 use crate::signals::Stop;
 use crate::stream::{Link, RedisAddress, SinkSpec, SourceSpec};
@@ -23,6 +25,7 @@ pub(super) fn run<P: Predict + Clone + Send>(
     source: &RedisAddress,
     engine: Engine<P>,
     live: Option<LiveWeights>,
+    meter: Option<Meter>,
     stop: Stop,
 ) -> anyhow::Result<(Value, String)> {
     let SinkSpec::Redis(sink) = &args.sink else {
@@ -41,7 +44,7 @@ pub(super) fn run<P: Predict + Clone + Send>(
     let options = args.redis.options();
     let mut link = Link::connect(source, &keys.features, &options)?;
     for advice in inspect(&mut link, &keys)? {
-        log(&advice);
+        warn!("{advice}");
     }
     ensure_one_server(&mut link, &mut Link::connect(sink, &keys.intents, &options)?)?;
     let settings = Settings {
@@ -54,6 +57,8 @@ pub(super) fn run<P: Predict + Clone + Send>(
         intents_maxlen: args.intents_maxlen,
     };
     let mut consumer = Consumer::new(&settings, &keys, link, token(&args.consumer), engine);
+    consumer.replay().report_to(meter);
+    consumer.replay().tell_weights(live.as_ref().map_or(0, LiveWeights::generation));
     let mut service = Service { stop, live, manager: Notifier::from_env(), ready: false };
     // Linux hands signals to the first thread as long as there is one: a read of the consumer is never cut short by one,
     // which would cost it its connection.
@@ -99,7 +104,7 @@ struct Service {
 
 impl<P: Predict> Surroundings<P> for Service {
     fn log(&mut self, line: &str) {
-        log(line);
+        info!("{line}");
     }
 
     fn goes_on(&mut self, replay: &mut Replay<P>, tally: &Tally) -> bool {
@@ -111,8 +116,18 @@ impl<P: Predict> Surroundings<P> for Service {
             self.manager.ready(&status());
         }
         self.manager.beat(status);
+        replay.tell(|meter| {
+            meter.beat();
+            meter.source(!matches!(tally.doing, Doing::Starting | Doing::Troubled { .. }));
+            meter.lease(match tally.doing {
+                Doing::Rebuilding | Doing::Deciding => Lease::Held,
+                Doing::Starting | Doing::Waiting { .. } | Doing::Troubled { .. } => Lease::NotHeld,
+            });
+            meter.stream(tally);
+        });
         if let Some(line) = self.live.as_mut().and_then(|live| live.poll(&mut replay.engine)) {
-            log(&line);
+            info!("{line}");
+            replay.tell_weights(self.live.as_ref().map_or(0, LiveWeights::generation));
         }
         !self.stop.requested()
     }

@@ -85,7 +85,7 @@ fn read_in_background(source: EventSource, terms: Terms, rules: Rules) -> Receiv
     let (sender, readings) = mpsc::sync_channel(1);
     thread::spawn(move || {
         loop {
-            let reading = judge::quality(&source, terms, &rules, || ()).map(|verdict| {
+            let reading = judge::quality(&source, terms, &rules, |_| ()).map(|verdict| {
                 let board = Scoreboard::of(&verdict);
                 Box::new(Seen { at: source.header(None).now, verdict, board })
             });

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::mpsc;
+use std::thread;
 
 use anyhow::{Context as _, anyhow};
 use redis::{Cmd, FromRedisValue, Value};
@@ -12,6 +14,8 @@ use super::{Link, LinkOptions, RedisAddress, Trouble};
 
 /// Entries per page.
 const PAGE: usize = 500;
+/// Pages that wait for the one being judged; one more is being fetched.
+const AHEAD: usize = 1;
 
 /// A stream on an open connection.
 pub(in crate::stream) struct RedisStream {
@@ -27,8 +31,56 @@ struct Info {
     first_id: Option<EventId>,
 }
 
-/// Entries with their fields, name and value in turn, as they are.
-type Page = Vec<(EventId, Vec<Vec<u8>>)>;
+/// Entries with their fields as they are, in one piece of memory: a page is made by one thread and given up by
+/// another, and handing back every field by itself costs more than judging it.
+#[derive(Default)]
+struct Page {
+    bytes: Vec<u8>,
+    /// Where each field begins, names and values in turn; it ends where the next one begins.
+    starts: Vec<usize>,
+    /// Ids, and where in `starts` their fields begin.
+    entries: Vec<(EventId, usize)>,
+}
+
+impl Page {
+    fn push(&mut self, id: EventId, fields: &[Value]) -> Option<()> {
+        self.entries.push((id, self.starts.len()));
+        for field in fields {
+            let Value::BulkString(field) = field else { return None };
+            self.starts.push(self.bytes.len());
+            self.bytes.extend_from_slice(field);
+        }
+        Some(())
+    }
+
+    /// The entries of an answer; `None` if it is in another form.
+    fn read(answer: &Value) -> Option<Self> {
+        let mut page = Self::default();
+        for entry in answer.as_sequence()? {
+            let [Value::BulkString(id), fields] = entry.as_sequence()? else { return None };
+            page.push(std::str::from_utf8(id).ok()?.parse().ok()?, fields.as_sequence()?)?;
+        }
+        Some(page)
+    }
+
+    fn last(&self) -> Option<EventId> {
+        self.entries.last().map(|(id, _)| *id)
+    }
+
+    fn field(&self, at: usize) -> &[u8] {
+        let end = self.starts.get(at + 1).copied().unwrap_or(self.bytes.len());
+        self.starts.get(at).and_then(|&start| self.bytes.get(start..end)).unwrap_or_default()
+    }
+
+    /// Every entry, with its fields, name and value.
+    fn entries(&self) -> impl Iterator<Item = (EventId, impl Iterator<Item = (&[u8], &[u8])>)> {
+        let ends = self.entries.iter().skip(1).map(|(_, start)| *start).chain([self.starts.len()]);
+        self.entries.iter().zip(ends).map(|(&(id, start), end)| {
+            let pairs = (start..end.saturating_sub(1)).step_by(2);
+            (id, pairs.map(|at| (self.field(at), self.field(at + 1))))
+        })
+    }
+}
 
 /// What a dump of a stream came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,17 +118,19 @@ impl Dump {
         let window = Window { after, newest, event_types: &[] };
         let end = info.last_id.to_string();
         let start = match newest {
-            Some(newest) => stream.start_of_newest(&window, &end, newest, |_| true)?,
+            Some(newest) => stream.start_of_newest(&window, &end, newest, info.length)?,
             None => window.start(),
         };
-        stream.each_entry(start, &end, |id, fields| {
-            let line = capture_line(id, &fields).with_context(|| {
-                format!("the entry {id} of the stream {key} holds bytes that are no UTF-8 text, which a capture cannot hold")
-            })?;
-            dump.entries += 1;
-            dump.first = dump.first.or(Some(id));
-            dump.last = Some(id);
-            on_line(&line)
+        stream.each_page(start, &end, |page| {
+            page.entries().try_for_each(|(id, fields)| {
+                let line = capture_line(id, fields).with_context(|| {
+                    format!("the entry {id} of the stream {key} holds bytes that are no UTF-8 text, which a capture cannot hold")
+                })?;
+                dump.entries += 1;
+                dump.first = dump.first.or(Some(id));
+                dump.last = Some(id);
+                on_line(&line)
+            })
         })?;
         match after {
             Some(after) => dump.gap = stream.gap(after)?,
@@ -111,17 +165,16 @@ impl RedisStream {
         // A live stream grows while it is read: the window ends where the stream ended at the beginning.
         let end = if info.last_id < before { info.last_id.to_string() } else { format!("({before}") };
         let start = match window.newest {
-            Some(newest) => self.start_of_newest(window, &end, newest, |fields| {
-                let types = window.event_types;
-                RawFields::from_flat(fields).into_item(EventId::default(), None, types).is_some()
-            })?,
+            Some(newest) => self.start_of_newest(window, &end, newest, info.length)?,
             None => window.start(),
         };
         let mut other_types = 0;
-        self.each_entry(start, &end, |id, fields| {
-            match RawFields::from_flat(fields).into_item(id, None, window.event_types) {
-                Some(item) => on_item(item)?,
-                None => other_types += 1,
+        self.each_page(start, &end, |page| {
+            for (id, fields) in page.entries() {
+                match RawFields::borrowed(fields).into_item(id, None, window.event_types) {
+                    Some(item) => on_item(item)?,
+                    None => other_types += 1,
+                }
             }
             Ok(())
         })?;
@@ -133,39 +186,58 @@ impl RedisStream {
         Ok(Reading { other_types, gap })
     }
 
-    /// Hands every entry from `start` to `end` to `on_entry`.
-    fn each_entry(
+    /// Entries in the stream.
+    pub(in crate::stream) fn length(&mut self) -> anyhow::Result<u64> {
+        Ok(self.info()?.map_or(0, |info| info.length))
+    }
+
+    /// Hands every page from `start` to `end` to `on_page`, while the next one is being fetched.
+    fn each_page(
         &mut self,
         start: EventId,
         end: &str,
-        mut on_entry: impl FnMut(EventId, Vec<Vec<u8>>) -> anyhow::Result<()>,
+        mut on_page: impl FnMut(&Page) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let mut from = start.to_string();
-        loop {
-            let page = self.page("XRANGE", &from, end)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            from = format!("({last}");
-            page.into_iter().try_for_each(|(id, fields)| on_entry(id, fields))?;
-        }
+        let (sender, pages) = mpsc::sync_channel(AHEAD);
+        let fetch = move || {
+            let mut from = start.to_string();
+            loop {
+                let page = self.page("XRANGE", &from, end);
+                let last = page.as_ref().ok().and_then(Page::last);
+                // Who does not listen any more has met an error of its own.
+                let heard = sender.send(page).is_ok();
+                let Some(last) = last.filter(|_| heard) else { return };
+                from = format!("({last}");
+            }
+        };
+        thread::scope(|scope| {
+            let reader = thread::Builder::new().name("pages".to_owned());
+            reader.spawn_scoped(scope, fetch).context("cannot start the reading thread")?;
+            pages.into_iter().try_for_each(|page| on_page(&page?))
+        })
     }
 
-    /// The id at which the newest `newest` entries of the window begin that `counts`.
+    /// The id at which the newest `newest` entries of the window begin, in a stream of `length` entries. Entries of
+    /// types the window does not want do not count; without any it wants all.
     fn start_of_newest(
         &mut self,
         window: &Window<'_>,
         end: &str,
         newest: NonZeroUsize,
-        counts: impl Fn(Vec<Vec<u8>>) -> bool,
+        length: u64,
     ) -> anyhow::Result<EventId> {
         let stop = window.start();
+        if newest.get() as u64 >= length {
+            return Ok(stop);
+        }
         let mut found = 0;
         let mut to = end.to_owned();
         loop {
             let page = self.page("XREVRANGE", &to, &stop.to_string())?;
-            let Some((last, _)) = page.last() else { return Ok(stop) };
+            let Some(last) = page.last() else { return Ok(stop) };
             to = format!("({last}");
-            for (id, fields) in page {
-                found += usize::from(counts(fields));
+            for (id, fields) in page.entries() {
+                found += usize::from(RawFields::borrowed(fields).is_wanted(window.event_types));
                 if found == newest.get() {
                     return Ok(id);
                 }
@@ -176,11 +248,9 @@ impl RedisStream {
     fn page(&mut self, command: &'static str, from: &str, to: &str) -> anyhow::Result<Page> {
         let mut cmd = redis::cmd(command);
         cmd.arg(self.link.key()).arg(from).arg(to).arg("COUNT").arg(PAGE);
-        let entries: Vec<(String, Vec<Vec<u8>>)> = self.query(&cmd)?;
-        let parse = |(id, fields): (String, Vec<Vec<u8>>)| {
-            Ok((id.parse().map_err(|error: String| anyhow!(error))?, fields))
-        };
-        entries.into_iter().map(parse).collect()
+        Page::read(&self.query(&cmd)?).with_context(|| {
+            format!("Redis at {} answered {command} in a form not known here", self.link.address())
+        })
     }
 
     /// `None` if there is no such key: a stream nobody has written to yet.

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Measures what QSC does with a real redis-server on this machine, beside the least anyone could do with the same entries.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+usage() {
+    cat <<'HELP'
+benches/redis/run.sh gate|all [--events N]
+
+  gate      qsc quality-gate over N intents (default: 1 000 000) beside a bare XRANGE sweep of the same pages
+  all       everything above
+
+Needs redis-server, cargo, and about 2 KB of memory per event. QSC_BENCH_PREFIX is put before the command of each measurement.
+HELP
+}
+
+build() {
+    cargo build --quiet --locked --release -p qsc-cli -p qsc-benches --bins
+}
+
+gate() {
+    # shellcheck disable=SC2086 # a prefix is a command with its arguments
+    ${QSC_BENCH_PREFIX:-} target/release/redis_gate --qsc target/release/qsc "$@"
+}
+
+main() {
+    local part=${1:-}
+    case $part in
+        gate) shift && build && gate "$@" ;;
+        all) shift && build && gate "$@" ;;
+        -h | --help) usage ;;
+        *) usage >&2 && return 64 ;;
+    esac
+}
+
+main "$@"

@@ -1,0 +1,208 @@
+//! The figures of one engine: atomics with a single writer, so that the deciding loop never waits for a reader.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use qsc_kernel::ensemble::Mode;
+use qsc_kernel::{Action, Inactive};
+
+use super::histogram::Histogram;
+use super::recent::Recent;
+use crate::engine::config::{ModelConfig, ModelsConfig};
+
+/// A figure that is not known, e.g. the backlog of a file.
+pub(super) const UNKNOWN: u64 = u64::MAX;
+
+/// Adds to a cell that only this thread writes.
+pub(super) fn add(cell: &AtomicU64, by: u64) {
+    cell.store(cell.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+}
+
+/// How a vote ended, as `side` names it.
+pub const SIDES: [&str; 5] = ["BUY", "SELL", "HOLD", "tie", "no_active_model"];
+
+/// The parts of an event's way that the host measures, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostStage {
+    /// The payload's text became values.
+    Parse,
+    /// Values became the models' features.
+    Bind,
+    /// The ensemble decided.
+    Decide,
+    /// The intent was spelled, and handed to its sink or batch.
+    Write,
+    /// Streams: a batch was on its way until the server had settled it.
+    Settle,
+}
+
+impl HostStage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 5] = [Self::Parse, Self::Bind, Self::Decide, Self::Write, Self::Settle];
+
+    /// Its label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::Bind => "bind",
+            Self::Decide => "decide",
+            Self::Write => "write",
+            Self::Settle => "settle",
+        }
+    }
+}
+
+/// The parts of a decision that the kernel tells of; the models' own time is with each model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelStage {
+    /// Features became a member's validated row.
+    Bind,
+    /// A member's degeneracy window was kept up.
+    Guards,
+    /// The votes were counted.
+    Vote,
+    /// The feature vector was hashed.
+    Fingerprint,
+}
+
+impl KernelStage {
+    /// Every stage.
+    pub const ALL: [Self; 4] = [Self::Bind, Self::Guards, Self::Vote, Self::Fingerprint];
+
+    /// Its label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Guards => "guards",
+            Self::Vote => "vote",
+            Self::Fingerprint => "fingerprint",
+        }
+    }
+}
+
+/// Whether this process may decide on its shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// Nobody else could: a file, or a consumer group without shards.
+    NotNeeded,
+    /// It holds what it was given.
+    Held,
+    /// Another process owns them, or the lease ran out.
+    NotHeld,
+}
+
+impl Lease {
+    const ALL: [Self; 3] = [Self::NotNeeded, Self::Held, Self::NotHeld];
+}
+
+/// The figures of one engine. Everything here is written by one thread through [`Meter`](super::Meter).
+#[derive(Debug)]
+pub struct Board {
+    pub(super) started: Instant,
+    /// When the engine started, Unix seconds.
+    pub started_at: f64,
+    pub(super) events: AtomicU64,
+    pub(super) rejects: AtomicU64,
+    pub(super) sides: [AtomicU64; SIDES.len()],
+    pub(super) stages: [Histogram; HostStage::ALL.len()],
+    pub(super) kernel_stages: [Histogram; KernelStage::ALL.len()],
+    /// The models, in member order.
+    pub models: Vec<ModelBoard>,
+    pub(super) recent: Recent,
+    pub(super) generation: AtomicU64,
+    /// Unix ms of the newest event.
+    pub(super) newest_event: AtomicU64,
+    pub(super) stream: StreamBoard,
+    /// Nanoseconds from `started` to the loop's last sign of life.
+    pub(super) beat: AtomicU64,
+    pub(super) loaded: AtomicBool,
+    pub(super) source: AtomicBool,
+    lease: AtomicU8,
+}
+
+/// The figures of a consumer of a stream.
+#[derive(Debug, Default)]
+pub(super) struct StreamBoard {
+    /// False where the source is a file.
+    pub(super) is_one: AtomicBool,
+    pub(super) lag: AtomicU64,
+    pub(super) settled: AtomicU64,
+    pub(super) dead: AtomicU64,
+    pub(super) lost: AtomicU64,
+    pub(super) reconnects: AtomicU64,
+    pub(super) leases_lost: AtomicU64,
+}
+
+/// The figures of one model.
+#[derive(Debug)]
+pub struct ModelBoard {
+    /// Its name.
+    pub name: String,
+    /// It reports and never votes.
+    pub shadow: bool,
+    pub(super) loaded: AtomicBool,
+    /// In millionths.
+    pub(super) weight: AtomicU64,
+    pub(super) actions: [AtomicU64; Action::ALL.len()],
+    pub(super) inactive: [AtomicU64; Inactive::ALL.len()],
+    pub(super) time: Histogram,
+}
+
+impl Board {
+    /// Figures of an engine that has seen nothing.
+    #[must_use]
+    pub fn new(config: &ModelsConfig) -> Self {
+        let model = |model: &ModelConfig| ModelBoard {
+            name: model.name.clone(),
+            shadow: model.mode() == Mode::Shadow,
+            loaded: AtomicBool::default(),
+            weight: AtomicU64::new(u64::from(model.weight.get())),
+            actions: Default::default(),
+            inactive: Default::default(),
+            time: Histogram::default(),
+        };
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self {
+            started: Instant::now(),
+            started_at: since.as_secs_f64(),
+            events: AtomicU64::default(),
+            rejects: AtomicU64::default(),
+            sides: Default::default(),
+            stages: Default::default(),
+            kernel_stages: Default::default(),
+            recent: Recent::new(config.models.len()),
+            models: config.models.iter().map(model).collect(),
+            generation: AtomicU64::default(),
+            newest_event: AtomicU64::new(UNKNOWN),
+            stream: StreamBoard::default(),
+            beat: AtomicU64::default(),
+            loaded: AtomicBool::default(),
+            source: AtomicBool::default(),
+            lease: AtomicU8::default(),
+        }
+    }
+
+    pub(super) fn set_lease(&self, lease: Lease) {
+        self.lease.store(lease as u8, Ordering::Relaxed);
+    }
+
+    /// Whether this process may decide on its shards.
+    #[must_use]
+    pub fn lease(&self) -> Lease {
+        let code = self.lease.load(Ordering::Relaxed);
+        Lease::ALL.into_iter().find(|lease| *lease as u8 == code).unwrap_or(Lease::NotHeld)
+    }
+
+    /// The weight of a model, of 1.
+    #[must_use]
+    pub fn weight(model: &ModelBoard) -> f64 {
+        model.weight.load(Ordering::Relaxed) as f64 / 1e6
+    }
+}
+
+/// The value of a figure, if it is known.
+pub(super) fn known(cell: &AtomicU64) -> Option<u64> {
+    Some(cell.load(Ordering::Relaxed)).filter(|&value| value != UNKNOWN)
+}
