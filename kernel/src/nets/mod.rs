@@ -25,7 +25,7 @@ use crate::simd::{Backend, Block, Simd, Work, dispatch};
 use ops::gather::gather;
 use ops::gelu::gelu;
 use ops::layer_norm::layer_norm;
-use ops::linear_i8::Quantized;
+use ops::linear_i8::{Activation, Quantized};
 use ops::max_pool::max_pool;
 use ops::relu::relu;
 use ops::window::{denormalize, normalize};
@@ -182,18 +182,40 @@ impl Work for Steps<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<()> {
-        for (at, record) in self.net.steps.iter().enumerate() {
-            Step::parse(record, &self.net.data)?.run(simd, self.memory)?;
+        let (mut records, mut at) = (self.net.steps.iter(), 0_usize);
+        while let Some(record) = records.next() {
+            let step = Step::parse(record, &self.net.data)?;
+            // An activation behind a layer is done while the layer's outputs are still in registers.
+            let activation = match records.as_slice().first() {
+                Some(next) => step.activation(&Step::parse(next, &self.net.data)?),
+                None => Activation::None,
+            };
+            step.run(simd, self.memory, activation)?;
             self.observer.ended(Stage::Step(at));
+            at = at.wrapping_add(1);
+            if activation != Activation::None {
+                records.next()?;
+                self.observer.ended(Stage::Step(at));
+                at = at.wrapping_add(1);
+            }
         }
         Some(())
     }
 }
 
 impl Step<'_> {
-    /// Runs the step. `None` only if memory changed after the check.
+    /// What `next` is to this step, if it is the activation of its outputs.
+    fn activation(&self, next: &Step<'_>) -> Activation {
+        match (self.op, next.op) {
+            (Op::LinearI8(_), Op::Relu) if next.target == self.target => Activation::Relu,
+            (Op::LinearI8(_), Op::Gelu) if next.target == self.target => Activation::Gelu,
+            _ => Activation::None,
+        }
+    }
+
+    /// Runs the step, and the `activation` behind it. `None` only if memory changed after the check.
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, memory: &mut Memory<'_>) -> Option<()> {
+    fn run<S: Simd>(&self, simd: S, memory: &mut Memory<'_>, activation: Activation) -> Option<()> {
         let Self { op, source, target, rows, width, out } = *self;
         let (arena, scores) = (&mut *memory.arena, &mut *memory.scores);
         match op {
@@ -218,7 +240,8 @@ impl Step<'_> {
                     Op::Denormalize => denormalize(simd, target, source, width)?,
                     Op::LinearI8(layer) => {
                         let (values, tokens) = (&mut *memory.quantized, &mut *memory.tokens);
-                        layer.run(simd, source, width, target, out, Quantized { values, tokens })?;
+                        let memory = Quantized { values, tokens };
+                        layer.run(simd, (source, width), (target, out), activation, memory)?;
                     }
                     Op::LinearF32(layer) => layer.run(simd, source, width, target, out)?,
                     Op::Attention(attention) => attention.run(simd, source, target, scores)?,

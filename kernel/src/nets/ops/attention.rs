@@ -94,13 +94,20 @@ impl Head<'_> {
             }
         }
         let [queries, keys, values] = parts;
-        let mut weights = [[0.0; LANES]; HALF / 2];
-        for (weights, pair) in weights.iter_mut().zip(queries.as_chunks::<2>().0) {
-            let mut products = [simd.splat(0.0); LANES];
+        let mut scores = [simd.splat(0.0); HALF / 2];
+        for (scores, pair) in scores.iter_mut().zip(queries.as_chunks::<2>().0) {
+            let mut products = [simd.terms(simd.splat(0.0)); LANES];
             for (query, products) in pair.iter().zip(products.as_chunks_mut::<HALF>().0) {
-                *products = products_of_keys(simd, query, keys)?;
+                for (products, keys) in products.as_chunks_mut().0.iter_mut().zip(keys.as_chunks().0) {
+                    *products = products_of_keys::<S, { HALF / 2 }>(simd, query, keys)?;
+                }
             }
-            simd.store(softmax_of_halves(simd, simd.sums(products)), weights);
+            *scores = simd.sums(products);
+        }
+        softmax_of_halves(simd, &mut scores);
+        let mut weights = [[0.0; LANES]; HALF / 2];
+        for (weights, scores) in weights.iter_mut().zip(scores) {
+            simd.store(scores, weights);
         }
         let weights: &[[f32; HALF]] = weights.as_flattened().as_chunks().0;
         for block in 0..self.head_width / LANES {
@@ -130,9 +137,9 @@ impl Head<'_> {
         let keys = (self.row_width / 3).wrapping_add(self.first);
         let (mut query, mut key) = (query, 0_usize);
         for part in scores.chunks_mut(LANES) {
-            let mut products = [simd.splat(0.0); LANES];
+            let mut products = [simd.terms(simd.splat(0.0)); LANES];
             for product in products.iter_mut().take(part.len()) {
-                *product = products_of(simd, row(query, self.first)?, row(key, keys)?);
+                *product = simd.terms(products_of(simd, row(query, self.first)?, row(key, keys)?));
                 key = key.wrapping_add(1);
                 if key == self.tokens {
                     (query, key) = (query.wrapping_add(1), 0);
@@ -158,21 +165,25 @@ impl Head<'_> {
     }
 }
 
-/// [`products_of`] a query and each of eight keys.
+/// [`products_of`] a query and each of a few keys.
 #[inline(always)]
-fn products_of_keys<S: Simd>(
+fn products_of_keys<S: Simd, const N: usize>(
     simd: S,
     query: &[[f32; LANES]],
-    keys: [&[[f32; LANES]]; HALF],
-) -> Option<[S::F; HALF]> {
-    let mut sums = [simd.splat(0.0); HALF];
+    keys: &[&[[f32; LANES]]; N],
+) -> Option<[S::Terms; N]> {
+    let mut sums = [simd.splat(0.0); N];
     for (block, query) in query.iter().enumerate() {
         let query = simd.load(query);
         for (sum, key) in sums.iter_mut().zip(keys) {
             *sum = simd.add(*sum, simd.mul(query, simd.load(key.get(block)?)));
         }
     }
-    Some(sums)
+    let mut terms = [simd.terms(simd.splat(0.0)); N];
+    for (terms, sum) in terms.iter_mut().zip(sums) {
+        *terms = simd.terms(sum);
+    }
+    Some(terms)
 }
 
 /// Products of two rows, added up to sixteen sums.

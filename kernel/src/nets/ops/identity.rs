@@ -10,12 +10,12 @@ use super::attention::Attention;
 use super::gelu::gelu;
 use super::layer_norm::layer_norm;
 use super::linear_f32::LinearF32;
-use super::linear_i8::{LinearI8, Quantized};
+use super::linear_i8::{Activation, LinearI8, Quantized};
 use super::relu::relu;
 use super::softmax::softmax;
 use super::token_pool::TokenPool;
 use super::window::{Statistics, denormalize, normalize};
-use crate::simd::{Backend, Simd, Work, dispatch};
+use crate::simd::{Backend, Scalar, Simd, Work, dispatch};
 
 /// Around one, two and four registers.
 const WIDTHS: [usize; 14] = [1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65];
@@ -75,6 +75,7 @@ struct Linear {
     period: usize,
     add: bool,
     fine: bool,
+    activation: Activation,
     hard: usize,
 }
 
@@ -83,7 +84,7 @@ impl Work for Linear {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Self { rows, width, out, period, add, fine, hard } = self;
+        let Self { rows, width, out, period, add, fine, activation, hard } = self;
         let (padded, groups) = (out.next_multiple_of(16), width.div_ceil(4));
         let mut weights = vec![[0_i8; 64]; padded / 16 * groups];
         let mut units = vec![0.0; padded];
@@ -103,7 +104,7 @@ impl Work for Linear {
         let (mut quantized, mut tokens) = (vec![[77; 4]; 2 * rows * groups], vec![[0.0; 2]; rows]);
         let mut target = values(rows * out, 3, 0);
         let memory = Quantized { values: &mut quantized, tokens: &mut tokens };
-        layer.run(simd, &source, width, &mut target, out, memory).unwrap();
+        layer.run(simd, (&source, width), (&mut target, out), activation, memory).unwrap();
         let flat = values(padded * width, 4, 0);
         let layer = LinearF32 { weights: flat.as_chunks().0, bias: &bias, add };
         let mut wide = values(rows * out, 5, 0);
@@ -116,22 +117,45 @@ impl Work for Linear {
 #[test]
 fn linear_layers() {
     for width in WIDTHS {
-        for out in [1, 15, 16, 17, 31, 32, 33, 49] {
+        for out in [1, 15, 16, 17, 31, 32, 33, 49, 64, 81] {
             for rows in 1..=9 {
                 let period = [1, rows, rows.min(2)][(width + out) % 3];
                 for fine in [false, true] {
                     let (add, hard) = (out % 2 == 0, if rows % 3 == 2 { 97 } else { 0 });
-                    let case = Linear { rows, width, out, period, add, fine, hard };
-                    agree(case, || format!("[{rows}, {width}] → {out}, fine {fine}"));
+                    let activation = [Activation::None, Activation::Relu, Activation::Gelu][(rows + out) % 3];
+                    let case = Linear { rows, width, out, period, add, fine, activation, hard };
+                    agree(case, || format!("[{rows}, {width}] → {out}, fine {fine}, {activation:?}"));
                 }
             }
         }
     }
     // The longest sums, every digit at its limit.
     for fine in [false, true] {
-        let case = Linear { rows: 2, width: 5000, out: 33, period: 1, add: false, fine, hard: 0 };
+        let activation = Activation::None;
+        let case = Linear { rows: 2, width: 5000, out: 33, period: 1, add: false, fine, activation, hard: 0 };
         agree(case, || format!("a wide layer, fine {fine}"));
     }
+}
+
+#[test]
+fn an_activation_in_a_layer_is_the_step_behind_it() {
+    let case = Linear {
+        rows: 5,
+        width: 33,
+        out: 49,
+        period: 1,
+        add: true,
+        fine: false,
+        activation: Activation::None,
+        hard: 97,
+    };
+    // The layer's outputs; those of the f32 layer behind them have no activation.
+    let layer = |case: Linear| dispatch(Backend::detect(), case)[..5 * 49].to_vec();
+    let (mut by_relu, mut by_gelu) = (layer(case), layer(case));
+    relu(Scalar, &mut by_relu);
+    gelu(Scalar, &mut by_gelu);
+    assert_eq!(bits(&layer(Linear { activation: Activation::Relu, ..case })), bits(&by_relu));
+    assert_eq!(bits(&layer(Linear { activation: Activation::Gelu, ..case })), bits(&by_gelu));
 }
 
 #[derive(Clone, Copy)]

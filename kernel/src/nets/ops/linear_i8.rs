@@ -2,6 +2,7 @@
 
 use super::quantize::{HIGH, Token, quantize};
 use super::size;
+use crate::math::Gelu;
 use crate::num::nearest_single;
 use crate::simd::{Block, LANES, Simd};
 
@@ -23,6 +24,17 @@ pub(crate) struct LinearI8<'image> {
     pub(crate) add: bool,
     /// Two digits for each activation instead of one: for inputs with outliers.
     pub(crate) fine: bool,
+}
+
+/// What an output goes through before it is stored: the step behind the layer, done while it is still in a register.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Activation {
+    #[default]
+    None,
+    /// As [`relu`](super::relu::relu).
+    Relu,
+    /// As [`gelu`](super::gelu::gelu).
+    Gelu,
 }
 
 /// Working memory of the layer.
@@ -59,21 +71,20 @@ impl LinearI8<'_> {
     ///
     /// Rows are quantized by [`quantize`]; dot products of digits are exact in i32, so their order is free. Then, each operation
     /// rounded once: dot = f32(one digit) or f32(high) · 255 + f32(low), and
-    /// `dot · scale · token scale + (token middle · (units · scale) + bias)`, left to right.
+    /// `dot · scale · token scale + (token middle · (units · scale) + bias)`, left to right; last comes `activation`.
     #[inline(always)]
     pub(crate) fn run<S: Simd>(
         &self,
         simd: S,
-        source: &[f32],
-        width: usize,
-        target: &mut [f32],
-        out: usize,
+        (source, width): (&[f32], usize),
+        (target, out): (&mut [f32], usize),
+        activation: Activation,
         quantized: Quantized<'_>,
     ) -> Option<()> {
         if self.fine {
-            self.run_in::<S, true>(simd, source, width, target, out, quantized)
+            self.run_in::<S, true>(simd, (source, width), (target, out), activation, quantized)
         } else {
-            self.run_in::<S, false>(simd, source, width, target, out, quantized)
+            self.run_in::<S, false>(simd, (source, width), (target, out), activation, quantized)
         }
     }
 
@@ -81,10 +92,9 @@ impl LinearI8<'_> {
     fn run_in<S: Simd, const FINE: bool>(
         &self,
         simd: S,
-        source: &[f32],
-        width: usize,
-        target: &mut [f32],
-        out: usize,
+        (source, width): (&[f32], usize),
+        (target, out): (&mut [f32], usize),
+        activation: Activation,
         quantized: Quantized<'_>,
     ) -> Option<()> {
         let groups = width.div_ceil(4);
@@ -100,16 +110,26 @@ impl LinearI8<'_> {
         }
         let tokens = quantized.tokens.get(..n_rows)?;
         let period = self.bias.len().checked_div(self.scale.len())?;
-        let mut tiles = Tiles { simd, layer: self, values, tokens, groups, period, target, out };
+        let mut tiles = Tiles { simd, layer: self, values, tokens, groups, period, target, out, activation };
         // Outputs outermost: one pass over the weights, each block reused by every row from the nearest cache.
-        let (blocks, mut at) = (self.scale.len() / LANES, 0_usize);
-        if S::BLOCKS >= 2 {
-            while blocks.wrapping_sub(at) >= 2 {
+        let (whole, mut at) = (out / LANES, 0_usize);
+        if S::BLOCKS_OF_ROW >= 4 && n_rows == 1 {
+            while whole.wrapping_sub(at) >= 4 {
+                let outputs = tiles.outputs::<4>(at)?;
+                if FINE {
+                    tiles.tile::<FINE, 2, 4>(&outputs, 0)?;
+                } else {
+                    tiles.tile::<FINE, 1, 4>(&outputs, 0)?;
+                }
+                at = at.wrapping_add(4);
+            }
+        } else if S::BLOCKS >= 2 {
+            while whole.wrapping_sub(at) >= 2 {
                 tiles.columns::<FINE, 2>(at)?;
                 at = at.wrapping_add(2);
             }
         }
-        while at < blocks {
+        while at < self.scale.len() / LANES {
             tiles.columns::<FINE, 1>(at)?;
             at = at.wrapping_add(1);
         }
@@ -128,12 +148,13 @@ struct Tiles<'a, S: Simd> {
     period: usize,
     target: &'a mut [f32],
     out: usize,
+    activation: Activation,
 }
 
 /// What `B` blocks of outputs have in common for all rows.
 struct Outputs<'a, S: Simd, const B: usize> {
     weights: &'a [Block],
-    /// Index of the first block.
+    /// Index of the first output.
     first: usize,
     scale: [S::F; B],
     /// Sums of the weights as they are read.
@@ -141,10 +162,10 @@ struct Outputs<'a, S: Simd, const B: usize> {
     start: [S::I; B],
 }
 
-impl<S: Simd> Tiles<'_, S> {
-    /// All rows of `B` blocks.
+impl<'a, S: Simd> Tiles<'a, S> {
+    /// `B` blocks from block `first` on.
     #[inline(always)]
-    fn columns<const FINE: bool, const B: usize>(&mut self, first: usize) -> Option<()> {
+    fn outputs<const B: usize>(&self, first: usize) -> Option<Outputs<'a, S, B>> {
         let (simd, layer) = (self.simd, self.layer);
         let zero = simd.splat(0.0);
         let (mut scale, mut sum, mut start) = ([zero; B], [zero; B], [simd.splat_int(0); B]);
@@ -157,7 +178,13 @@ impl<S: Simd> Tiles<'_, S> {
             *start = simd.start(units);
         }
         let weights = layer.weights.get(first.checked_mul(self.groups)?..)?;
-        let outputs = Outputs { weights, first, scale, sum, start };
+        Some(Outputs { weights, first: first.wrapping_mul(LANES), scale, sum, start })
+    }
+
+    /// All rows of `B` blocks.
+    #[inline(always)]
+    fn columns<const FINE: bool, const B: usize>(&mut self, first: usize) -> Option<()> {
+        let outputs = self.outputs::<B>(first)?;
         let (rows, mut row) = (self.tokens.len(), 0_usize);
         if FINE {
             // A row is two rows of digits.
@@ -199,47 +226,62 @@ impl<S: Simd> Tiles<'_, S> {
         outputs: &Outputs<'_, S, B>,
         row: usize,
     ) -> Option<()> {
-        let (simd, layer) = (self.simd, self.layer);
+        let (simd, layer, activation) = (self.simd, self.layer, self.activation);
         let first = row.wrapping_mul(self.groups).wrapping_mul(if FINE { 2 } else { 1 });
         let values = self.values.get(first..)?;
         let dots = simd.dots::<T, B>(outputs.weights, values, self.groups, outputs.start);
         let mut bias_row = if self.period == 1 { 0 } else { row.checked_rem(self.period)? };
-        let columns = outputs.first.wrapping_mul(LANES);
-        let mut first = row.wrapping_mul(self.out).wrapping_add(columns);
+        let mut rows = self.target.get_mut(row.wrapping_mul(self.out)..)?.chunks_exact_mut(size(self.out));
         let mut tokens = self.tokens.get(row..)?.iter();
-        // The last block may be partly padding.
-        let room = self.out.wrapping_sub(columns).min(B.wrapping_mul(LANES));
         let mut dots = dots.iter();
         while let Some(high) = dots.next() {
             let low = if FINE { dots.next()? } else { high };
             let &[token_scale, middle] = tokens.next()?;
             let (token_scale, middle) = (simd.splat(token_scale), simd.splat(middle));
-            let bias = bias_row.wrapping_mul(layer.scale.len()).wrapping_add(columns);
-            let bias: &[[f32; LANES]] = layer.bias.get(bias..)?.as_chunks().0;
+            let bias = bias_row.wrapping_mul(layer.scale.len()).wrapping_add(outputs.first);
+            let bias: &[[f32; LANES]; B] = layer.bias.get(bias..)?.as_chunks().0.first_chunk()?;
             bias_row = bias_row.wrapping_add(1);
             if bias_row == self.period {
                 bias_row = 0;
             }
-            let target = self.target.get_mut(first..)?.get_mut(..room)?;
-            first = first.wrapping_add(self.out);
-            for b in 0..B {
-                let (dot, low) = (simd.float(*high.get(b)?), *low.get(b)?);
-                let dot = if FINE { simd.add(simd.mul(dot, simd.splat(HIGH)), simd.float(low)) } else { dot };
-                let scaled = simd.mul(simd.mul(dot, *outputs.scale.get(b)?), token_scale);
-                let fixed = simd.add(simd.mul(middle, *outputs.sum.get(b)?), simd.load(bias.get(b)?));
-                let mut y = simd.add(scaled, fixed);
-                let at = b.wrapping_mul(LANES);
-                let to = match target.get_mut(at..at.wrapping_add(LANES)) {
-                    Some(full) => full,
-                    None => target.get_mut(at..)?,
-                };
-                if layer.add {
-                    y = simd.add(simd.load_part(to, 0.0), y);
+            let mut lanes = [token_scale; B];
+            let constants = outputs.scale.iter().zip(&outputs.sum).zip(bias);
+            for (((lane, high), low), ((scale, sum), bias)) in
+                lanes.iter_mut().zip(high).zip(low).zip(constants)
+            {
+                let mut dot = simd.float(*high);
+                if FINE {
+                    dot = simd.add(simd.mul(dot, simd.splat(HIGH)), simd.float(*low));
                 }
-                simd.store_part(y, to);
+                let scaled = simd.mul(simd.mul(dot, *scale), token_scale);
+                let fixed = simd.add(simd.mul(middle, *sum), simd.load(bias));
+                *lane = simd.add(scaled, fixed);
+            }
+            let target = rows.next()?.get_mut(outputs.first..)?;
+            if let Some(full) = target.as_chunks_mut::<LANES>().0.first_chunk_mut::<B>() {
+                for (to, y) in full.iter_mut().zip(lanes) {
+                    let y = if layer.add { simd.add(simd.load(to), y) } else { y };
+                    simd.store(activated(simd, activation, y), to);
+                }
+            } else {
+                // The last block, partly padding.
+                let &[y] = lanes.as_slice() else { return None };
+                let y = if layer.add { simd.add(simd.load_part(target, 0.0), y) } else { y };
+                simd.store_part(activated(simd, activation, y), target);
             }
         }
         Some(())
+    }
+}
+
+/// What is stored of an output.
+#[inline(always)]
+fn activated<S: Simd>(simd: S, activation: Activation, y: S::F) -> S::F {
+    match activation {
+        Activation::None => y,
+        // A NaN is no less: it stays.
+        Activation::Relu => simd.max(simd.splat(0.0), y),
+        Activation::Gelu => simd.map(Gelu, y),
     }
 }
 
@@ -286,7 +328,7 @@ mod tests {
             let quantized = Quantized { values: &mut values, tokens: &mut tokens };
             let layer = LinearI8 { weights, scale, units, bias, add, fine };
             assert!(layer.units_hold(Self::WIDTH));
-            layer.run(Scalar, source, Self::WIDTH, target, Self::OUT, quantized).unwrap();
+            layer.run(Scalar, (source, Self::WIDTH), (target, Self::OUT), Activation::None, quantized).unwrap();
         }
     }
 

@@ -35,7 +35,7 @@ mod tests {
 
     use super::attention::Attention;
     use super::linear_f32::LinearF32;
-    use super::linear_i8::{LinearI8, Quantized};
+    use super::linear_i8::{Activation, LinearI8, Quantized};
     use super::token_pool::TokenPool;
     use super::window::{Statistics, normalize};
     use crate::simd::Scalar;
@@ -77,7 +77,7 @@ mod tests {
             let weights = &weights[..5 * 6];
             let layer =
                 LinearI8 { weights, scale: &scale[..80], units: &units[..80], bias: &bias[..160], add, fine };
-            layer.run(Scalar, &x, width, &mut qkv, 3 * width, quantized).unwrap();
+            layer.run(Scalar, (&x, width), (&mut qkv, 3 * width), Activation::None, quantized).unwrap();
         }
         let mut attended = vec![0.0; tokens * width];
         let attention = Attention { width, heads: 3, tokens: 10 };

@@ -21,9 +21,6 @@ pub(crate) const HIGH: f32 = 255.0;
 /// Largest magnitude of two digits.
 const TWO_DIGITS: f32 = 127.0 * 255.0;
 
-/// Adding 1.5·2^23 leaves the nearest integer, ties to even, in the low bits.
-const ROUND: f32 = 12_582_912.0;
-
 /// Fills `digits [1, groups]`, or `[2, groups]` for two of them, from `row [n] f32`, four in a group, symmetric about the middle
 /// of the row's range. Digits beyond the row are any.
 ///
@@ -41,38 +38,96 @@ pub(crate) fn quantize<S: Simd, const FINE: bool>(
     groups: usize,
 ) -> Option<Token> {
     let (token, inverse) = range(simd, row, if FINE { TWO_DIGITS } else { DIGIT });
-    let (round, middle) = (simd.splat(ROUND), simd.splat(token.middle));
-    let (inverse, high_digit) = (simd.splat(inverse), simd.splat(HIGH));
+    let (middle, inverse) = (simd.splat(token.middle), simd.splat(inverse));
     let (high, low) = digits.split_at_mut_checked(groups)?;
-    let mut low = low.chunks_mut(4);
-    for (part, high) in row.chunks(LANES).zip(high.chunks_mut(4)) {
-        let centred = simd.sub(simd.load_part(part, token.middle), middle);
-        let rounded = simd.add(simd.mul(centred, inverse), round);
-        if FINE {
-            let whole = simd.sub(rounded, round);
-            let quotient = simd.add(simd.mul(whole, simd.splat(1.0 / HIGH)), round);
-            let rest = simd.sub(whole, simd.mul(simd.sub(quotient, round), high_digit));
-            put(narrow(simd, quotient), high);
-            put(narrow(simd, simd.add(rest, round)), low.next()?);
-        } else {
-            put(narrow(simd, rounded), high);
+    // Four registers of values fill one of bytes.
+    let mut low = low.chunks_mut(LANES);
+    let (fours, rest) = row.as_chunks::<{ 4 * LANES }>();
+    let mut high = high.chunks_mut(LANES);
+    for (four, high) in fours.iter().zip(high.by_ref()) {
+        let mut values = [middle; 4];
+        for (value, part) in values.iter_mut().zip(four.as_chunks().0) {
+            *value = simd.mul(simd.sub(simd.load(part), middle), inverse);
         }
+        put::<S, FINE>(simd, values, high, &mut low)?;
+    }
+    if !rest.is_empty() {
+        let mut values = [middle; 4];
+        for (value, part) in values.iter_mut().zip(rest.chunks(LANES)) {
+            *value = simd.mul(simd.sub(simd.load_part(part, token.middle), middle), inverse);
+        }
+        put::<S, FINE>(simd, values, high.next()?, &mut low)?;
     }
     Some(token)
+}
+
+/// Sixty-four values in units, as digits; as many groups of them as there is room for.
+#[inline(always)]
+fn put<'a, S: Simd, const FINE: bool>(
+    simd: S,
+    values: [S::F; 4],
+    high: &mut [S::Digits],
+    low: &mut impl Iterator<Item = &'a mut [S::Digits]>,
+) -> Option<()>
+where
+    S::Digits: 'a,
+{
+    let mut integers = [simd.splat_int(0); 4];
+    if !FINE {
+        for (integer, value) in integers.iter_mut().zip(values) {
+            *integer = simd.round(value);
+        }
+        store(simd.digits(integers), high);
+        return Some(());
+    }
+    let mut rests = integers;
+    for ((integer, rest), value) in integers.iter_mut().zip(&mut rests).zip(values) {
+        let whole = simd.float(simd.round(value));
+        *integer = simd.round(simd.mul(whole, simd.splat(1.0 / HIGH)));
+        *rest = simd.round(simd.sub(whole, simd.mul(simd.float(*integer), simd.splat(HIGH))));
+    }
+    store(simd.digits(integers), high);
+    store(simd.digits(rests), low.next()?);
+    Some(())
+}
+
+/// As many of the groups as there is room for.
+#[inline(always)]
+fn store<D: Copy>(groups: [D; LANES], to: &mut [D]) {
+    match to.first_chunk_mut() {
+        Some(full) => *full = groups,
+        None => {
+            for (to, group) in to.iter_mut().zip(groups) {
+                *to = group;
+            }
+        }
+    }
 }
 
 /// How the row is read, and the inverse of its unit: 0 for rows that are constant or not finite.
 #[inline(always)]
 fn range<S: Simd>(simd: S, row: &[f32], largest: f32) -> (Token, f32) {
-    let first = row.first().copied().unwrap_or_default();
-    let start = simd.splat(first);
-    let (mut min, mut max, mut nan) = (start, start, simd.is_nan(start));
-    for part in row.chunks(LANES) {
-        let x = simd.load_part(part, first);
+    let first = simd.splat(row.first().copied().unwrap_or_default());
+    let (mut min, mut max, mut nan) = ([first; 2], [first; 2], simd.is_nan(first));
+    let (pairs, rest) = row.as_chunks::<{ 2 * LANES }>();
+    for pair in pairs {
+        let mut values = [first; 2];
+        for (((value, min), max), part) in
+            values.iter_mut().zip(&mut min).zip(&mut max).zip(pair.as_chunks().0)
+        {
+            *value = simd.load(part);
+            (*min, *max) = (simd.min(*value, *min), simd.max(*value, *max));
+        }
+        let [a, b] = values;
+        nan = simd.or(nan, simd.unordered(a, b));
+    }
+    let ([mut min, other_min], [mut max, other_max]) = (min, max);
+    for part in rest.chunks(LANES) {
+        let x = simd.load_part(part, row.first().copied().unwrap_or_default());
         (min, max) = (simd.min(x, min), simd.max(x, max));
         nan = simd.or(nan, simd.is_nan(x));
     }
-    let (min, max) = (simd.lowest(min), simd.highest(max));
+    let (min, max) = (simd.lowest(simd.min(other_min, min)), simd.highest(simd.max(other_max, max)));
     let middle = 0.5 * min + 0.5 * max;
     let half = max - middle;
     if simd.any(nan) || !min.is_finite() || !max.is_finite() {
@@ -81,26 +136,6 @@ fn range<S: Simd>(simd: S, row: &[f32], largest: f32) -> (Token, f32) {
         (Token { scale: 0.0, middle }, 0.0)
     } else {
         (Token { scale: half / largest, middle }, largest / half)
-    }
-}
-
-/// Integers above [`ROUND`] as digits within ±127; a NaN, which the token's scale makes good for nothing, is one of them.
-#[inline(always)]
-fn narrow<S: Simd>(simd: S, rounded: S::F) -> [S::Digits; 4] {
-    let kept = simd.max(rounded, simd.splat(ROUND - DIGIT));
-    let kept = simd.min(kept, simd.splat(ROUND + DIGIT));
-    simd.digits(simd.sub_int(simd.bits(kept), simd.bits(simd.splat(ROUND))))
-}
-
-/// As many of the four groups as there is room for.
-#[inline(always)]
-fn put<D: Copy>(groups: [D; 4], to: &mut [D]) {
-    if let Some(full) = to.first_chunk_mut() {
-        *full = groups;
-        return;
-    }
-    for (to, group) in to.iter_mut().zip(groups) {
-        *to = group;
     }
 }
 

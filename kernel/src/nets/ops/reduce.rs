@@ -2,15 +2,15 @@
 
 use crate::simd::{LANES, Simd};
 
-/// The sum of a row: value i is added to lane i mod 16, which starts at +0; the lanes are then added pairwise,
-/// 8, 4, 2 and 1 apart. The order depends on the number of values alone.
+/// The lanes of a row's sum: value i is added to lane i mod 16, which starts at +0. [`Simd::sums`] then adds the lanes
+/// pairwise, 8, 4, 2 and 1 apart. The order depends on the number of values alone.
 #[inline(always)]
-pub(crate) fn row_sum<S: Simd>(simd: S, row: &[f32]) -> f32 {
+pub(crate) fn row_sum<S: Simd>(simd: S, row: &[f32]) -> S::Terms {
     let mut sum = simd.splat(0.0);
     for part in row.chunks(LANES) {
         sum = simd.add(sum, simd.load_part(part, 0.0));
     }
-    simd.sum(sum)
+    simd.terms(sum)
 }
 
 /// The sums of sixteen columns over `count` terms: term i is added to lane i mod 4, which starts at +0; the lanes are then
@@ -81,7 +81,8 @@ mod tests {
                 lanes[i] += lanes[i + half];
             }
         }
-        assert_eq!(row_sum(Scalar, &values).to_bits(), lanes[0].to_bits());
+        let [sum, ..] = Scalar.sums([row_sum(Scalar, &values); 16]);
+        assert_eq!(sum.to_bits(), lanes[0].to_bits());
         for count in [0, 1, 3, 4, 5, 53] {
             let mut lanes = [0.0_f32; 4];
             for (i, value) in values.iter().enumerate().take(count) {

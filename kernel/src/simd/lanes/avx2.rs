@@ -117,9 +117,10 @@ impl Elementwise for Avx2 {
         [op!(_mm256_cmp_ps::<_CMP_LT_OQ>(a0, b0)), op!(_mm256_cmp_ps::<_CMP_LT_OQ>(a1, b1))]
     }
     #[inline(always)]
-    fn is_nan(self, a: Self::F) -> Self::M {
+    fn unordered(self, a: Self::F, b: Self::F) -> Self::M {
         let [a0, a1] = a;
-        [op!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a0, a0)), op!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a1, a1))]
+        let [b0, b1] = b;
+        [op!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a0, b0)), op!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a1, b1))]
     }
     #[inline(always)]
     fn or(self, a: Self::M, b: Self::M) -> Self::M {
@@ -169,6 +170,11 @@ impl Elementwise for Avx2 {
         [op!(_mm256_cvtepi32_ps(a0)), op!(_mm256_cvtepi32_ps(a1))]
     }
     #[inline(always)]
+    fn round(self, a: Self::F) -> Self::I {
+        let [a0, a1] = a;
+        [op!(_mm256_cvtps_epi32(a0)), op!(_mm256_cvtps_epi32(a1))]
+    }
+    #[inline(always)]
     fn bits(self, a: Self::F) -> Self::I {
         let [a0, a1] = a;
         [op!(_mm256_castps_si256(a0)), op!(_mm256_castps_si256(a1))]
@@ -182,9 +188,11 @@ impl Elementwise for Avx2 {
 
 impl Simd for Avx2 {
     type Digits = [i16; 4];
+    type Terms = __m256;
 
     const ROWS: usize = 4;
     const BLOCKS: usize = 1;
+    const BLOCKS_OF_ROW: usize = 1;
     const ROWS_F32: usize = 1;
 
     #[inline(always)]
@@ -222,7 +230,12 @@ impl Simd for Avx2 {
         fold_eight!(op!(_mm256_max_ps(low, high)), _mm_max_ps)
     }
     #[inline(always)]
-    fn sums(self, values: [Self::F; LANES]) -> Self::F {
+    fn terms(self, value: Self::F) -> Self::Terms {
+        let [low, high] = value;
+        op!(_mm256_add_ps(low, high))
+    }
+    #[inline(always)]
+    fn sums(self, values: [Self::Terms; LANES]) -> Self::F {
         /// Halves the number of registers: the lanes of `a`, then of `b`, added to those some way off.
         macro_rules! fold {
             ($values:expr => $count:literal, $shuffle:ident, $low:literal, $high:literal) => {{
@@ -236,21 +249,23 @@ impl Simd for Avx2 {
                 folded
             }};
         }
-        let all = values.map(|[low, high]| op!(_mm256_add_ps(low, high)));
         // 4 apart by halves of the register, 2 and 1 apart within them; value i ends in half i mod 2.
-        let eight = fold!(all => 8, _mm256_permute2f128_ps, 0x20, 0x31);
+        let eight = fold!(values => 8, _mm256_permute2f128_ps, 0x20, 0x31);
         let four = fold!(eight => 4, _mm256_shuffle_ps, 0b01_00_01_00, 0b11_10_11_10);
         let two = fold!(four => 2, _mm256_shuffle_ps, 0b10_00_10_00, 0b11_01_11_01);
         let order = op!(_mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-        two.map(|one| op!(_mm256_permutevar8x32_ps(one, order)))
+        let [a, b] = two;
+        [op!(_mm256_permutevar8x32_ps(a, order)), op!(_mm256_permutevar8x32_ps(b, order))]
     }
     #[inline(always)]
     fn sum_of_halves(self, value: Self::F) -> Self::F {
-        value.map(|half| butterfly!(half, _mm256_add_ps))
+        let [a, b] = value;
+        [butterfly!(a, _mm256_add_ps), butterfly!(b, _mm256_add_ps)]
     }
     #[inline(always)]
     fn highest_of_halves(self, value: Self::F) -> Self::F {
-        value.map(|half| butterfly!(half, _mm256_max_ps))
+        let [a, b] = value;
+        [butterfly!(a, _mm256_max_ps), butterfly!(b, _mm256_max_ps)]
     }
     #[inline(always)]
     fn any(self, condition: Self::M) -> bool {
@@ -259,11 +274,17 @@ impl Simd for Avx2 {
         op!(_mm256_movemask_ps(either)) != 0
     }
     #[inline(always)]
-    fn digits(self, digits: Self::I) -> [Self::Digits; 4] {
-        let [low, high] = digits;
-        // Packed within each half register: the middle quarters are then exchanged.
-        let packed = op!(_mm256_packs_epi32(low, high));
-        bytemuck::cast(op!(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed)))
+    fn digits(self, integers: [Self::I; 4]) -> [Self::Digits; LANES] {
+        let (least, most) = (op!(_mm256_set1_epi16(-127)), op!(_mm256_set1_epi16(127)));
+        let mut kept = [least; 4];
+        for (to, [low, high]) in kept.iter_mut().zip(integers) {
+            // Packed within each half register: the middle quarters are then exchanged.
+            let packed = op!(_mm256_packs_epi32(low, high));
+            let packed = op!(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
+            let packed = op!(_mm256_max_epi16(packed, least));
+            *to = op!(_mm256_min_epi16(packed, most));
+        }
+        bytemuck::cast(kept)
     }
     #[inline(always)]
     fn start(self, _units: Self::F) -> Self::I {
@@ -284,8 +305,9 @@ impl Simd for Avx2 {
         let (weights, values) = (weights.as_ptr().cast::<__m128i>(), values.as_ptr().cast::<i64>());
         for b in 0..B {
             let block = weights.wrapping_add(b.wrapping_mul(groups).wrapping_mul(4));
-            // One row: the whole line at once, as fast as weights arrive. More: eight outputs, to stay within 16 registers.
-            if T == 1 {
+            // One row, also of two digits: the whole line at once, as fast as weights arrive. More: eight outputs, to stay within
+            // 16 registers.
+            if T <= 2 {
                 let sums = multiply::<T, 4>(block, values, groups);
                 for (row, [first, second, third, fourth]) in dots.iter_mut().zip(sums) {
                     if let Some(to) = row.get_mut(b) {
