@@ -25,8 +25,9 @@ use crate::simd::{Backend, Block, Simd, Work, dispatch};
 use ops::gather::gather;
 use ops::gelu::gelu;
 use ops::layer_norm::layer_norm;
-use ops::linear_i8::{Activation, Quantized};
+use ops::linear_i8::Quantized;
 use ops::max_pool::max_pool;
+use ops::quantize::Token;
 use ops::relu::relu;
 use ops::window::{denormalize, normalize};
 use step::{Op, Region, Step};
@@ -144,7 +145,7 @@ impl<'image> Net<'image> {
         let (values, scratch) = scratch.take::<f32>(sizes.raw)?;
         let (arena, scratch) = scratch.take::<f32>(sizes.arena)?;
         let (quantized, scratch) = scratch.take::<[i16; 4]>(sizes.quantized)?;
-        let (tokens, scratch) = scratch.take::<[f32; 2]>(sizes.tokens)?;
+        let (tokens, scratch) = scratch.take::<Token>(sizes.tokens)?;
         let (scores, _) = scratch.take::<f32>(sizes.scores)?;
         let mut memory = Memory { arena, quantized, tokens, scores };
         copy(row, memory.arena.get_mut(..row.len()).ok_or(PredictError::Corrupt)?)
@@ -165,7 +166,7 @@ impl<'image> Net<'image> {
 struct Memory<'s> {
     arena: &'s mut [f32],
     quantized: &'s mut [[i16; 4]],
-    tokens: &'s mut [[f32; 2]],
+    tokens: &'s mut [Token],
     scores: &'s mut [f32],
 }
 
@@ -185,15 +186,15 @@ impl Work for Steps<'_, '_> {
         let (mut records, mut at) = (self.net.steps.iter(), 0_usize);
         while let Some(record) = records.next() {
             let step = Step::parse(record, &self.net.data)?;
-            // An activation behind a layer is done while the layer's outputs are still in registers.
-            let activation = match records.as_slice().first() {
-                Some(next) => step.activation(&Step::parse(next, &self.net.data)?),
-                None => Activation::None,
+            // A ReLU behind a layer is done while the layer's outputs are still in registers.
+            let rectified = match records.as_slice().first() {
+                Some(next) => step.is_rectified_by(&Step::parse(next, &self.net.data)?),
+                None => false,
             };
-            step.run(simd, self.memory, activation)?;
+            step.run(simd, self.memory, rectified)?;
             self.observer.ended(Stage::Step(at));
             at = at.wrapping_add(1);
-            if activation != Activation::None {
+            if rectified {
                 records.next()?;
                 self.observer.ended(Stage::Step(at));
                 at = at.wrapping_add(1);
@@ -204,18 +205,14 @@ impl Work for Steps<'_, '_> {
 }
 
 impl Step<'_> {
-    /// What `next` is to this step, if it is the activation of its outputs.
-    fn activation(&self, next: &Step<'_>) -> Activation {
-        match (self.op, next.op) {
-            (Op::LinearI8(_), Op::Relu) if next.target == self.target => Activation::Relu,
-            (Op::LinearI8(_), Op::Gelu) if next.target == self.target => Activation::Gelu,
-            _ => Activation::None,
-        }
+    /// This step is a layer, and `next` the ReLU of all its outputs.
+    fn is_rectified_by(&self, next: &Step<'_>) -> bool {
+        matches!((self.op, next.op), (Op::LinearI8(_), Op::Relu)) && next.target == self.target
     }
 
-    /// Runs the step, and the `activation` behind it. `None` only if memory changed after the check.
+    /// Runs the step, and the ReLU behind it where it is `rectified`. `None` only if memory changed after the check.
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, memory: &mut Memory<'_>, activation: Activation) -> Option<()> {
+    fn run<S: Simd>(&self, simd: S, memory: &mut Memory<'_>, rectified: bool) -> Option<()> {
         let Self { op, source, target, rows, width, out } = *self;
         let (arena, scores) = (&mut *memory.arena, &mut *memory.scores);
         match op {
@@ -241,7 +238,7 @@ impl Step<'_> {
                     Op::LinearI8(layer) => {
                         let (values, tokens) = (&mut *memory.quantized, &mut *memory.tokens);
                         let memory = Quantized { values, tokens };
-                        layer.run(simd, (source, width), (target, out), activation, memory)?;
+                        layer.run(simd, (source, width), (target, out), rectified, memory)?;
                     }
                     Op::LinearF32(layer) => layer.run(simd, source, width, target, out)?,
                     Op::Attention(attention) => attention.run(simd, source, target, scores)?,

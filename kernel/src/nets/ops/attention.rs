@@ -47,9 +47,21 @@ impl Attention {
         for (source, target) in sequences.zip(target.chunks_exact_mut(size(width.checked_mul(tokens)?))) {
             for first in (0..width).step_by(head_width) {
                 let head = Head { source, row_width, tokens, first, head_width };
-                if tokens == HALF && head_width.is_multiple_of(LANES) {
-                    head.run_half(simd, target, width)?;
-                    continue;
+                // What heads of eight tokens are wide, almost always.
+                match (tokens, head_width) {
+                    (HALF, 16) => {
+                        head.run_half::<S, 1>(simd, target, width)?;
+                        continue;
+                    }
+                    (HALF, 32) => {
+                        head.run_half::<S, 2>(simd, target, width)?;
+                        continue;
+                    }
+                    (HALF, 64) => {
+                        head.run_half::<S, 4>(simd, target, width)?;
+                        continue;
+                    }
+                    _ => {}
                 }
                 for (at, target) in target.chunks_mut(size(QUERIES.checked_mul(width)?)).enumerate() {
                     let rows = target.chunks_exact_mut(size(width));
@@ -82,25 +94,25 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// All of a head of eight tokens and full registers of columns: what [`scores`](Self::scores), [`softmax`] and
+    /// All of a head of eight tokens and `N` registers of columns: what [`scores`](Self::scores), [`softmax`] and
     /// [`weigh`](Self::weigh) do, two queries a register, without memory in between that is narrower than one.
     #[inline(always)]
-    fn run_half<S: Simd>(self, simd: S, target: &mut [f32], width: usize) -> Option<()> {
-        let part = size(self.row_width / 3);
-        let mut parts: [[&[[f32; LANES]]; HALF]; 3] = [[&[]; HALF]; 3];
-        for (token, row) in self.source.chunks_exact(size(self.row_width)).take(HALF).enumerate() {
-            for (part, row) in parts.iter_mut().zip(row.chunks_exact(part)) {
-                *part.get_mut(token)? = row.get(self.first..)?.get(..self.head_width)?.as_chunks().0;
-            }
-        }
-        let [queries, keys, values] = parts;
-        let mut scores = [simd.splat(0.0); HALF / 2];
-        for (scores, pair) in scores.iter_mut().zip(queries.as_chunks::<2>().0) {
+    fn run_half<S: Simd, const N: usize>(self, simd: S, target: &mut [f32], width: usize) -> Option<()> {
+        let part = self.row_width / 3;
+        let (mut scores, mut query) = ([simd.splat(0.0); HALF / 2], 0_usize);
+        for scores in &mut scores {
             let mut products = [simd.terms(simd.splat(0.0)); LANES];
-            for (query, products) in pair.iter().zip(products.as_chunks_mut::<HALF>().0) {
-                for (products, keys) in products.as_chunks_mut().0.iter_mut().zip(keys.as_chunks().0) {
-                    *products = products_of_keys::<S, { HALF / 2 }>(simd, query, keys)?;
+            for products in products.as_chunks_mut::<HALF>().0 {
+                let query_columns = self.columns::<N>(query, 0)?;
+                for (key, product) in products.iter_mut().enumerate() {
+                    let key_columns = self.columns::<N>(key, part)?;
+                    let mut sum = simd.splat(0.0);
+                    for (query, key) in query_columns.iter().zip(key_columns) {
+                        sum = simd.add(sum, simd.mul(simd.load(query), simd.load(key)));
+                    }
+                    *product = simd.terms(sum);
                 }
+                query = query.wrapping_add(1);
             }
             *scores = simd.sums(products);
         }
@@ -110,10 +122,10 @@ impl Head<'_> {
             simd.store(scores, weights);
         }
         let weights: &[[f32; HALF]] = weights.as_flattened().as_chunks().0;
-        for block in 0..self.head_width / LANES {
+        for block in 0..N {
             let mut columns = [simd.splat(0.0); HALF];
-            for (column, value) in columns.iter_mut().zip(values) {
-                *column = simd.load(value.get(block)?);
+            for (token, column) in columns.iter_mut().enumerate() {
+                *column = simd.load(self.columns::<N>(token, part.wrapping_mul(2))?.get(block)?);
             }
             let first = self.first.wrapping_add(block.wrapping_mul(LANES));
             for (weights, row) in weights.iter().zip(target.chunks_exact_mut(size(width))) {
@@ -125,6 +137,13 @@ impl Head<'_> {
             }
         }
         Some(())
+    }
+
+    /// The head's columns of a token's queries, keys or values, which start at column `part`.
+    #[inline(always)]
+    fn columns<const N: usize>(&self, token: usize, part: usize) -> Option<&[[f32; LANES]; N]> {
+        let first = token.wrapping_mul(self.row_width).wrapping_add(part).wrapping_add(self.first);
+        self.source.get(first..)?.as_chunks().0.first_chunk()
     }
 
     /// `scores [queries, tokens]` from query `query` on.
@@ -163,27 +182,6 @@ impl Head<'_> {
             simd.store_part(sums, target);
         }
     }
-}
-
-/// [`products_of`] a query and each of a few keys.
-#[inline(always)]
-fn products_of_keys<S: Simd, const N: usize>(
-    simd: S,
-    query: &[[f32; LANES]],
-    keys: &[&[[f32; LANES]]; N],
-) -> Option<[S::Terms; N]> {
-    let mut sums = [simd.splat(0.0); N];
-    for (block, query) in query.iter().enumerate() {
-        let query = simd.load(query);
-        for (sum, key) in sums.iter_mut().zip(keys) {
-            *sum = simd.add(*sum, simd.mul(query, simd.load(key.get(block)?)));
-        }
-    }
-    let mut terms = [simd.terms(simd.splat(0.0)); N];
-    for (terms, sum) in terms.iter_mut().zip(sums) {
-        *terms = simd.terms(sum);
-    }
-    Some(terms)
 }
 
 /// Products of two rows, added up to sixteen sums.

@@ -73,7 +73,9 @@ impl<S: Simd> Tile<'_, S> {
             let mut lanes = [[simd.splat(0.0); 4]; T];
             let (fours, rest) = weights.as_chunks::<4>();
             for (four, weights) in fours.iter().enumerate() {
-                let weights = weights.each_ref().map(|weights| simd.load(weights));
+                // Without `map`, whose closure would be compiled apart from this backend's instructions.
+                let [a, b, c, d] = weights;
+                let weights = [simd.load(a), simd.load(b), simd.load(c), simd.load(d)];
                 for (lanes, x) in lanes.iter_mut().zip(rows) {
                     let x = x.as_chunks::<4>().0.get(four)?;
                     for ((lane, x), weights) in lanes.iter_mut().zip(x).zip(weights) {

@@ -2,7 +2,6 @@
 
 use super::quantize::{HIGH, Token, quantize};
 use super::size;
-use crate::math::Gelu;
 use crate::num::nearest_single;
 use crate::simd::{Block, LANES, Simd};
 
@@ -26,24 +25,13 @@ pub(crate) struct LinearI8<'image> {
     pub(crate) fine: bool,
 }
 
-/// What an output goes through before it is stored: the step behind the layer, done while it is still in a register.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Activation {
-    #[default]
-    None,
-    /// As [`relu`](super::relu::relu).
-    Relu,
-    /// As [`gelu`](super::gelu::gelu).
-    Gelu,
-}
-
 /// Working memory of the layer.
 #[derive(Debug)]
 pub(crate) struct Quantized<'s> {
     /// `[rows, digits, width / 4] [i16; 4]`, at least; the high digits of a row come first.
     pub(crate) values: &'s mut [[i16; 4]],
-    /// `[rows, 2]`, at least: scale and middle of each row.
-    pub(crate) tokens: &'s mut [[f32; 2]],
+    /// `[rows]`, at least: how each row is read.
+    pub(crate) tokens: &'s mut [Token],
 }
 
 impl LinearI8<'_> {
@@ -71,20 +59,21 @@ impl LinearI8<'_> {
     ///
     /// Rows are quantized by [`quantize`]; dot products of digits are exact in i32, so their order is free. Then, each operation
     /// rounded once: dot = f32(one digit) or f32(high) · 255 + f32(low), and
-    /// `dot · scale · token scale + (token middle · (units · scale) + bias)`, left to right; last comes `activation`.
+    /// `dot · scale · token scale + (token middle · (units · scale) + bias)`, left to right; last comes the ReLU of a layer that is
+    /// `rectified`.
     #[inline(always)]
     pub(crate) fn run<S: Simd>(
         &self,
         simd: S,
         (source, width): (&[f32], usize),
         (target, out): (&mut [f32], usize),
-        activation: Activation,
+        rectified: bool,
         quantized: Quantized<'_>,
     ) -> Option<()> {
         if self.fine {
-            self.run_in::<S, true>(simd, (source, width), (target, out), activation, quantized)
+            self.run_in::<S, true>(simd, (source, width), (target, out), rectified, quantized)
         } else {
-            self.run_in::<S, false>(simd, (source, width), (target, out), activation, quantized)
+            self.run_in::<S, false>(simd, (source, width), (target, out), rectified, quantized)
         }
     }
 
@@ -94,26 +83,21 @@ impl LinearI8<'_> {
         simd: S,
         (source, width): (&[f32], usize),
         (target, out): (&mut [f32], usize),
-        activation: Activation,
+        rectified: bool,
         quantized: Quantized<'_>,
     ) -> Option<()> {
-        let groups = width.div_ceil(4);
-        let row_groups = groups.checked_mul(self.digits())?;
         let values: &mut [S::Digits] = bytemuck::try_cast_slice_mut(quantized.values).ok()?;
-        let rows = source.chunks_exact(size(width));
-        let n_rows = rows.len();
-        for ((row, digits), to) in
-            rows.zip(values.chunks_exact_mut(size(row_groups))).zip(&mut *quantized.tokens)
-        {
-            let Token { scale, middle } = quantize::<S, FINE>(simd, row, digits, groups)?;
-            *to = [scale, middle];
-        }
-        let tokens = quantized.tokens.get(..n_rows)?;
+        let rows = source.chunks_exact(size(width)).len();
+        let tokens = quantized.tokens.get_mut(..rows)?;
+        quantize::<S, FINE>(simd, source, width, values, tokens)?;
         let period = self.bias.len().checked_div(self.scale.len())?;
-        let mut tiles = Tiles { simd, layer: self, values, tokens, groups, period, target, out, activation };
+        // Any value is above −∞, also a NaN is no less.
+        let floor = simd.splat(if rectified { 0.0 } else { f32::NEG_INFINITY });
+        let groups = width.div_ceil(4);
+        let mut tiles = Tiles { simd, layer: self, values, tokens, groups, period, target, out, floor };
         // Outputs outermost: one pass over the weights, each block reused by every row from the nearest cache.
         let (whole, mut at) = (out / LANES, 0_usize);
-        if S::BLOCKS_OF_ROW >= 4 && n_rows == 1 {
+        if S::BLOCKS_OF_ROW >= 4 && rows == 1 {
             while whole.wrapping_sub(at) >= 4 {
                 let outputs = tiles.outputs::<4>(at)?;
                 if FINE {
@@ -142,13 +126,14 @@ struct Tiles<'a, S: Simd> {
     simd: S,
     layer: &'a LinearI8<'a>,
     values: &'a [S::Digits],
-    tokens: &'a [[f32; 2]],
+    tokens: &'a [Token],
     groups: usize,
     /// Rows of bias.
     period: usize,
     target: &'a mut [f32],
     out: usize,
-    activation: Activation,
+    /// The least an output may be.
+    floor: S::F,
 }
 
 /// What `B` blocks of outputs have in common for all rows.
@@ -226,62 +211,75 @@ impl<'a, S: Simd> Tiles<'a, S> {
         outputs: &Outputs<'_, S, B>,
         row: usize,
     ) -> Option<()> {
-        let (simd, layer, activation) = (self.simd, self.layer, self.activation);
         let first = row.wrapping_mul(self.groups).wrapping_mul(if FINE { 2 } else { 1 });
-        let values = self.values.get(first..)?;
-        let dots = simd.dots::<T, B>(outputs.weights, values, self.groups, outputs.start);
-        let mut bias_row = if self.period == 1 { 0 } else { row.checked_rem(self.period)? };
-        let mut rows = self.target.get_mut(row.wrapping_mul(self.out)..)?.chunks_exact_mut(size(self.out));
-        let mut tokens = self.tokens.get(row..)?.iter();
-        let mut dots = dots.iter();
-        while let Some(high) = dots.next() {
-            let low = if FINE { dots.next()? } else { high };
-            let &[token_scale, middle] = tokens.next()?;
-            let (token_scale, middle) = (simd.splat(token_scale), simd.splat(middle));
-            let bias = bias_row.wrapping_mul(layer.scale.len()).wrapping_add(outputs.first);
-            let bias: &[[f32; LANES]; B] = layer.bias.get(bias..)?.as_chunks().0.first_chunk()?;
-            bias_row = bias_row.wrapping_add(1);
-            if bias_row == self.period {
-                bias_row = 0;
-            }
-            let mut lanes = [token_scale; B];
-            let constants = outputs.scale.iter().zip(&outputs.sum).zip(bias);
-            for (((lane, high), low), ((scale, sum), bias)) in
-                lanes.iter_mut().zip(high).zip(low).zip(constants)
-            {
-                let mut dot = simd.float(*high);
-                if FINE {
-                    dot = simd.add(simd.mul(dot, simd.splat(HIGH)), simd.float(*low));
-                }
-                let scaled = simd.mul(simd.mul(dot, *scale), token_scale);
-                let fixed = simd.add(simd.mul(middle, *sum), simd.load(bias));
-                *lane = simd.add(scaled, fixed);
-            }
-            let target = rows.next()?.get_mut(outputs.first..)?;
-            if let Some(full) = target.as_chunks_mut::<LANES>().0.first_chunk_mut::<B>() {
-                for (to, y) in full.iter_mut().zip(lanes) {
-                    let y = if layer.add { simd.add(simd.load(to), y) } else { y };
-                    simd.store(activated(simd, activation, y), to);
-                }
-            } else {
-                // The last block, partly padding.
-                let &[y] = lanes.as_slice() else { return None };
-                let y = if layer.add { simd.add(simd.load_part(target, 0.0), y) } else { y };
-                simd.store_part(activated(simd, activation, y), target);
-            }
+        let dots =
+            self.simd.dots::<T, B>(outputs.weights, self.values.get(first..)?, self.groups, outputs.start);
+        /// Row by row without a loop: indices are constants, so that dot products stay in registers.
+        macro_rules! rows {
+            ($($t:literal)*) => {
+                $(
+                    if FINE && 2 * $t < T {
+                        let (high, low) = (dots.get(2 * $t)?, dots.get(2 * $t + 1)?);
+                        self.row::<FINE, B>(outputs, row.wrapping_add($t), high, low)?;
+                    }
+                    if !FINE && $t < T {
+                        let dots = dots.get($t)?;
+                        self.row::<FINE, B>(outputs, row.wrapping_add($t), dots, dots)?;
+                    }
+                )*
+            };
         }
+        rows!(0 1 2 3 4 5 6 7);
         Some(())
     }
-}
 
-/// What is stored of an output.
-#[inline(always)]
-fn activated<S: Simd>(simd: S, activation: Activation, y: S::F) -> S::F {
-    match activation {
-        Activation::None => y,
-        // A NaN is no less: it stays.
-        Activation::Relu => simd.max(simd.splat(0.0), y),
-        Activation::Gelu => simd.map(Gelu, y),
+    /// Stores the outputs of row `row` of a tile from its dot products.
+    #[inline(always)]
+    fn row<const FINE: bool, const B: usize>(
+        &mut self,
+        outputs: &Outputs<'_, S, B>,
+        row: usize,
+        high: &[S::I; B],
+        low: &[S::I; B],
+    ) -> Option<()> {
+        let (simd, layer) = (self.simd, self.layer);
+        let Token { scale: token_scale, middle } = *self.tokens.get(row)?;
+        let (token_scale, middle) = (simd.splat(token_scale), simd.splat(middle));
+        let bias_row = if self.period == 1 { 0 } else { row.checked_rem(self.period)? };
+        let bias = bias_row.wrapping_mul(layer.scale.len()).wrapping_add(outputs.first);
+        let bias: &[[f32; LANES]; B] = layer.bias.get(bias..)?.as_chunks().0.first_chunk()?;
+        let room = self.out.wrapping_sub(outputs.first);
+        let target = self.target.get_mut(row.wrapping_mul(self.out).wrapping_add(outputs.first)..)?;
+        let mut lanes = [token_scale; B];
+        let constants = outputs.scale.iter().zip(&outputs.sum).zip(bias);
+        for (((lane, high), low), ((scale, sum), bias)) in
+            lanes.iter_mut().zip(high).zip(low).zip(constants)
+        {
+            let mut dot = simd.float(*high);
+            if FINE {
+                dot = simd.add(simd.mul(dot, simd.splat(HIGH)), simd.float(*low));
+            }
+            let scaled = simd.mul(simd.mul(dot, *scale), token_scale);
+            let fixed = simd.add(simd.mul(middle, *sum), simd.load(bias));
+            *lane = simd.add(scaled, fixed);
+        }
+        if let ([y], true) = (lanes.as_slice(), room < LANES) {
+            // The last block, partly padding.
+            let target = target.get_mut(..room)?;
+            let y = if layer.add { simd.add(simd.load_part(target, 0.0), *y) } else { *y };
+            simd.store_part(simd.max(self.floor, y), target);
+            return Some(());
+        }
+        let target = target.as_chunks_mut::<LANES>().0.first_chunk_mut::<B>()?;
+        if layer.add {
+            for (lane, to) in lanes.iter_mut().zip(target.iter()) {
+                *lane = simd.add(simd.load(to), *lane);
+            }
+        }
+        for (lane, to) in lanes.iter().zip(target) {
+            simd.store(simd.max(self.floor, *lane), to);
+        }
+        Some(())
     }
 }
 
@@ -324,11 +322,11 @@ mod tests {
 
         fn run(&self, source: &[f32], target: &mut [f32], add: bool, fine: bool) {
             let Self { weights, scale, units, bias } = self;
-            let (mut values, mut tokens) = (vec![[9; 4]; 18], vec![[0.0; 2]; 3]);
+            let (mut values, mut tokens) = (vec![[9; 4]; 18], vec![Token::default(); 3]);
             let quantized = Quantized { values: &mut values, tokens: &mut tokens };
             let layer = LinearI8 { weights, scale, units, bias, add, fine };
             assert!(layer.units_hold(Self::WIDTH));
-            layer.run(Scalar, (source, Self::WIDTH), (target, Self::OUT), Activation::None, quantized).unwrap();
+            layer.run(Scalar, (source, Self::WIDTH), (target, Self::OUT), false, quantized).unwrap();
         }
     }
 
@@ -340,7 +338,9 @@ mod tests {
         example.run(&source, &mut target, true, false);
         for (t, row) in source.chunks_exact(Example::WIDTH).enumerate() {
             let mut digits = [[0; 4]; 3];
-            let token = quantize::<Scalar, false>(Scalar, row, &mut digits, 3).unwrap();
+            let mut token = [Token::default()];
+            quantize::<Scalar, false>(Scalar, row, Example::WIDTH, &mut digits, &mut token).unwrap();
+            let [token] = token;
             let q = &digits.as_flattened()[..Example::WIDTH];
             let read = |q: i16| f64::from(token.middle) + f64::from(token.scale) * f64::from(q);
             for o in 0..Example::OUT {

@@ -35,8 +35,9 @@ mod tests {
 
     use super::attention::Attention;
     use super::linear_f32::LinearF32;
-    use super::linear_i8::{Activation, LinearI8, Quantized};
-    use super::token_pool::TokenPool;
+    use super::linear_i8::{LinearI8, Quantized};
+    use super::quantize::Token;
+use super::token_pool::TokenPool;
     use super::window::{Statistics, normalize};
     use crate::simd::Scalar;
 
@@ -71,13 +72,13 @@ mod tests {
             .collect();
         let (scale, units, bias) = (vec![0.004; 96], values(96, 3), values(2 * 96, 4));
         let mut qkv = vec![0.0; tokens * 3 * width];
-        let (mut quantized, mut ranges) = (vec![[0; 4]; 2 * tokens * 6], vec![[0.0; 2]; tokens]);
+        let (mut quantized, mut ranges) = (vec![[0; 4]; 2 * tokens * 6], vec![Token::default(); tokens]);
         for (add, fine) in [(false, false), (true, true)] {
             let quantized = Quantized { values: &mut quantized, tokens: &mut ranges };
             let weights = &weights[..5 * 6];
             let layer =
                 LinearI8 { weights, scale: &scale[..80], units: &units[..80], bias: &bias[..160], add, fine };
-            layer.run(Scalar, (&x, width), (&mut qkv, 3 * width), Activation::None, quantized).unwrap();
+            layer.run(Scalar, (&x, width), (&mut qkv, 3 * width), false, quantized).unwrap();
         }
         let mut attended = vec![0.0; tokens * width];
         let attention = Attention { width, heads: 3, tokens: 10 };

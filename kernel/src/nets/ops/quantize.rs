@@ -1,9 +1,13 @@
 //! Activations to 8 bits, each token by its own range.
 
+use bytemuck::{AnyBitPattern, NoUninit};
+
+use super::size;
 use crate::simd::{LANES, Simd};
 
 /// How the quantized values of one token are read: x ≈ middle + scale · q.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, AnyBitPattern, NoUninit)]
+#[repr(C)]
 pub(crate) struct Token {
     /// Value of one unit; 0 for a constant token, NaN for one with a value that is not finite.
     pub(crate) scale: f32,
@@ -21,8 +25,11 @@ pub(crate) const HIGH: f32 = 255.0;
 /// Largest magnitude of two digits.
 const TWO_DIGITS: f32 = 127.0 * 255.0;
 
-/// Fills `digits [1, groups]`, or `[2, groups]` for two of them, from `row [n] f32`, four in a group, symmetric about the middle
-/// of the row's range. Digits beyond the row are any.
+/// Rows whose ranges are found first, so that they hide each other's latency, and that stay in the nearest cache for the second look.
+const ROWS: usize = 8;
+
+/// Fills `digits [rows, 1, groups]`, or `[rows, 2, groups]` for two of them, and `tokens [rows]` from `source [rows, width] f32`:
+/// four digits in a group, symmetric about the middle of the row's range. Digits beyond a row's end are any.
 ///
 /// middle = min/2 + max/2, half = max − middle, scale = half / 127, q = (x − middle) · (127 / half) rounded to the
 /// nearest integer (ties to even) and kept within ±127. The middle costs nothing later (each output knows the sum of its
@@ -33,17 +40,45 @@ const TWO_DIGITS: f32 = 127.0 * 255.0;
 #[inline(always)]
 pub(crate) fn quantize<S: Simd, const FINE: bool>(
     simd: S,
+    source: &[f32],
+    width: usize,
+    digits: &mut [S::Digits],
+    tokens: &mut [Token],
+) -> Option<()> {
+    let (width, groups) = (size(width), size(width.div_ceil(4)));
+    let row_groups = groups.checked_mul(if FINE { 2 } else { 1 })?;
+    let mut digits = digits.chunks_exact_mut(row_groups);
+    for (rows, tokens) in source.chunks(width.checked_mul(ROWS)?).zip(tokens.chunks_mut(ROWS)) {
+        let mut ranges = Ranges::default();
+        for (at, row) in rows.chunks_exact(width).enumerate() {
+            ranges.set(simd, at, row);
+        }
+        let units = ranges.units(simd, if FINE { TWO_DIGITS } else { DIGIT });
+        for (((row, token), digits), (unit, inverse)) in
+            rows.chunks_exact(width).zip(tokens).zip(digits.by_ref()).zip(units)
+        {
+            *token = unit;
+            quantize_row::<S, FINE>(simd, row, unit.middle, inverse, digits, groups)?;
+        }
+    }
+    Some(())
+}
+
+/// The digits of one row.
+#[inline(always)]
+fn quantize_row<S: Simd, const FINE: bool>(
+    simd: S,
     row: &[f32],
+    middle: f32,
+    inverse: f32,
     digits: &mut [S::Digits],
     groups: usize,
-) -> Option<Token> {
-    let (token, inverse) = range(simd, row, if FINE { TWO_DIGITS } else { DIGIT });
-    let (middle, inverse) = (simd.splat(token.middle), simd.splat(inverse));
+) -> Option<()> {
+    let (fill, middle, inverse) = (middle, simd.splat(middle), simd.splat(inverse));
     let (high, low) = digits.split_at_mut_checked(groups)?;
     // Four registers of values fill one of bytes.
-    let mut low = low.chunks_mut(LANES);
+    let (mut high, mut low) = (high.chunks_mut(LANES), low.chunks_mut(LANES));
     let (fours, rest) = row.as_chunks::<{ 4 * LANES }>();
-    let mut high = high.chunks_mut(LANES);
     for (four, high) in fours.iter().zip(high.by_ref()) {
         let mut values = [middle; 4];
         for (value, part) in values.iter_mut().zip(four.as_chunks().0) {
@@ -54,11 +89,11 @@ pub(crate) fn quantize<S: Simd, const FINE: bool>(
     if !rest.is_empty() {
         let mut values = [middle; 4];
         for (value, part) in values.iter_mut().zip(rest.chunks(LANES)) {
-            *value = simd.mul(simd.sub(simd.load_part(part, token.middle), middle), inverse);
+            *value = simd.mul(simd.sub(simd.load_part(part, fill), middle), inverse);
         }
         put::<S, FINE>(simd, values, high.next()?, &mut low)?;
     }
-    Some(token)
+    Some(())
 }
 
 /// Sixty-four values in units, as digits; as many groups of them as there is room for.
@@ -104,38 +139,68 @@ fn store<D: Copy>(groups: [D; LANES], to: &mut [D]) {
     }
 }
 
-/// How the row is read, and the inverse of its unit: 0 for rows that are constant or not finite.
-#[inline(always)]
-fn range<S: Simd>(simd: S, row: &[f32], largest: f32) -> (Token, f32) {
-    let first = simd.splat(row.first().copied().unwrap_or_default());
-    let (mut min, mut max, mut nan) = ([first; 2], [first; 2], simd.is_nan(first));
-    let (pairs, rest) = row.as_chunks::<{ 2 * LANES }>();
-    for pair in pairs {
-        let mut values = [first; 2];
-        for (((value, min), max), part) in
-            values.iter_mut().zip(&mut min).zip(&mut max).zip(pair.as_chunks().0)
-        {
-            *value = simd.load(part);
-            (*min, *max) = (simd.min(*value, *min), simd.max(*value, *max));
+/// The ranges of a few rows, a lane each.
+#[derive(Default)]
+struct Ranges {
+    min: [f32; LANES],
+    max: [f32; LANES],
+    /// NaN for a row that holds one.
+    poison: [f32; LANES],
+}
+
+impl Ranges {
+    /// The range of row `at`.
+    #[inline(always)]
+    fn set<S: Simd>(&mut self, simd: S, at: usize, row: &[f32]) {
+        let fill = row.first().copied().unwrap_or_default();
+        let first = simd.splat(fill);
+        let (mut min, mut max, mut nan) = ([first; 2], [first; 2], simd.is_nan(first));
+        let (pairs, rest) = row.as_chunks::<{ 2 * LANES }>();
+        for pair in pairs {
+            let mut values = [first; 2];
+            for (((value, min), max), part) in
+                values.iter_mut().zip(&mut min).zip(&mut max).zip(pair.as_chunks().0)
+            {
+                *value = simd.load(part);
+                (*min, *max) = (simd.min(*value, *min), simd.max(*value, *max));
+            }
+            let [a, b] = values;
+            nan = simd.or(nan, simd.unordered(a, b));
         }
-        let [a, b] = values;
-        nan = simd.or(nan, simd.unordered(a, b));
+        let ([mut min, other_min], [mut max, other_max]) = (min, max);
+        for part in rest.chunks(LANES) {
+            let x = simd.load_part(part, fill);
+            (min, max) = (simd.min(x, min), simd.max(x, max));
+            nan = simd.or(nan, simd.is_nan(x));
+        }
+        let lanes = (self.min.get_mut(at), self.max.get_mut(at), self.poison.get_mut(at));
+        if let (Some(to_min), Some(to_max), Some(to_poison)) = lanes {
+            *to_min = simd.lowest(simd.min(other_min, min));
+            *to_max = simd.highest(simd.max(other_max, max));
+            *to_poison = if simd.any(nan) { f32::NAN } else { 0.0 };
+        }
     }
-    let ([mut min, other_min], [mut max, other_max]) = (min, max);
-    for part in rest.chunks(LANES) {
-        let x = simd.load_part(part, row.first().copied().unwrap_or_default());
-        (min, max) = (simd.min(x, min), simd.max(x, max));
-        nan = simd.or(nan, simd.is_nan(x));
-    }
-    let (min, max) = (simd.lowest(simd.min(other_min, min)), simd.highest(simd.max(other_max, max)));
-    let middle = 0.5 * min + 0.5 * max;
-    let half = max - middle;
-    if simd.any(nan) || !min.is_finite() || !max.is_finite() {
-        (Token { scale: f32::NAN, middle: f32::NAN }, 0.0)
-    } else if half < CONSTANT {
-        (Token { scale: 0.0, middle }, 0.0)
-    } else {
-        (Token { scale: half / largest, middle }, largest / half)
+
+    /// How each row is read, and the inverse of its unit: 0 for rows that are constant or not finite.
+    #[inline(always)]
+    fn units<S: Simd>(&self, simd: S, largest: f32) -> impl Iterator<Item = (Token, f32)> + use<S> {
+        let (min, max) = (simd.load(&self.min), simd.load(&self.max));
+        let (half, zero, nan) = (simd.splat(0.5), simd.splat(0.0), simd.splat(f32::NAN));
+        let middle = simd.add(simd.mul(half, min), simd.mul(half, max));
+        let half = simd.sub(max, middle);
+        // What is not finite has no difference from itself.
+        let infinite = simd.unordered(simd.sub(min, min), simd.sub(max, max));
+        let bad = simd.or(simd.is_nan(simd.load(&self.poison)), infinite);
+        let constant = simd.less(half, simd.splat(CONSTANT));
+        let largest = simd.splat(largest);
+        let scale = simd.select(constant, zero, simd.div(half, largest));
+        let inverse = simd.select(simd.or(bad, constant), zero, simd.div(largest, half));
+        let (mut scales, mut middles, mut inverses) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        simd.store(simd.select(bad, nan, scale), &mut scales);
+        simd.store(simd.select(bad, nan, middle), &mut middles);
+        simd.store(inverse, &mut inverses);
+        let tokens = scales.into_iter().zip(middles).map(|(scale, middle)| Token { scale, middle });
+        tokens.zip(inverses)
     }
 }
 
@@ -151,7 +216,9 @@ mod tests {
     fn quantized<const FINE: bool>(row: &[f32]) -> (Vec<i16>, Vec<i16>, Token) {
         let groups = row.len().div_ceil(4);
         let mut digits = vec![[9; 4]; groups * if FINE { 2 } else { 1 }];
-        let token = quantize::<Scalar, FINE>(Scalar, row, &mut digits, groups).unwrap();
+        let mut token = [Token::default()];
+        quantize::<Scalar, FINE>(Scalar, row, row.len(), &mut digits, &mut token).unwrap();
+        let [token] = token;
         let (high, low) = digits.as_flattened().split_at(4 * groups);
         (high[..row.len()].to_vec(), low.get(..row.len()).unwrap_or_default().to_vec(), token)
     }
