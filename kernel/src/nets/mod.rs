@@ -187,10 +187,7 @@ impl Work for Steps<'_, '_> {
         while let Some(record) = records.next() {
             let step = Step::parse(record, &self.net.data)?;
             // A ReLU behind a layer is done while the layer's outputs are still in registers.
-            let rectified = match records.as_slice().first() {
-                Some(next) => step.is_rectified_by(&Step::parse(next, &self.net.data)?),
-                None => false,
-            };
+            let rectified = records.as_slice().first().is_some_and(|next| step::rectifies(next, record));
             step.run(simd, self.memory, rectified)?;
             self.observer.ended(Stage::Step(at));
             at = at.wrapping_add(1);
@@ -205,11 +202,6 @@ impl Work for Steps<'_, '_> {
 }
 
 impl Step<'_> {
-    /// This step is a layer, and `next` the ReLU of all its outputs.
-    fn is_rectified_by(&self, next: &Step<'_>) -> bool {
-        matches!((self.op, next.op), (Op::LinearI8(_), Op::Relu)) && next.target == self.target
-    }
-
     /// Runs the step, and the ReLU behind it where it is `rectified`. `None` only if memory changed after the check.
     #[inline(always)]
     fn run<S: Simd>(&self, simd: S, memory: &mut Memory<'_>, rectified: bool) -> Option<()> {

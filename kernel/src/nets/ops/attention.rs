@@ -3,7 +3,7 @@
 use super::reduce::{Columns, column_sum};
 use super::size;
 use super::softmax::{softmax, softmax_of_halves};
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, Work};
 
 /// The shape of an attention step: heads divide the width, sequences divide the rows.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,24 @@ impl Attention {
         target: &mut [f32],
         scores: &mut [f32],
     ) -> Option<()> {
-        let Self { width, heads, tokens } = self;
+        simd.apart(Sequences { attention: self, source, target, scores })
+    }
+}
+
+/// Attention over all its rows.
+struct Sequences<'a> {
+    attention: Attention,
+    source: &'a [f32],
+    target: &'a mut [f32],
+    scores: &'a mut [f32],
+}
+
+impl Work for Sequences<'_> {
+    type Output = Option<()>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<()> {
+        let Self { attention: Attention { width, heads, tokens }, source, target, scores } = self;
         let head_width = size(width.checked_div(heads)?);
         let row_width = size(width.checked_mul(3)?);
         let sequences = source.chunks_exact(size(row_width.checked_mul(tokens)?));

@@ -29,8 +29,13 @@ pub(crate) fn layer_norm<S: Simd>(
         simd.store(simd.div(simd.sums(terms), count), &mut means);
         for ((row, terms), &mean) in rows.chunks_exact(width).zip(&mut terms).zip(&means) {
             let (mut squares, middle) = (zero, simd.splat(mean));
-            for part in row.chunks(LANES) {
-                let centred = simd.sub(simd.load_part(part, mean), middle);
+            let (whole, rest) = row.as_chunks();
+            for part in whole {
+                let centred = simd.sub(simd.load(part), middle);
+                squares = simd.add(squares, simd.mul(centred, centred));
+            }
+            if !rest.is_empty() {
+                let centred = simd.sub(simd.load_tail(rest, mean), middle);
                 squares = simd.add(squares, simd.mul(centred, centred));
             }
             *terms = simd.terms(squares);
@@ -41,11 +46,16 @@ pub(crate) fn layer_norm<S: Simd>(
         simd.store(simd.div(simd.splat(1.0), root), &mut inverses);
         for ((row, mean), r) in rows.chunks_exact_mut(width).zip(means).zip(inverses) {
             let (middle, r) = (simd.splat(mean), simd.splat(r));
-            for ((part, gain), bias) in row.chunks_mut(LANES).zip(gain.chunks(LANES)).zip(bias.chunks(LANES))
-            {
-                let centred = simd.sub(simd.load_part(part, 0.0), middle);
-                let scaled = simd.mul(simd.mul(centred, r), simd.load_part(gain, 0.0));
-                simd.store_part(simd.add(scaled, simd.load_part(bias, 0.0)), part);
+            let norm = |x, gain, bias| simd.add(simd.mul(simd.mul(simd.sub(x, middle), r), gain), bias);
+            let (whole, rest) = row.as_chunks_mut();
+            let parameters = gain.as_chunks().0.iter().zip(bias.as_chunks().0);
+            for (part, (gain, bias)) in whole.iter_mut().zip(parameters) {
+                simd.store(norm(simd.load(part), simd.load(gain), simd.load(bias)), part);
+            }
+            if !rest.is_empty() {
+                let (gain, bias) = (gain.as_chunks::<LANES>().1, bias.as_chunks::<LANES>().1);
+                let (gain, bias) = (simd.load_tail(gain, 0.0), simd.load_tail(bias, 0.0));
+                simd.store_tail(norm(simd.load_tail(rest, 0.0), gain, bias), rest);
             }
         }
     }

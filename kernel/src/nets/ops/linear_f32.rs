@@ -1,7 +1,7 @@
 //! The f32 linear layer, for small layers that must stay wider than 8 bits: embeddings and heads.
 
 use super::size;
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, Work};
 
 /// A checked layer with `out` outputs, padded to a multiple of 16 where it says `[out]`.
 #[derive(Clone, Copy, Debug)]
@@ -26,10 +26,29 @@ impl LinearF32<'_> {
         target: &mut [f32],
         out: usize,
     ) -> Option<()> {
+        simd.apart(Rows { layer: self, source, width, target, out })
+    }
+}
+
+/// A layer and its rows.
+struct Rows<'a> {
+    layer: &'a LinearF32<'a>,
+    source: &'a [f32],
+    width: usize,
+    target: &'a mut [f32],
+    out: usize,
+}
+
+impl Work for Rows<'_> {
+    type Output = Option<()>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<()> {
+        let Self { layer, source, width, target, out } = self;
         let padded = out.checked_next_multiple_of(LANES)?;
-        let period = self.bias.len().checked_div(padded)?;
+        let period = layer.bias.len().checked_div(padded)?;
         let mut rows = source.chunks_exact(size(width)).len();
-        let mut tile = Tile { simd, layer: self, source, width, target, out, padded, period };
+        let mut tile = Tile { simd, layer, source, width, target, out, padded, period };
         let mut row = 0_usize;
         while rows > 0 {
             let step = if S::ROWS_F32 >= 4 && rows >= 4 {

@@ -3,7 +3,7 @@
 use super::quantize::{HIGH, Token, quantize};
 use super::size;
 use crate::num::nearest_single;
-use crate::simd::{Block, LANES, Simd};
+use crate::simd::{Block, LANES, Simd, Work};
 
 /// Widest input row: keeps every dot product of ±127 values far inside i32, and 128-fold sums of weights exact in f32.
 pub(crate) const MAX_WIDTH: usize = 65_536;
@@ -71,30 +71,39 @@ impl LinearI8<'_> {
         quantized: Quantized<'_>,
     ) -> Option<()> {
         if self.fine {
-            self.run_in::<S, true>(simd, (source, width), (target, out), rectified, quantized)
+            simd.apart(Rows::<true> { layer: self, source, width, target, out, rectified, quantized })
         } else {
-            self.run_in::<S, false>(simd, (source, width), (target, out), rectified, quantized)
+            simd.apart(Rows::<false> { layer: self, source, width, target, out, rectified, quantized })
         }
     }
+}
+
+/// A layer and its rows, in two digits or one.
+struct Rows<'a, const FINE: bool> {
+    layer: &'a LinearI8<'a>,
+    source: &'a [f32],
+    width: usize,
+    target: &'a mut [f32],
+    out: usize,
+    rectified: bool,
+    quantized: Quantized<'a>,
+}
+
+impl<const FINE: bool> Work for Rows<'_, FINE> {
+    type Output = Option<()>;
 
     #[inline(always)]
-    fn run_in<S: Simd, const FINE: bool>(
-        &self,
-        simd: S,
-        (source, width): (&[f32], usize),
-        (target, out): (&mut [f32], usize),
-        rectified: bool,
-        quantized: Quantized<'_>,
-    ) -> Option<()> {
+    fn run<S: Simd>(self, simd: S) -> Option<()> {
+        let Self { layer, source, width, target, out, rectified, quantized } = self;
         let values: &mut [S::Digits] = bytemuck::try_cast_slice_mut(quantized.values).ok()?;
         let rows = source.chunks_exact(size(width)).len();
         let tokens = quantized.tokens.get_mut(..rows)?;
         quantize::<S, FINE>(simd, source, width, values, tokens)?;
-        let period = self.bias.len().checked_div(self.scale.len())?;
+        let period = layer.bias.len().checked_div(layer.scale.len())?;
         // Any value is above −∞, also a NaN is no less.
         let floor = simd.splat(if rectified { 0.0 } else { f32::NEG_INFINITY });
         let groups = width.div_ceil(4);
-        let mut tiles = Tiles { simd, layer: self, values, tokens, groups, period, target, out, floor };
+        let mut tiles = Tiles { simd, layer, values, tokens, groups, period, target, out, floor };
         // Outputs outermost: one pass over the weights, each block reused by every row from the nearest cache.
         let (whole, mut at) = (out / LANES, 0_usize);
         if S::BLOCKS_OF_ROW >= 4 && rows == 1 {
@@ -113,7 +122,7 @@ impl LinearI8<'_> {
                 at = at.wrapping_add(2);
             }
         }
-        while at < self.scale.len() / LANES {
+        while at < layer.scale.len() / LANES {
             tiles.columns::<FINE, 1>(at)?;
             at = at.wrapping_add(1);
         }

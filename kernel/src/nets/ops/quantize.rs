@@ -54,11 +54,11 @@ pub(crate) fn quantize<S: Simd, const FINE: bool>(
             ranges.set(simd, at, row);
         }
         let units = ranges.units(simd, if FINE { TWO_DIGITS } else { DIGIT });
-        for (((row, token), digits), (unit, inverse)) in
-            rows.chunks_exact(width).zip(tokens).zip(digits.by_ref()).zip(units)
-        {
-            *token = unit;
-            quantize_row::<S, FINE>(simd, row, unit.middle, inverse, digits, groups)?;
+        let lanes = units.scale.iter().zip(&units.middle).zip(&units.inverse);
+        let rows = rows.chunks_exact(width).zip(tokens).zip(digits.by_ref());
+        for (((row, token), digits), ((&scale, &middle), &inverse)) in rows.zip(lanes) {
+            *token = Token { scale, middle };
+            quantize_row::<S, FINE>(simd, row, middle, inverse, digits, groups)?;
         }
     }
     Some(())
@@ -77,65 +77,63 @@ fn quantize_row<S: Simd, const FINE: bool>(
     let (fill, middle, inverse) = (middle, simd.splat(middle), simd.splat(inverse));
     let (high, low) = digits.split_at_mut_checked(groups)?;
     // Four registers of values fill one of bytes.
-    let (mut high, mut low) = (high.chunks_mut(LANES), low.chunks_mut(LANES));
     let (fours, rest) = row.as_chunks::<{ 4 * LANES }>();
-    for (four, high) in fours.iter().zip(high.by_ref()) {
+    let whole = fours.len().wrapping_mul(LANES);
+    let (high, high_rest) = high.split_at_mut_checked(whole)?;
+    let (low, low_rest) = low.split_at_mut_checked(if FINE { whole } else { 0 })?;
+    let mut lows = low.as_chunks_mut().0.iter_mut();
+    for (four, high) in fours.iter().zip(high.as_chunks_mut().0) {
         let mut values = [middle; 4];
         for (value, part) in values.iter_mut().zip(four.as_chunks().0) {
             *value = simd.mul(simd.sub(simd.load(part), middle), inverse);
         }
-        put::<S, FINE>(simd, values, high, &mut low)?;
+        if FINE {
+            [*high, *lows.next()?] = two_digits(simd, values);
+        } else {
+            *high = one_digit(simd, values);
+        }
     }
     if !rest.is_empty() {
         let mut values = [middle; 4];
         for (value, part) in values.iter_mut().zip(rest.chunks(LANES)) {
             *value = simd.mul(simd.sub(simd.load_part(part, fill), middle), inverse);
         }
-        put::<S, FINE>(simd, values, high.next()?, &mut low)?;
+        if FINE {
+            let [high, low] = two_digits(simd, values);
+            put(high, high_rest);
+            put(low, low_rest);
+        } else {
+            put(one_digit(simd, values), high_rest);
+        }
     }
     Some(())
 }
 
-/// Sixty-four values in units, as digits; as many groups of them as there is room for.
+/// Sixty-four values in units, rounded.
 #[inline(always)]
-fn put<'a, S: Simd, const FINE: bool>(
-    simd: S,
-    values: [S::F; 4],
-    high: &mut [S::Digits],
-    low: &mut impl Iterator<Item = &'a mut [S::Digits]>,
-) -> Option<()>
-where
-    S::Digits: 'a,
-{
-    let mut integers = [simd.splat_int(0); 4];
-    if !FINE {
-        for (integer, value) in integers.iter_mut().zip(values) {
-            *integer = simd.round(value);
-        }
-        store(simd.digits(integers), high);
-        return Some(());
-    }
-    let mut rests = integers;
-    for ((integer, rest), value) in integers.iter_mut().zip(&mut rests).zip(values) {
+fn one_digit<S: Simd>(simd: S, values: [S::F; 4]) -> [S::Digits; LANES] {
+    let [a, b, c, d] = values;
+    simd.digits([simd.round(a), simd.round(b), simd.round(c), simd.round(d)])
+}
+
+/// Sixty-four values in units, rounded: high digits, then low ones.
+#[inline(always)]
+fn two_digits<S: Simd>(simd: S, values: [S::F; 4]) -> [[S::Digits; LANES]; 2] {
+    let mut high = [simd.splat_int(0); 4];
+    let mut low = high;
+    for ((high, low), value) in high.iter_mut().zip(&mut low).zip(values) {
         let whole = simd.float(simd.round(value));
-        *integer = simd.round(simd.mul(whole, simd.splat(1.0 / HIGH)));
-        *rest = simd.round(simd.sub(whole, simd.mul(simd.float(*integer), simd.splat(HIGH))));
+        *high = simd.round(simd.mul(whole, simd.splat(1.0 / HIGH)));
+        *low = simd.round(simd.sub(whole, simd.mul(simd.float(*high), simd.splat(HIGH))));
     }
-    store(simd.digits(integers), high);
-    store(simd.digits(rests), low.next()?);
-    Some(())
+    [simd.digits(high), simd.digits(low)]
 }
 
 /// As many of the groups as there is room for.
 #[inline(always)]
-fn store<D: Copy>(groups: [D; LANES], to: &mut [D]) {
-    match to.first_chunk_mut() {
-        Some(full) => *full = groups,
-        None => {
-            for (to, group) in to.iter_mut().zip(groups) {
-                *to = group;
-            }
-        }
+fn put<D: Copy>(groups: [D; LANES], to: &mut [D]) {
+    for (to, group) in to.iter_mut().zip(groups) {
+        *to = group;
     }
 }
 
@@ -146,6 +144,15 @@ struct Ranges {
     max: [f32; LANES],
     /// NaN for a row that holds one.
     poison: [f32; LANES],
+}
+
+/// How a few rows are read, a lane each.
+#[derive(Default)]
+struct Units {
+    scale: [f32; LANES],
+    middle: [f32; LANES],
+    /// What a value's distance from the middle is multiplied with: 0 for rows that are constant or not finite.
+    inverse: [f32; LANES],
 }
 
 impl Ranges {
@@ -181,9 +188,8 @@ impl Ranges {
         }
     }
 
-    /// How each row is read, and the inverse of its unit: 0 for rows that are constant or not finite.
     #[inline(always)]
-    fn units<S: Simd>(&self, simd: S, largest: f32) -> impl Iterator<Item = (Token, f32)> + use<S> {
+    fn units<S: Simd>(&self, simd: S, largest: f32) -> Units {
         let (min, max) = (simd.load(&self.min), simd.load(&self.max));
         let (half, zero, nan) = (simd.splat(0.5), simd.splat(0.0), simd.splat(f32::NAN));
         let middle = simd.add(simd.mul(half, min), simd.mul(half, max));
@@ -195,12 +201,11 @@ impl Ranges {
         let largest = simd.splat(largest);
         let scale = simd.select(constant, zero, simd.div(half, largest));
         let inverse = simd.select(simd.or(bad, constant), zero, simd.div(largest, half));
-        let (mut scales, mut middles, mut inverses) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-        simd.store(simd.select(bad, nan, scale), &mut scales);
-        simd.store(simd.select(bad, nan, middle), &mut middles);
-        simd.store(inverse, &mut inverses);
-        let tokens = scales.into_iter().zip(middles).map(|(scale, middle)| Token { scale, middle });
-        tokens.zip(inverses)
+        let mut units = Units::default();
+        simd.store(simd.select(bad, nan, scale), &mut units.scale);
+        simd.store(simd.select(bad, nan, middle), &mut units.middle);
+        simd.store(inverse, &mut units.inverse);
+        units
     }
 }
 

@@ -7,8 +7,12 @@ use crate::simd::{LANES, Simd};
 #[inline(always)]
 pub(crate) fn row_sum<S: Simd>(simd: S, row: &[f32]) -> S::Terms {
     let mut sum = simd.splat(0.0);
-    for part in row.chunks(LANES) {
-        sum = simd.add(sum, simd.load_part(part, 0.0));
+    let (whole, rest) = row.as_chunks();
+    for part in whole {
+        sum = simd.add(sum, simd.load(part));
+    }
+    if !rest.is_empty() {
+        sum = simd.add(sum, simd.load_tail(rest, 0.0));
     }
     simd.terms(sum)
 }

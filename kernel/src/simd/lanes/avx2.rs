@@ -9,6 +9,7 @@ use super::{Block, Elementwise, LANES, Simd, Work, fits};
 /// Does `work` with the instructions switched on.
 pub(super) fn run<W: Work>(token: Avx2, work: W) -> W::Output {
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    #[inline(never)]
     fn entry<W: Work>(token: Avx2, work: W) -> W::Output {
         work.run(token)
     }
@@ -196,6 +197,11 @@ impl Simd for Avx2 {
     const ROWS_F32: usize = 1;
 
     #[inline(always)]
+    fn apart<W: Work>(self, work: W) -> W::Output {
+        run(self, work)
+    }
+
+    #[inline(always)]
     fn load(self, from: &[f32; LANES]) -> Self::F {
         let from = from.as_ptr();
         // SAFETY: the token proves the instruction; eight values are read where sixteen are.
@@ -338,29 +344,53 @@ fn multiply<const T: usize, const V: usize>(
     values: *const i64,
     groups: usize,
 ) -> [[__m256i; V]; T] {
-    let zero = op!(_mm256_setzero_si256());
-    let mut sums = [[zero; V]; T];
-    for group in 0..groups {
-        let mut wide = [zero; V];
-        for (v, wide) in wide.iter_mut().enumerate() {
-            let from = weights.wrapping_add(group.wrapping_mul(4).wrapping_add(v));
-            // SAFETY: a quarter of a block, which holds sixteen weights, that `fits` has seen.
-            let narrow = unsafe { _mm_loadu_si128(from) };
-            *wide = op!(_mm256_cvtepi8_epi16(narrow));
-        }
-        for (t, sums) in sums.iter_mut().enumerate() {
-            let from = values.wrapping_add(t.wrapping_mul(groups).wrapping_add(group));
-            // SAFETY: t < T and group < groups: one of the groups that `fits` has seen, without alignment.
-            let digits = unsafe { from.read_unaligned() };
-            let digits = op!(_mm256_set1_epi64x(digits));
-            for (sum, wide) in sums.iter_mut().zip(wide) {
-                // Pairs of products of ±127 values stay inside 32 bits.
-                let products = op!(_mm256_madd_epi16(wide, digits));
-                *sum = op!(_mm256_add_epi32(*sum, products));
-            }
-        }
+    let mut sums = [[op!(_mm256_setzero_si256()); V]; T];
+    let mut group = 0_usize;
+    while groups.wrapping_sub(group) >= 2 {
+        // SAFETY: both groups are less than `groups`, and the caller has seen the slices.
+        unsafe { step(weights, values, groups, group, &mut sums) };
+        // SAFETY: as before.
+        unsafe { step(weights, values, groups, group.wrapping_add(1), &mut sums) };
+        group = group.wrapping_add(2);
+    }
+    if group < groups {
+        // SAFETY: as before.
+        unsafe { step(weights, values, groups, group, &mut sums) };
     }
     sums
+}
+
+/// One group of four inputs.
+///
+/// # Safety
+/// The processor has AVX2; `group` is less than `groups`, blocks of which lie behind `weights`' one and `T` rows of which behind
+/// `values`.
+#[inline(always)]
+unsafe fn step<const T: usize, const V: usize>(
+    weights: *const __m128i,
+    values: *const i64,
+    groups: usize,
+    group: usize,
+    sums: &mut [[__m256i; V]; T],
+) {
+    let mut wide = [op!(_mm256_setzero_si256()); V];
+    for (v, wide) in wide.iter_mut().enumerate() {
+        let from = weights.wrapping_add(group.wrapping_mul(4).wrapping_add(v));
+        // SAFETY: a quarter of a block, sixteen weights, that the caller has seen.
+        let narrow = unsafe { _mm_loadu_si128(from) };
+        *wide = op!(_mm256_cvtepi8_epi16(narrow));
+    }
+    for (t, sums) in sums.iter_mut().enumerate() {
+        let from = values.wrapping_add(t.wrapping_mul(groups).wrapping_add(group));
+        // SAFETY: t < T and group < groups: one of the groups that the caller has seen, without alignment.
+        let digits = unsafe { from.read_unaligned() };
+        let digits = op!(_mm256_set1_epi64x(digits));
+        for (sum, wide) in sums.iter_mut().zip(wide) {
+            // Pairs of products of ±127 values stay inside 32 bits.
+            let products = op!(_mm256_madd_epi16(wide, digits));
+            *sum = op!(_mm256_add_epi32(*sum, products));
+        }
+    }
 }
 
 /// The two sums of each of eight outputs added up, in output order.

@@ -12,6 +12,7 @@ pub(super) fn run<W: Work>(token: Avx512, work: W) -> W::Output {
     #[target_feature(
         enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512vbmi,avx512vnni"
     )]
+    #[inline(never)]
     fn entry<W: Work>(token: Avx512, work: W) -> W::Output {
         work.run(token)
     }
@@ -154,6 +155,11 @@ impl Simd for Avx512 {
     const BLOCKS: usize = 2;
     const BLOCKS_OF_ROW: usize = 4;
     const ROWS_F32: usize = 4;
+
+    #[inline(always)]
+    fn apart<W: Work>(self, work: W) -> W::Output {
+        run(self, work)
+    }
 
     #[inline(always)]
     fn load(self, from: &[f32; LANES]) -> Self::F {

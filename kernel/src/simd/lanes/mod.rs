@@ -99,6 +99,12 @@ pub(crate) trait Simd: Elementwise {
     /// Rows an f32 layer takes at once: 4 or 1.
     const ROWS_F32: usize;
 
+    /// `work` in a function of its own: what is inlined into one function also shares its registers.
+    #[inline(always)]
+    fn apart<W: Work>(self, work: W) -> W::Output {
+        work.run(self)
+    }
+
     fn load(self, from: &[f32; LANES]) -> Self::F;
     fn store(self, value: Self::F, to: &mut [f32; LANES]);
     /// The first lanes from `from`, at most sixteen, the others `fill`.
