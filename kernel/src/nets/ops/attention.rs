@@ -1,6 +1,6 @@
 //! Multi-head self-attention among the tokens of each sequence.
 
-use super::reduce::{Columns, column_sum};
+use super::reduce::{Columns, Term, column_sum};
 use super::size;
 use super::softmax::{softmax, softmax_of_halves};
 use crate::simd::{LANES, Simd, Work};
@@ -146,10 +146,7 @@ impl Head<'_> {
             }
             let first = self.first.wrapping_add(block.wrapping_mul(LANES));
             for (weights, row) in weights.iter().zip(target.chunks_exact_mut(size(width))) {
-                let sums = column_sum(simd, HALF, |token| {
-                    let weight = weights.get(token).copied().unwrap_or_default();
-                    simd.mul(simd.splat(weight), columns.get(token).copied().unwrap_or(simd.splat(0.0)))
-                });
+                let sums = column_sum(simd, HALF, &WeightedColumns::<S> { weights, columns: &columns });
                 simd.store(sums, row.get_mut(first..)?.first_chunk_mut()?);
             }
         }
@@ -192,12 +189,37 @@ impl Head<'_> {
         for (block, target) in target.chunks_mut(LANES).enumerate() {
             let first = first.wrapping_add(block.wrapping_mul(LANES));
             let values = Columns { values: self.source, width: self.row_width, first, count: target.len() };
-            let sums = column_sum(simd, weights.len(), |token| {
-                let weight = weights.get(token).copied().unwrap_or_default();
-                simd.mul(simd.splat(weight), values.row(simd, token))
-            });
+            let sums = column_sum(simd, weights.len(), &WeightedRows { weights, values });
             simd.store_part(sums, target);
         }
+    }
+}
+
+/// The values of a few tokens, each by its weight.
+struct WeightedRows<'a> {
+    weights: &'a [f32],
+    values: Columns<'a>,
+}
+
+impl<S: Simd> Term<S> for WeightedRows<'_> {
+    #[inline(always)]
+    fn at(&self, simd: S, at: usize) -> S::F {
+        let weight = self.weights.get(at).copied().unwrap_or_default();
+        simd.mul(simd.splat(weight), self.values.row(simd, at))
+    }
+}
+
+/// The same of eight tokens whose values are loaded.
+struct WeightedColumns<'a, S: Simd> {
+    weights: &'a [f32; HALF],
+    columns: &'a [S::F; HALF],
+}
+
+impl<S: Simd> Term<S> for WeightedColumns<'_, S> {
+    #[inline(always)]
+    fn at(&self, simd: S, at: usize) -> S::F {
+        let weight = self.weights.get(at).copied().unwrap_or_default();
+        simd.mul(simd.splat(weight), self.columns.get(at).copied().unwrap_or(simd.splat(0.0)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The 8-bit linear layer: where almost all of the work is.
 
 use super::quantize::{HIGH, Token, quantize};
-use super::size;
+use super::{load, size};
 use crate::num::nearest_single;
 use crate::simd::{Block, LANES, Simd, Work};
 
@@ -153,6 +153,8 @@ struct Outputs<'a, S: Simd, const B: usize> {
     scale: [S::F; B],
     /// Sums of the weights as they are read.
     sum: [S::F; B],
+    /// The first row of bias.
+    bias: [S::F; B],
     start: [S::I; B],
 }
 
@@ -161,18 +163,16 @@ impl<'a, S: Simd> Tiles<'a, S> {
     #[inline(always)]
     fn outputs<const B: usize>(&self, first: usize) -> Option<Outputs<'a, S, B>> {
         let (simd, layer) = (self.simd, self.layer);
-        let zero = simd.splat(0.0);
-        let (mut scale, mut sum, mut start) = ([zero; B], [zero; B], [simd.splat_int(0); B]);
-        let constants = layer.scale.as_chunks().0.iter().zip(layer.units.as_chunks().0).skip(first);
-        let lanes = scale.iter_mut().zip(sum.iter_mut()).zip(start.iter_mut());
-        for (((scale, sum), start), (of_scale, of_units)) in lanes.zip(constants) {
-            let units = simd.load(of_units);
-            *scale = simd.load(of_scale);
-            *sum = simd.mul(units, *scale);
-            *start = simd.start(units);
-        }
+        let of_blocks = |constants: &'a [f32]| constants.as_chunks().0.get(first..)?.first_chunk::<B>();
+        let (scale, units) = (of_blocks(layer.scale)?, of_blocks(layer.units)?);
         let weights = layer.weights.get(first.checked_mul(self.groups)?..)?;
-        Some(Outputs { weights, first: first.wrapping_mul(LANES), scale, sum, start })
+        let (scale, bias) = (load(simd, scale), load(simd, of_blocks(layer.bias)?));
+        let (mut sum, mut start) = (load(simd, units), [simd.splat_int(0); B]);
+        for (b, sum) in sum.iter_mut().enumerate() {
+            *start.get_mut(b)? = simd.start(*sum);
+            *sum = simd.mul(*sum, *scale.get(b)?);
+        }
+        Some(Outputs { weights, first: first.wrapping_mul(LANES), scale, sum, bias, start })
     }
 
     /// All rows of `B` blocks.
@@ -223,17 +223,18 @@ impl<'a, S: Simd> Tiles<'a, S> {
         let first = row.wrapping_mul(self.groups).wrapping_mul(if FINE { 2 } else { 1 });
         let dots =
             self.simd.dots::<T, B>(outputs.weights, self.values.get(first..)?, self.groups, outputs.start);
+        let tokens = self.tokens.get(row..)?.get(..if FINE { T / 2 } else { T })?;
         /// Row by row without a loop: indices are constants, so that dot products stay in registers.
         macro_rules! rows {
             ($($t:literal)*) => {
                 $(
                     if FINE && 2 * $t < T {
                         let (high, low) = (dots.get(2 * $t)?, dots.get(2 * $t + 1)?);
-                        self.row::<FINE, B>(outputs, row.wrapping_add($t), high, low)?;
+                        self.row::<FINE, B>(outputs, row.wrapping_add($t), tokens.get($t)?, high, low)?;
                     }
                     if !FINE && $t < T {
                         let dots = dots.get($t)?;
-                        self.row::<FINE, B>(outputs, row.wrapping_add($t), dots, dots)?;
+                        self.row::<FINE, B>(outputs, row.wrapping_add($t), tokens.get($t)?, dots, dots)?;
                     }
                 )*
             };
@@ -248,38 +249,38 @@ impl<'a, S: Simd> Tiles<'a, S> {
         &mut self,
         outputs: &Outputs<'_, S, B>,
         row: usize,
+        token: &Token,
         high: &[S::I; B],
         low: &[S::I; B],
     ) -> Option<()> {
         let (simd, layer) = (self.simd, self.layer);
-        let Token { scale: token_scale, middle } = *self.tokens.get(row)?;
-        let (token_scale, middle) = (simd.splat(token_scale), simd.splat(middle));
-        let bias_row = if self.period == 1 { 0 } else { row.checked_rem(self.period)? };
-        let bias = bias_row.wrapping_mul(layer.scale.len()).wrapping_add(outputs.first);
-        let bias: &[[f32; LANES]; B] = layer.bias.get(bias..)?.as_chunks().0.first_chunk()?;
-        let room = self.out.wrapping_sub(outputs.first);
-        let target = self.target.get_mut(row.wrapping_mul(self.out).wrapping_add(outputs.first)..)?;
+        let (token_scale, middle) = (simd.splat(token.scale), simd.splat(token.middle));
+        let mut bias = outputs.bias;
+        if self.period != 1 {
+            let first = row.checked_rem(self.period)?.wrapping_mul(layer.scale.len());
+            bias =
+                load(simd, layer.bias.get(first.wrapping_add(outputs.first)..)?.as_chunks().0.first_chunk()?);
+        }
         let mut lanes = [token_scale; B];
-        let constants = outputs.scale.iter().zip(&outputs.sum).zip(bias);
-        for (((lane, high), low), ((scale, sum), bias)) in
-            lanes.iter_mut().zip(high).zip(low).zip(constants)
-        {
-            let mut dot = simd.float(*high);
+        for (b, lane) in lanes.iter_mut().enumerate() {
+            let mut dot = simd.float(*high.get(b)?);
             if FINE {
-                dot = simd.add(simd.mul(dot, simd.splat(HIGH)), simd.float(*low));
+                dot = simd.add(simd.mul(dot, simd.splat(HIGH)), simd.float(*low.get(b)?));
             }
-            let scaled = simd.mul(simd.mul(dot, *scale), token_scale);
-            let fixed = simd.add(simd.mul(middle, *sum), simd.load(bias));
+            let scaled = simd.mul(simd.mul(dot, *outputs.scale.get(b)?), token_scale);
+            let fixed = simd.add(simd.mul(middle, *outputs.sum.get(b)?), *bias.get(b)?);
             *lane = simd.add(scaled, fixed);
         }
+        let first = row.wrapping_mul(self.out).wrapping_add(outputs.first);
+        let room = self.out.wrapping_sub(outputs.first);
         if let ([y], true) = (lanes.as_slice(), room < LANES) {
             // The last block, partly padding.
-            let target = target.get_mut(..room)?;
+            let target = self.target.get_mut(first..)?.get_mut(..room)?;
             let y = if layer.add { simd.add(simd.load_part(target, 0.0), *y) } else { *y };
             simd.store_part(simd.max(self.floor, y), target);
             return Some(());
         }
-        let target = target.as_chunks_mut::<LANES>().0.first_chunk_mut::<B>()?;
+        let target = self.target.get_mut(first..)?.as_chunks_mut::<LANES>().0.first_chunk_mut::<B>()?;
         if layer.add {
             for (lane, to) in lanes.iter_mut().zip(target.iter()) {
                 *lane = simd.add(simd.load(to), *lane);

@@ -19,10 +19,22 @@ pub(crate) mod softmax;
 pub(crate) mod token_pool;
 pub(crate) mod window;
 
+use crate::simd::{LANES, Simd};
+
 /// A chunk size: at least 1 by the image's check. Saying so again keeps the zero-size panic out of the program.
 #[inline(always)]
 fn size(checked: usize) -> usize {
     checked.max(1)
+}
+
+/// A few registers.
+#[inline(always)]
+fn load<S: Simd, const N: usize>(simd: S, from: &[[f32; LANES]; N]) -> [S::F; N] {
+    let mut registers = [simd.splat(0.0); N];
+    for (register, from) in registers.iter_mut().zip(from) {
+        *register = simd.load(from);
+    }
+    registers
 }
 
 #[cfg(test)]
@@ -37,7 +49,7 @@ mod tests {
     use super::linear_f32::LinearF32;
     use super::linear_i8::{LinearI8, Quantized};
     use super::quantize::Token;
-use super::token_pool::TokenPool;
+    use super::token_pool::TokenPool;
     use super::window::{Statistics, normalize};
     use crate::simd::Scalar;
 

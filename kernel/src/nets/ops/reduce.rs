@@ -17,21 +17,30 @@ pub(crate) fn row_sum<S: Simd>(simd: S, row: &[f32]) -> S::Terms {
     simd.terms(sum)
 }
 
+/// What [`column_sum`] adds up. No closure: where one is not inlined, it is compiled without the backend's instructions.
+pub(crate) trait Term<S: Simd> {
+    /// Term `at` of sixteen columns.
+    fn at(&self, simd: S, at: usize) -> S::F;
+}
+
 /// The sums of sixteen columns over `count` terms: term i is added to lane i mod 4, which starts at +0; the lanes are then
 /// added pairwise, 2 and 1 apart. Fewer lanes than a row has, since each is a register.
 #[inline(always)]
-pub(crate) fn column_sum<S: Simd>(simd: S, count: usize, term: impl Fn(usize) -> S::F) -> S::F {
+pub(crate) fn column_sum<S: Simd>(simd: S, count: usize, term: &impl Term<S>) -> S::F {
     let mut lanes = [simd.splat(0.0); 4];
     let mut at = 0_usize;
     for _ in 0..count / 4 {
         for lane in &mut lanes {
-            *lane = simd.add(*lane, term(at));
+            *lane = simd.add(*lane, term.at(simd, at));
             at = at.wrapping_add(1);
         }
     }
-    for lane in lanes.iter_mut().take(count % 4) {
-        *lane = simd.add(*lane, term(at));
-        at = at.wrapping_add(1);
+    // Four turns, however many terms are left: lanes whose number is not constant would live in memory.
+    for lane in &mut lanes {
+        if at < count {
+            *lane = simd.add(*lane, term.at(simd, at));
+            at = at.wrapping_add(1);
+        }
     }
     let [a, b, c, d] = lanes;
     simd.add(simd.add(a, c), simd.add(b, d))
@@ -66,6 +75,13 @@ impl<'a> Columns<'a> {
     }
 }
 
+impl<S: Simd> Term<S> for Columns<'_> {
+    #[inline(always)]
+    fn at(&self, simd: S, at: usize) -> S::F {
+        self.row(simd, at)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -94,7 +110,7 @@ mod tests {
             }
             let expected = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
             let columns = Columns::new(&values, 1, 0);
-            let sums = column_sum(Scalar, count, |at| columns.row(Scalar, at));
+            let sums = column_sum(Scalar, count, &columns);
             assert_eq!(sums[0].to_bits(), expected.to_bits(), "{count}");
             assert_eq!(sums[1..], [0.0; 15]);
         }

@@ -194,7 +194,7 @@ impl Simd for Avx2 {
     const ROWS: usize = 4;
     const BLOCKS: usize = 1;
     const BLOCKS_OF_ROW: usize = 1;
-    const ROWS_F32: usize = 1;
+    const TILE_F32: usize = 1;
 
     #[inline(always)]
     fn apart<W: Work>(self, work: W) -> W::Output {

@@ -154,7 +154,7 @@ impl Simd for Avx512 {
     const ROWS: usize = 8;
     const BLOCKS: usize = 2;
     const BLOCKS_OF_ROW: usize = 4;
-    const ROWS_F32: usize = 4;
+    const TILE_F32: usize = 2;
 
     #[inline(always)]
     fn apart<W: Work>(self, work: W) -> W::Output {

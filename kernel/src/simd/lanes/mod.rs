@@ -96,8 +96,8 @@ pub(crate) trait Simd: Elementwise {
     const BLOCKS: usize;
     /// Blocks of outputs a single row takes at once: 4 or 1.
     const BLOCKS_OF_ROW: usize;
-    /// Rows an f32 layer takes at once: 4 or 1.
-    const ROWS_F32: usize;
+    /// Rows, and blocks of outputs, an f32 layer takes at once: 2 or 1.
+    const TILE_F32: usize;
 
     /// `work` in a function of its own: what is inlined into one function also shares its registers.
     #[inline(always)]

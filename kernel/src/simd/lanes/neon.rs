@@ -145,7 +145,7 @@ impl Simd for Neon {
     const ROWS: usize = 1;
     const BLOCKS: usize = 1;
     const BLOCKS_OF_ROW: usize = 1;
-    const ROWS_F32: usize = 1;
+    const TILE_F32: usize = 1;
 
     #[inline(always)]
     fn load(self, from: &[f32; LANES]) -> Self::F {
