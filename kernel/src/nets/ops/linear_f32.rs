@@ -3,6 +3,9 @@
 use super::{load, size};
 use crate::simd::{LANES, Simd, Work};
 
+/// Weights of sixteen outputs for four inputs.
+type Four = [[f32; LANES]; 4];
+
 /// A checked layer with `out` outputs, padded to a multiple of 16 where it says `[out]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinearF32<'image> {
@@ -102,26 +105,26 @@ impl<S: Simd> Tiles<'_, S> {
         let (simd, width) = (self.simd, self.width);
         let (fours, rest) = (width / 4, width % 4);
         // Slices of one length each: bounds are checked here, and not in the loop.
-        let mut inputs: [(&[[f32; 4]], &[f32]); T] = [(&[], &[]); T];
-        for (t, inputs) in inputs.iter_mut().enumerate() {
+        let (mut inputs, mut last_inputs): ([&[[f32; 4]]; T], [&[f32]; T]) = ([&[]; T], [&[]; T]);
+        for (t, (inputs, last_inputs)) in inputs.iter_mut().zip(&mut last_inputs).enumerate() {
             let first = row.wrapping_add(t).wrapping_mul(width);
             let (x, last) = self.source.get(first..)?.get(..width)?.as_chunks();
-            *inputs = (x.get(..fours)?, last.get(..rest)?);
+            (*inputs, *last_inputs) = (x.get(..fours)?, last.get(..rest)?);
         }
-        let mut weights: [(&[[[f32; LANES]; 4]], &[[f32; LANES]]); B] = [(&[], &[]); B];
-        for (b, weights) in weights.iter_mut().enumerate() {
+        let (mut weights, mut last_weights): ([&[Four]; B], [&[[f32; LANES]]; B]) = ([&[]; B], [&[]; B]);
+        for (b, (weights, last_weights)) in weights.iter_mut().zip(&mut last_weights).enumerate() {
             let first = at.wrapping_add(b).wrapping_mul(width);
             let (w, last) = self.layer.weights.get(first..)?.get(..width)?.as_chunks();
-            *weights = (w.get(..fours)?, last.get(..rest)?);
+            (*weights, *last_weights) = (w.get(..fours)?, last.get(..rest)?);
         }
         let mut lanes = [[[simd.splat(0.0); 4]; B]; T];
         for four in 0..fours {
             let mut blocks = [[simd.splat(0.0); 4]; B];
             for (b, block) in blocks.iter_mut().enumerate() {
-                *block = load(simd, weights.get(b)?.0.get(four)?);
+                *block = load(simd, weights.get(b)?.get(four)?);
             }
             for (t, lanes) in lanes.iter_mut().enumerate() {
-                let x = inputs.get(t)?.0.get(four)?;
+                let x = inputs.get(t)?.get(four)?;
                 for (b, lanes) in lanes.iter_mut().enumerate() {
                     for (at, lane) in lanes.iter_mut().enumerate() {
                         let product = simd.mul(*blocks.get(b)?.get(at)?, simd.splat(*x.get(at)?));
@@ -134,7 +137,9 @@ impl<S: Simd> Tiles<'_, S> {
             for (b, lanes) in lanes.iter_mut().enumerate() {
                 // Four turns, however many values are left: lanes whose number is not constant would live in memory.
                 for (at, lane) in lanes.iter_mut().enumerate() {
-                    if let (Some(x), Some(weights)) = (inputs.get(t)?.1.get(at), weights.get(b)?.1.get(at)) {
+                    if let (Some(x), Some(weights)) =
+                        (last_inputs.get(t)?.get(at), last_weights.get(b)?.get(at))
+                    {
                         *lane = simd.add(*lane, simd.mul(simd.load(weights), simd.splat(*x)));
                     }
                 }
