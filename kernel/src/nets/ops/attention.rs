@@ -64,33 +64,12 @@ impl Work for Sequences<'_> {
         for (source, target) in sequences.zip(target.chunks_exact_mut(size(width.checked_mul(tokens)?))) {
             for first in (0..width).step_by(head_width) {
                 let head = Head { source, row_width, tokens, first, head_width };
-                // What heads of eight tokens are wide, almost always.
+                // The widths heads mostly have are constants.
                 match (tokens, head_width) {
-                    (HALF, 16) => {
-                        head.run_half::<S, 1>(simd, target, width)?;
-                        continue;
-                    }
-                    (HALF, 32) => {
-                        head.run_half::<S, 2>(simd, target, width)?;
-                        continue;
-                    }
-                    (HALF, 64) => {
-                        head.run_half::<S, 4>(simd, target, width)?;
-                        continue;
-                    }
-                    _ => {}
-                }
-                for (at, target) in target.chunks_mut(size(QUERIES.checked_mul(width)?)).enumerate() {
-                    let rows = target.chunks_exact_mut(size(width));
-                    let scores = scores.get_mut(..rows.len().checked_mul(tokens)?)?;
-                    head.scores(simd, at.checked_mul(QUERIES)?, scores)?;
-                    for scores in scores.chunks_exact_mut(size(tokens)) {
-                        softmax(simd, scores);
-                    }
-                    let value = width.checked_mul(2)?.checked_add(first)?;
-                    for (weights, row) in scores.chunks_exact(size(tokens)).zip(rows) {
-                        head.weigh(simd, weights, value, row.get_mut(first..)?.get_mut(..head_width)?);
-                    }
+                    (HALF, 16) => head.run_half::<S, 1>(simd, target, width)?,
+                    (HALF, 32) => head.run_half::<S, 2>(simd, target, width)?,
+                    (HALF, 64) => head.run_half::<S, 4>(simd, target, width)?,
+                    _ => head.run(simd, target, width, scores)?,
                 }
             }
         }
@@ -111,8 +90,26 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// All of a head of eight tokens and `N` registers of columns: what [`scores`](Self::scores), [`softmax`] and
-    /// [`weigh`](Self::weigh) do, two queries a register, without memory in between that is narrower than one.
+    /// All of a head, a few queries at a time.
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S, target: &mut [f32], width: usize, scores: &mut [f32]) -> Option<()> {
+        let Self { row_width, tokens, first, head_width, .. } = self;
+        for (at, target) in target.chunks_mut(size(QUERIES.checked_mul(width)?)).enumerate() {
+            let rows = target.chunks_exact_mut(size(width));
+            let scores = scores.get_mut(..rows.len().checked_mul(tokens)?)?;
+            self.scores(simd, at.checked_mul(QUERIES)?, scores)?;
+            for scores in scores.chunks_exact_mut(size(tokens)) {
+                softmax(simd, scores);
+            }
+            let value = (row_width / 3).checked_mul(2)?.checked_add(first)?;
+            for (weights, row) in scores.chunks_exact(size(tokens)).zip(rows) {
+                self.weigh(simd, weights, value, row.get_mut(first..)?.get_mut(..head_width)?);
+            }
+        }
+        Some(())
+    }
+
+    /// All of a head of eight tokens and `N` registers of columns: as [`run`](Self::run) does it, two queries a register, without memory in between that is narrower than one.
     #[inline(always)]
     fn run_half<S: Simd, const N: usize>(self, simd: S, target: &mut [f32], width: usize) -> Option<()> {
         let part = self.row_width / 3;

@@ -274,7 +274,7 @@ impl<'a, S: Simd> Tiles<'a, S> {
         let first = row.wrapping_mul(self.out).wrapping_add(outputs.first);
         let room = self.out.wrapping_sub(outputs.first);
         if let ([y], true) = (lanes.as_slice(), room < LANES) {
-            // The last block, partly padding.
+            // The last block, partly padding: it comes alone.
             let target = self.target.get_mut(first..)?.get_mut(..room)?;
             let y = if layer.add { simd.add(simd.load_part(target, 0.0), *y) } else { *y };
             simd.store_part(simd.max(self.floor, y), target);

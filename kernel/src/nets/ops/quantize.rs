@@ -25,7 +25,7 @@ pub(crate) const HIGH: f32 = 255.0;
 /// Largest magnitude of two digits.
 const TWO_DIGITS: f32 = 127.0 * 255.0;
 
-/// Rows whose ranges are found first, so that they hide each other's latency, and that stay in the nearest cache for the second look.
+/// Rows whose ranges are found first: they hide each other's latency, and stay in the nearest cache for the second look.
 const ROWS: usize = 8;
 
 /// Fills `digits [rows, 1, groups]`, or `[rows, 2, groups]` for two of them, and `tokens [rows]` from `source [rows, width] f32`:
@@ -188,6 +188,7 @@ impl Ranges {
         }
     }
 
+    /// How each row is read.
     #[inline(always)]
     fn units<S: Simd>(&self, simd: S, largest: f32) -> Units {
         let (min, max) = (simd.load(&self.min), simd.load(&self.max));

@@ -1,7 +1,7 @@
 //! The virtual register of networks: sixteen f32 lanes, whatever the machine has.
 //!
-//! An operation is written once, over [`Simd`], and inlined into one entry per backend that switches its instructions on;
-//! [`Scalar`] is the same text over arrays. Backends therefore differ in nothing but the instructions a lane goes through,
+//! An operation is written once, over [`Simd`], and inlined into entries of each backend that switch its instructions on: one for
+//! a prediction, one for each kind of layer. [`Scalar`] is the same text over arrays. Backends therefore differ in nothing but the instructions a lane goes through,
 //! each of which rounds correctly or is exact.
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
