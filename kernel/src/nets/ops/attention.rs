@@ -1,8 +1,8 @@
 //! Multi-head self-attention among the tokens of each sequence.
 
 use super::reduce::{Columns, Term, column_sum};
-use super::size;
 use super::softmax::{softmax, softmax_of_halves};
+use super::{load, size};
 use crate::simd::{LANES, Simd, Work};
 
 /// The shape of an attention step: heads divide the width, sequences divide the rows.
@@ -109,20 +109,25 @@ impl Head<'_> {
         Some(())
     }
 
-    /// All of a head of eight tokens and `N` registers of columns: as [`run`](Self::run) does it, two queries a register, without memory in between that is narrower than one.
+    /// All of a head of eight tokens and `N` registers of columns, as [`run`](Self::run) does it: two queries a register, and no
+    /// memory in between that is narrower than one.
     #[inline(always)]
     fn run_half<S: Simd, const N: usize>(self, simd: S, target: &mut [f32], width: usize) -> Option<()> {
         let part = self.row_width / 3;
+        let mut keys = [self.columns::<N>(0, part)?; HALF];
+        for (token, key) in keys.iter_mut().enumerate() {
+            *key = self.columns(token, part)?;
+        }
         let (mut scores, mut query) = ([simd.splat(0.0); HALF / 2], 0_usize);
         for scores in &mut scores {
             let mut products = [simd.terms(simd.splat(0.0)); LANES];
             for products in products.as_chunks_mut::<HALF>().0 {
                 let query_columns = self.columns::<N>(query, 0)?;
-                for (key, product) in products.iter_mut().enumerate() {
-                    let key_columns = self.columns::<N>(key, part)?;
+                let query_columns = load(simd, query_columns);
+                for (product, key) in products.iter_mut().zip(&keys) {
                     let mut sum = simd.splat(0.0);
-                    for (query, key) in query_columns.iter().zip(key_columns) {
-                        sum = simd.add(sum, simd.mul(simd.load(query), simd.load(key)));
+                    for (query, key) in query_columns.iter().zip(*key) {
+                        sum = simd.add(sum, simd.mul(*query, simd.load(key)));
                     }
                     *product = simd.terms(sum);
                 }
