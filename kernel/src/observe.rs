@@ -19,7 +19,7 @@ pub enum Stage {
     Quantize,
     /// Trees: leaves were found and summed.
     Walk,
-    /// Network: step `.0` of [`crate::nets::Net::layers`] ran.
+    /// Network: step `.0` of [`crate::nets::Net::layers`] ran. A ReLU behind an 8-bit layer has run with it.
     Step(usize),
     /// Margins or logits became outputs.
     Link,

@@ -27,6 +27,7 @@ use ops::gelu::gelu;
 use ops::layer_norm::layer_norm;
 use ops::linear_i8::Quantized;
 use ops::max_pool::max_pool;
+use ops::quantize::Token;
 use ops::relu::relu;
 use ops::window::{denormalize, normalize};
 use step::{Op, Region, Step};
@@ -144,7 +145,7 @@ impl<'image> Net<'image> {
         let (values, scratch) = scratch.take::<f32>(sizes.raw)?;
         let (arena, scratch) = scratch.take::<f32>(sizes.arena)?;
         let (quantized, scratch) = scratch.take::<[i16; 4]>(sizes.quantized)?;
-        let (tokens, scratch) = scratch.take::<[f32; 2]>(sizes.tokens)?;
+        let (tokens, scratch) = scratch.take::<Token>(sizes.tokens)?;
         let (scores, _) = scratch.take::<f32>(sizes.scores)?;
         let mut memory = Memory { arena, quantized, tokens, scores };
         copy(row, memory.arena.get_mut(..row.len()).ok_or(PredictError::Corrupt)?)
@@ -165,7 +166,7 @@ impl<'image> Net<'image> {
 struct Memory<'s> {
     arena: &'s mut [f32],
     quantized: &'s mut [[i16; 4]],
-    tokens: &'s mut [[f32; 2]],
+    tokens: &'s mut [Token],
     scores: &'s mut [f32],
 }
 
@@ -182,18 +183,28 @@ impl Work for Steps<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<()> {
-        for (at, record) in self.net.steps.iter().enumerate() {
-            Step::parse(record, &self.net.data)?.run(simd, self.memory)?;
+        let (mut records, mut at) = (self.net.steps.iter(), 0_usize);
+        while let Some(record) = records.next() {
+            let step = Step::parse(record, &self.net.data)?;
+            // A ReLU behind a layer is done while the layer's outputs are still in registers.
+            let rectified = records.as_slice().first().is_some_and(|next| step::rectifies(next, record));
+            step.run(simd, self.memory, rectified)?;
             self.observer.ended(Stage::Step(at));
+            at = at.wrapping_add(1);
+            if rectified {
+                records.next()?;
+                self.observer.ended(Stage::Step(at));
+                at = at.wrapping_add(1);
+            }
         }
         Some(())
     }
 }
 
 impl Step<'_> {
-    /// Runs the step. `None` only if memory changed after the check.
+    /// Runs the step, and the ReLU behind it where it is `rectified`. `None` only if memory changed after the check.
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, memory: &mut Memory<'_>) -> Option<()> {
+    fn run<S: Simd>(&self, simd: S, memory: &mut Memory<'_>, rectified: bool) -> Option<()> {
         let Self { op, source, target, rows, width, out } = *self;
         let (arena, scores) = (&mut *memory.arena, &mut *memory.scores);
         match op {
@@ -218,7 +229,8 @@ impl Step<'_> {
                     Op::Denormalize => denormalize(simd, target, source, width)?,
                     Op::LinearI8(layer) => {
                         let (values, tokens) = (&mut *memory.quantized, &mut *memory.tokens);
-                        layer.run(simd, source, width, target, out, Quantized { values, tokens })?;
+                        let memory = Quantized { values, tokens };
+                        layer.run(simd, (source, width), (target, out), rectified, memory)?;
                     }
                     Op::LinearF32(layer) => layer.run(simd, source, width, target, out)?,
                     Op::Attention(attention) => attention.run(simd, source, target, scores)?,

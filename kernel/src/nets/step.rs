@@ -226,6 +226,12 @@ impl<'image> Constants<'image> {
     }
 }
 
+/// `step` is the ReLU of all outputs of the 8-bit layer before it.
+pub(super) fn rectifies(step: &StepRecord, layer: &StepRecord) -> bool {
+    (layer.op, step.op) == (op::LINEAR_I8, op::RELU)
+        && (step.target, step.rows, step.width) == (layer.target, layer.rows, layer.out)
+}
+
 /// The step's name in the strings section.
 pub(super) fn name<'image>(record: &StepRecord, strings: &'image [u8]) -> Option<&'image str> {
     let bytes = strings.get(index(record.name.offset)..)?.get(..index(record.name.len))?;

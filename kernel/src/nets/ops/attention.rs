@@ -1,9 +1,9 @@
 //! Multi-head self-attention among the tokens of each sequence.
 
-use super::reduce::{Columns, column_sum};
-use super::size;
+use super::reduce::{Columns, Term, column_sum};
 use super::softmax::{softmax, softmax_of_halves};
-use crate::simd::{LANES, Simd};
+use super::{load, size};
+use crate::simd::{LANES, Simd, Work};
 
 /// The shape of an attention step: heads divide the width, sequences divide the rows.
 #[derive(Clone, Copy, Debug)]
@@ -40,28 +40,36 @@ impl Attention {
         target: &mut [f32],
         scores: &mut [f32],
     ) -> Option<()> {
-        let Self { width, heads, tokens } = self;
+        simd.apart(Sequences { attention: self, source, target, scores })
+    }
+}
+
+/// Attention over all its rows.
+struct Sequences<'a> {
+    attention: Attention,
+    source: &'a [f32],
+    target: &'a mut [f32],
+    scores: &'a mut [f32],
+}
+
+impl Work for Sequences<'_> {
+    type Output = Option<()>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<()> {
+        let Self { attention: Attention { width, heads, tokens }, source, target, scores } = self;
         let head_width = size(width.checked_div(heads)?);
         let row_width = size(width.checked_mul(3)?);
         let sequences = source.chunks_exact(size(row_width.checked_mul(tokens)?));
         for (source, target) in sequences.zip(target.chunks_exact_mut(size(width.checked_mul(tokens)?))) {
             for first in (0..width).step_by(head_width) {
                 let head = Head { source, row_width, tokens, first, head_width };
-                if tokens == HALF && head_width.is_multiple_of(LANES) {
-                    head.run_half(simd, target, width)?;
-                    continue;
-                }
-                for (at, target) in target.chunks_mut(size(QUERIES.checked_mul(width)?)).enumerate() {
-                    let rows = target.chunks_exact_mut(size(width));
-                    let scores = scores.get_mut(..rows.len().checked_mul(tokens)?)?;
-                    head.scores(simd, at.checked_mul(QUERIES)?, scores)?;
-                    for scores in scores.chunks_exact_mut(size(tokens)) {
-                        softmax(simd, scores);
-                    }
-                    let value = width.checked_mul(2)?.checked_add(first)?;
-                    for (weights, row) in scores.chunks_exact(size(tokens)).zip(rows) {
-                        head.weigh(simd, weights, value, row.get_mut(first..)?.get_mut(..head_width)?);
-                    }
+                // The widths heads mostly have are constants.
+                match (tokens, head_width) {
+                    (HALF, 16) => head.run_half::<S, 1>(simd, target, width)?,
+                    (HALF, 32) => head.run_half::<S, 2>(simd, target, width)?,
+                    (HALF, 64) => head.run_half::<S, 4>(simd, target, width)?,
+                    _ => head.run(simd, target, width, scores)?,
                 }
             }
         }
@@ -82,42 +90,76 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// All of a head of eight tokens and full registers of columns: what [`scores`](Self::scores), [`softmax`] and
-    /// [`weigh`](Self::weigh) do, two queries a register, without memory in between that is narrower than one.
+    /// All of a head, a few queries at a time.
     #[inline(always)]
-    fn run_half<S: Simd>(self, simd: S, target: &mut [f32], width: usize) -> Option<()> {
-        let part = size(self.row_width / 3);
-        let mut parts: [[&[[f32; LANES]]; HALF]; 3] = [[&[]; HALF]; 3];
-        for (token, row) in self.source.chunks_exact(size(self.row_width)).take(HALF).enumerate() {
-            for (part, row) in parts.iter_mut().zip(row.chunks_exact(part)) {
-                *part.get_mut(token)? = row.get(self.first..)?.get(..self.head_width)?.as_chunks().0;
+    fn run<S: Simd>(self, simd: S, target: &mut [f32], width: usize, scores: &mut [f32]) -> Option<()> {
+        let Self { row_width, tokens, first, head_width, .. } = self;
+        for (at, target) in target.chunks_mut(size(QUERIES.checked_mul(width)?)).enumerate() {
+            let rows = target.chunks_exact_mut(size(width));
+            let scores = scores.get_mut(..rows.len().checked_mul(tokens)?)?;
+            self.scores(simd, at.checked_mul(QUERIES)?, scores)?;
+            for scores in scores.chunks_exact_mut(size(tokens)) {
+                softmax(simd, scores);
+            }
+            let value = (row_width / 3).checked_mul(2)?.checked_add(first)?;
+            for (weights, row) in scores.chunks_exact(size(tokens)).zip(rows) {
+                self.weigh(simd, weights, value, row.get_mut(first..)?.get_mut(..head_width)?);
             }
         }
-        let [queries, keys, values] = parts;
-        let mut weights = [[0.0; LANES]; HALF / 2];
-        for (weights, pair) in weights.iter_mut().zip(queries.as_chunks::<2>().0) {
-            let mut products = [simd.splat(0.0); LANES];
-            for (query, products) in pair.iter().zip(products.as_chunks_mut::<HALF>().0) {
-                *products = products_of_keys(simd, query, keys)?;
+        Some(())
+    }
+
+    /// All of a head of eight tokens and `N` registers of columns, as [`run`](Self::run) does it: two queries a register, and no
+    /// memory in between that is narrower than one.
+    #[inline(always)]
+    fn run_half<S: Simd, const N: usize>(self, simd: S, target: &mut [f32], width: usize) -> Option<()> {
+        let part = self.row_width / 3;
+        let mut keys = [self.columns::<N>(0, part)?; HALF];
+        for (token, key) in keys.iter_mut().enumerate() {
+            *key = self.columns(token, part)?;
+        }
+        let (mut scores, mut query) = ([simd.splat(0.0); HALF / 2], 0_usize);
+        for scores in &mut scores {
+            let mut products = [simd.terms(simd.splat(0.0)); LANES];
+            for products in products.as_chunks_mut::<HALF>().0 {
+                let query_columns = self.columns::<N>(query, 0)?;
+                let query_columns = load(simd, query_columns);
+                for (product, key) in products.iter_mut().zip(&keys) {
+                    let mut sum = simd.splat(0.0);
+                    for (query, key) in query_columns.iter().zip(*key) {
+                        sum = simd.add(sum, simd.mul(*query, simd.load(key)));
+                    }
+                    *product = simd.terms(sum);
+                }
+                query = query.wrapping_add(1);
             }
-            simd.store(softmax_of_halves(simd, simd.sums(products)), weights);
+            *scores = simd.sums(products);
+        }
+        softmax_of_halves(simd, &mut scores);
+        let mut weights = [[0.0; LANES]; HALF / 2];
+        for (weights, scores) in weights.iter_mut().zip(scores) {
+            simd.store(scores, weights);
         }
         let weights: &[[f32; HALF]] = weights.as_flattened().as_chunks().0;
-        for block in 0..self.head_width / LANES {
+        for block in 0..N {
             let mut columns = [simd.splat(0.0); HALF];
-            for (column, value) in columns.iter_mut().zip(values) {
-                *column = simd.load(value.get(block)?);
+            for (token, column) in columns.iter_mut().enumerate() {
+                *column = simd.load(self.columns::<N>(token, part.wrapping_mul(2))?.get(block)?);
             }
             let first = self.first.wrapping_add(block.wrapping_mul(LANES));
             for (weights, row) in weights.iter().zip(target.chunks_exact_mut(size(width))) {
-                let sums = column_sum(simd, HALF, |token| {
-                    let weight = weights.get(token).copied().unwrap_or_default();
-                    simd.mul(simd.splat(weight), columns.get(token).copied().unwrap_or(simd.splat(0.0)))
-                });
+                let sums = column_sum(simd, HALF, &WeightedColumns::<S> { weights, columns: &columns });
                 simd.store(sums, row.get_mut(first..)?.first_chunk_mut()?);
             }
         }
         Some(())
+    }
+
+    /// The head's columns of a token's queries, keys or values, which start at column `part`.
+    #[inline(always)]
+    fn columns<const N: usize>(&self, token: usize, part: usize) -> Option<&[[f32; LANES]; N]> {
+        let first = token.wrapping_mul(self.row_width).wrapping_add(part).wrapping_add(self.first);
+        self.source.get(first..)?.as_chunks().0.first_chunk()
     }
 
     /// `scores [queries, tokens]` from query `query` on.
@@ -130,9 +172,9 @@ impl Head<'_> {
         let keys = (self.row_width / 3).wrapping_add(self.first);
         let (mut query, mut key) = (query, 0_usize);
         for part in scores.chunks_mut(LANES) {
-            let mut products = [simd.splat(0.0); LANES];
+            let mut products = [simd.terms(simd.splat(0.0)); LANES];
             for product in products.iter_mut().take(part.len()) {
-                *product = products_of(simd, row(query, self.first)?, row(key, keys)?);
+                *product = simd.terms(products_of(simd, row(query, self.first)?, row(key, keys)?));
                 key = key.wrapping_add(1);
                 if key == self.tokens {
                     (query, key) = (query.wrapping_add(1), 0);
@@ -149,30 +191,38 @@ impl Head<'_> {
         for (block, target) in target.chunks_mut(LANES).enumerate() {
             let first = first.wrapping_add(block.wrapping_mul(LANES));
             let values = Columns { values: self.source, width: self.row_width, first, count: target.len() };
-            let sums = column_sum(simd, weights.len(), |token| {
-                let weight = weights.get(token).copied().unwrap_or_default();
-                simd.mul(simd.splat(weight), values.row(simd, token))
-            });
+            let sums = column_sum(simd, weights.len(), &WeightedRows { weights, values });
             simd.store_part(sums, target);
         }
     }
 }
 
-/// [`products_of`] a query and each of eight keys.
-#[inline(always)]
-fn products_of_keys<S: Simd>(
-    simd: S,
-    query: &[[f32; LANES]],
-    keys: [&[[f32; LANES]]; HALF],
-) -> Option<[S::F; HALF]> {
-    let mut sums = [simd.splat(0.0); HALF];
-    for (block, query) in query.iter().enumerate() {
-        let query = simd.load(query);
-        for (sum, key) in sums.iter_mut().zip(keys) {
-            *sum = simd.add(*sum, simd.mul(query, simd.load(key.get(block)?)));
-        }
+/// The values of a few tokens, each by its weight.
+struct WeightedRows<'a> {
+    weights: &'a [f32],
+    values: Columns<'a>,
+}
+
+impl<S: Simd> Term<S> for WeightedRows<'_> {
+    #[inline(always)]
+    fn at(&self, simd: S, at: usize) -> S::F {
+        let weight = self.weights.get(at).copied().unwrap_or_default();
+        simd.mul(simd.splat(weight), self.values.row(simd, at))
     }
-    Some(sums)
+}
+
+/// The same of eight tokens whose values are loaded.
+struct WeightedColumns<'a, S: Simd> {
+    weights: &'a [f32; HALF],
+    columns: &'a [S::F; HALF],
+}
+
+impl<S: Simd> Term<S> for WeightedColumns<'_, S> {
+    #[inline(always)]
+    fn at(&self, simd: S, at: usize) -> S::F {
+        let weight = self.weights.get(at).copied().unwrap_or_default();
+        simd.mul(simd.splat(weight), self.columns.get(at).copied().unwrap_or(simd.splat(0.0)))
+    }
 }
 
 /// Products of two rows, added up to sixteen sums.

@@ -11,11 +11,12 @@ use super::gelu::gelu;
 use super::layer_norm::layer_norm;
 use super::linear_f32::LinearF32;
 use super::linear_i8::{LinearI8, Quantized};
+use super::quantize::Token;
 use super::relu::relu;
 use super::softmax::softmax;
 use super::token_pool::TokenPool;
 use super::window::{Statistics, denormalize, normalize};
-use crate::simd::{Backend, Simd, Work, dispatch};
+use crate::simd::{Backend, Scalar, Simd, Work, dispatch};
 
 /// Around one, two and four registers.
 const WIDTHS: [usize; 14] = [1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65];
@@ -75,6 +76,7 @@ struct Linear {
     period: usize,
     add: bool,
     fine: bool,
+    rectified: bool,
     hard: usize,
 }
 
@@ -83,7 +85,7 @@ impl Work for Linear {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Self { rows, width, out, period, add, fine, hard } = self;
+        let Self { rows, width, out, period, add, fine, rectified, hard } = self;
         let (padded, groups) = (out.next_multiple_of(16), width.div_ceil(4));
         let mut weights = vec![[0_i8; 64]; padded / 16 * groups];
         let mut units = vec![0.0; padded];
@@ -100,10 +102,10 @@ impl Work for Linear {
         let layer = LinearI8 { weights: &weights, scale: &scale, units: &units, bias: &bias, add, fine };
         assert!(layer.units_hold(width));
         let source = values(rows * width, rows ^ width, hard);
-        let (mut quantized, mut tokens) = (vec![[77; 4]; 2 * rows * groups], vec![[0.0; 2]; rows]);
+        let (mut quantized, mut tokens) = (vec![[77; 4]; 2 * rows * groups], vec![Token::default(); rows]);
         let mut target = values(rows * out, 3, 0);
         let memory = Quantized { values: &mut quantized, tokens: &mut tokens };
-        layer.run(simd, &source, width, &mut target, out, memory).unwrap();
+        layer.run(simd, (&source, width), (&mut target, out), rectified, memory).unwrap();
         let flat = values(padded * width, 4, 0);
         let layer = LinearF32 { weights: flat.as_chunks().0, bias: &bias, add };
         let mut wide = values(rows * out, 5, 0);
@@ -116,22 +118,35 @@ impl Work for Linear {
 #[test]
 fn linear_layers() {
     for width in WIDTHS {
-        for out in [1, 15, 16, 17, 31, 32, 33, 49] {
+        for out in [1, 15, 16, 17, 31, 32, 33, 49, 64, 81] {
             for rows in 1..=9 {
                 let period = [1, rows, rows.min(2)][(width + out) % 3];
                 for fine in [false, true] {
                     let (add, hard) = (out % 2 == 0, if rows % 3 == 2 { 97 } else { 0 });
-                    let case = Linear { rows, width, out, period, add, fine, hard };
-                    agree(case, || format!("[{rows}, {width}] → {out}, fine {fine}"));
+                    let rectified = (rows + out) % 3 == 0;
+                    let case = Linear { rows, width, out, period, add, fine, rectified, hard };
+                    agree(case, || format!("[{rows}, {width}] → {out}, fine {fine}, ReLU {rectified}"));
                 }
             }
         }
     }
     // The longest sums, every digit at its limit.
     for fine in [false, true] {
-        let case = Linear { rows: 2, width: 5000, out: 33, period: 1, add: false, fine, hard: 0 };
+        let case =
+            Linear { rows: 2, width: 5000, out: 33, period: 1, add: false, fine, rectified: false, hard: 0 };
         agree(case, || format!("a wide layer, fine {fine}"));
     }
+}
+
+#[test]
+fn a_rectified_layer_is_a_layer_and_its_relu() {
+    let case =
+        Linear { rows: 5, width: 33, out: 49, period: 1, add: true, fine: false, rectified: false, hard: 97 };
+    // Behind the layer's outputs stand those of an f32 layer.
+    let layer = |case: Linear| dispatch(Backend::detect(), case)[..5 * 49].to_vec();
+    let mut by_relu = layer(case);
+    relu(Scalar, &mut by_relu);
+    assert_eq!(bits(&layer(Linear { rectified: true, ..case })), bits(&by_relu));
 }
 
 #[derive(Clone, Copy)]

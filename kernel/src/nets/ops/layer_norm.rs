@@ -2,15 +2,12 @@
 
 use super::reduce::row_sum;
 use super::size;
-use crate::simd::{LANES, Simd, sqrt};
-
-/// Rows taken side by side.
-const ROWS: usize = 4;
+use crate::simd::{LANES, Simd};
 
 /// `rows [n, width]` in place: y = (x − mean) · r · gain + bias per row, with r = 1 / √(population variance + ε).
 ///
-/// Mean and variance are sums by [`row_sum`] divided by `count`, the width as f32; the variance is that of the centred values.
-/// Every operation is rounded once, in the order written.
+/// Mean and variance are sums by [`row_sum`] divided by `count`, the width as f32; the variance is that
+/// of the centred values. Every operation is rounded once, in the order written.
 #[inline(always)]
 pub(crate) fn layer_norm<S: Simd>(
     simd: S,
@@ -21,29 +18,44 @@ pub(crate) fn layer_norm<S: Simd>(
     count: f32,
 ) {
     let width = size(gain.len());
-    // A few rows side by side: each is a chain of sums, roots and quotients.
-    for rows in rows.chunks_mut(size(width.saturating_mul(ROWS))) {
-        let mut means = [0.0; ROWS];
-        for (row, mean) in rows.chunks_exact(width).zip(&mut means) {
-            *mean = row_sum(simd, row) / count;
+    let (count, zero) = (simd.splat(count), simd.splat(0.0));
+    // Sixteen rows side by side: a lane for each one's sums, root and quotients.
+    for rows in rows.chunks_mut(size(width.saturating_mul(LANES))) {
+        let mut terms = [simd.terms(zero); LANES];
+        for (row, terms) in rows.chunks_exact(width).zip(&mut terms) {
+            *terms = row_sum(simd, row);
         }
-        let mut inverses = [0.0; ROWS];
-        for ((row, &mean), r) in rows.chunks_exact(width).zip(&means).zip(&mut inverses) {
-            let (mut squares, middle) = (simd.splat(0.0), simd.splat(mean));
-            for part in row.chunks(LANES) {
-                let centred = simd.sub(simd.load_part(part, mean), middle);
+        let mut means = [0.0; LANES];
+        simd.store(simd.div(simd.sums(terms), count), &mut means);
+        for ((row, terms), &mean) in rows.chunks_exact(width).zip(&mut terms).zip(&means) {
+            let (mut squares, middle) = (zero, simd.splat(mean));
+            let (whole, rest) = row.as_chunks();
+            for part in whole {
+                let centred = simd.sub(simd.load(part), middle);
                 squares = simd.add(squares, simd.mul(centred, centred));
             }
-            let variance = simd.sum(squares) / count;
-            *r = 1.0 / sqrt(variance + epsilon);
+            if !rest.is_empty() {
+                let centred = simd.sub(simd.load_tail(rest, mean), middle);
+                squares = simd.add(squares, simd.mul(centred, centred));
+            }
+            *terms = simd.terms(squares);
         }
+        let variance = simd.div(simd.sums(terms), count);
+        let root = simd.sqrt(simd.add(variance, simd.splat(epsilon)));
+        let mut inverses = [0.0; LANES];
+        simd.store(simd.div(simd.splat(1.0), root), &mut inverses);
         for ((row, mean), r) in rows.chunks_exact_mut(width).zip(means).zip(inverses) {
             let (middle, r) = (simd.splat(mean), simd.splat(r));
-            for ((part, gain), bias) in row.chunks_mut(LANES).zip(gain.chunks(LANES)).zip(bias.chunks(LANES))
-            {
-                let centred = simd.sub(simd.load_part(part, 0.0), middle);
-                let scaled = simd.mul(simd.mul(centred, r), simd.load_part(gain, 0.0));
-                simd.store_part(simd.add(scaled, simd.load_part(bias, 0.0)), part);
+            let norm = |x, gain, bias| simd.add(simd.mul(simd.mul(simd.sub(x, middle), r), gain), bias);
+            let (whole, rest) = row.as_chunks_mut();
+            let parameters = gain.as_chunks().0.iter().zip(bias.as_chunks().0);
+            for (part, (gain, bias)) in whole.iter_mut().zip(parameters) {
+                simd.store(norm(simd.load(part), simd.load(gain), simd.load(bias)), part);
+            }
+            if !rest.is_empty() {
+                let (gain, bias) = (gain.as_chunks::<LANES>().1, bias.as_chunks::<LANES>().1);
+                let (gain, bias) = (simd.load_tail(gain, 0.0), simd.load_tail(bias, 0.0));
+                simd.store_tail(norm(simd.load_tail(rest, 0.0), gain, bias), rest);
             }
         }
     }

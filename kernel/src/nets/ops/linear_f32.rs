@@ -1,7 +1,10 @@
 //! The f32 linear layer, for small layers that must stay wider than 8 bits: embeddings and heads.
 
-use super::size;
-use crate::simd::{LANES, Simd};
+use super::{load, size};
+use crate::simd::{LANES, Simd, Work};
+
+/// Weights of sixteen outputs for four inputs.
+type Four = [[f32; LANES]; 4];
 
 /// A checked layer with `out` outputs, padded to a multiple of 16 where it says `[out]`.
 #[derive(Clone, Copy, Debug)]
@@ -26,27 +29,46 @@ impl LinearF32<'_> {
         target: &mut [f32],
         out: usize,
     ) -> Option<()> {
+        simd.apart(Rows { layer: self, source, width, target, out })
+    }
+}
+
+/// A layer and its rows.
+struct Rows<'a> {
+    layer: &'a LinearF32<'a>,
+    source: &'a [f32],
+    width: usize,
+    target: &'a mut [f32],
+    out: usize,
+}
+
+impl Work for Rows<'_> {
+    type Output = Option<()>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<()> {
+        let Self { layer, source, width, target, out } = self;
         let padded = out.checked_next_multiple_of(LANES)?;
-        let period = self.bias.len().checked_div(padded)?;
-        let mut rows = source.chunks_exact(size(width)).len();
-        let mut tile = Tile { simd, layer: self, source, width, target, out, padded, period };
-        let mut row = 0_usize;
-        while rows > 0 {
-            let step = if S::ROWS_F32 >= 4 && rows >= 4 {
-                tile.run::<4>(row)?;
-                4
-            } else {
-                tile.run::<1>(row)?;
-                1
-            };
-            (row, rows) = (row.wrapping_add(step), rows.wrapping_sub(step));
+        let period = layer.bias.len().checked_div(padded)?;
+        let rows = source.chunks_exact(size(width)).len();
+        let mut tiles = Tiles { simd, layer, source, width, target, out, padded, period };
+        let (blocks, mut at) = (padded / LANES, 0_usize);
+        if S::TILE_F32 >= 2 && rows >= 2 {
+            while blocks.wrapping_sub(at) >= 2 {
+                tiles.columns::<2>(at, rows)?;
+                at = at.wrapping_add(2);
+            }
+        }
+        while at < blocks {
+            tiles.columns::<1>(at, rows)?;
+            at = at.wrapping_add(1);
         }
         Some(())
     }
 }
 
-/// A layer on its way through its rows.
-struct Tile<'a, S> {
+/// A layer on its way through its outputs.
+struct Tiles<'a, S> {
     simd: S,
     layer: &'a LinearF32<'a>,
     source: &'a [f32],
@@ -59,36 +81,74 @@ struct Tile<'a, S> {
     period: usize,
 }
 
-impl<S: Simd> Tile<'_, S> {
-    /// All outputs of `T` rows from row `row` on.
+impl<S: Simd> Tiles<'_, S> {
+    /// `B` blocks of outputs from block `at` on, of all rows.
     #[inline(always)]
-    fn run<const T: usize>(&mut self, row: usize) -> Option<()> {
-        let (simd, width) = (self.simd, size(self.width));
-        let source = self.source.get(row.wrapping_mul(width)..)?;
-        let mut rows: [&[f32]; T] = [&[]; T];
-        for (to, row) in rows.iter_mut().zip(source.chunks_exact(width)) {
-            *to = row;
+    fn columns<const B: usize>(&mut self, at: usize, rows: usize) -> Option<()> {
+        let mut row = 0_usize;
+        if S::TILE_F32 >= 2 {
+            while rows.wrapping_sub(row) >= 2 {
+                self.tile::<2, B>(row, at)?;
+                row = row.wrapping_add(2);
+            }
         }
-        for (at, weights) in self.layer.weights.chunks_exact(width).enumerate() {
-            let mut lanes = [[simd.splat(0.0); 4]; T];
-            let (fours, rest) = weights.as_chunks::<4>();
-            for (four, weights) in fours.iter().enumerate() {
-                let weights = weights.each_ref().map(|weights| simd.load(weights));
-                for (lanes, x) in lanes.iter_mut().zip(rows) {
-                    let x = x.as_chunks::<4>().0.get(four)?;
-                    for ((lane, x), weights) in lanes.iter_mut().zip(x).zip(weights) {
-                        *lane = simd.add(*lane, simd.mul(weights, simd.splat(*x)));
+        while row < rows {
+            self.tile::<1, B>(row, at)?;
+            row = row.wrapping_add(1);
+        }
+        Some(())
+    }
+
+    /// `T` rows from row `row` on.
+    #[inline(always)]
+    fn tile<const T: usize, const B: usize>(&mut self, row: usize, at: usize) -> Option<()> {
+        let (simd, width) = (self.simd, self.width);
+        let (fours, rest) = (width / 4, width % 4);
+        // Slices of one length each: bounds are checked here, and not in the loop.
+        let (mut inputs, mut last_inputs): ([&[[f32; 4]]; T], [&[f32]; T]) = ([&[]; T], [&[]; T]);
+        for (t, (inputs, last_inputs)) in inputs.iter_mut().zip(&mut last_inputs).enumerate() {
+            let first = row.wrapping_add(t).wrapping_mul(width);
+            let (x, last) = self.source.get(first..)?.get(..width)?.as_chunks();
+            (*inputs, *last_inputs) = (x.get(..fours)?, last.get(..rest)?);
+        }
+        let (mut weights, mut last_weights): ([&[Four]; B], [&[[f32; LANES]]; B]) = ([&[]; B], [&[]; B]);
+        for (b, (weights, last_weights)) in weights.iter_mut().zip(&mut last_weights).enumerate() {
+            let first = at.wrapping_add(b).wrapping_mul(width);
+            let (w, last) = self.layer.weights.get(first..)?.get(..width)?.as_chunks();
+            (*weights, *last_weights) = (w.get(..fours)?, last.get(..rest)?);
+        }
+        let mut lanes = [[[simd.splat(0.0); 4]; B]; T];
+        for four in 0..fours {
+            let mut blocks = [[simd.splat(0.0); 4]; B];
+            for (b, block) in blocks.iter_mut().enumerate() {
+                *block = load(simd, weights.get(b)?.get(four)?);
+            }
+            for (t, lanes) in lanes.iter_mut().enumerate() {
+                let x = inputs.get(t)?.get(four)?;
+                for (b, lanes) in lanes.iter_mut().enumerate() {
+                    for (at, lane) in lanes.iter_mut().enumerate() {
+                        let product = simd.mul(*blocks.get(b)?.get(at)?, simd.splat(*x.get(at)?));
+                        *lane = simd.add(*lane, product);
                     }
                 }
             }
-            for (lanes, x) in lanes.iter_mut().zip(rows) {
-                for ((lane, x), weights) in lanes.iter_mut().zip(x.as_chunks::<4>().1).zip(rest) {
-                    *lane = simd.add(*lane, simd.mul(simd.load(weights), simd.splat(*x)));
+        }
+        for (t, lanes) in lanes.iter_mut().enumerate() {
+            for (b, lanes) in lanes.iter_mut().enumerate() {
+                // Four turns, however many values are left: lanes whose number is not constant would live in memory.
+                for (at, lane) in lanes.iter_mut().enumerate() {
+                    if let (Some(x), Some(weights)) =
+                        (last_inputs.get(t)?.get(at), last_weights.get(b)?.get(at))
+                    {
+                        *lane = simd.add(*lane, simd.mul(simd.load(weights), simd.splat(*x)));
+                    }
                 }
             }
-            for (t, [a, b, c, d]) in lanes.into_iter().enumerate() {
+        }
+        for (t, lanes) in lanes.into_iter().enumerate() {
+            for (block, [a, b, c, d]) in lanes.into_iter().enumerate() {
                 let dots = simd.add(simd.add(a, c), simd.add(b, d));
-                self.put(dots, row.wrapping_add(t), at.wrapping_mul(LANES))?;
+                self.put(dots, row.wrapping_add(t), at.wrapping_add(block).wrapping_mul(LANES))?;
             }
         }
         Some(())

@@ -1,9 +1,9 @@
 //! The 8-bit linear layer: where almost all of the work is.
 
 use super::quantize::{HIGH, Token, quantize};
-use super::size;
+use super::{load, size};
 use crate::num::nearest_single;
-use crate::simd::{Block, LANES, Simd};
+use crate::simd::{Block, LANES, Simd, Work};
 
 /// Widest input row: keeps every dot product of ±127 values far inside i32, and 128-fold sums of weights exact in f32.
 pub(crate) const MAX_WIDTH: usize = 65_536;
@@ -30,8 +30,8 @@ pub(crate) struct LinearI8<'image> {
 pub(crate) struct Quantized<'s> {
     /// `[rows, digits, width / 4] [i16; 4]`, at least; the high digits of a row come first.
     pub(crate) values: &'s mut [[i16; 4]],
-    /// `[rows, 2]`, at least: scale and middle of each row.
-    pub(crate) tokens: &'s mut [[f32; 2]],
+    /// `[rows]`, at least: how each row is read.
+    pub(crate) tokens: &'s mut [Token],
 }
 
 impl LinearI8<'_> {
@@ -59,57 +59,70 @@ impl LinearI8<'_> {
     ///
     /// Rows are quantized by [`quantize`]; dot products of digits are exact in i32, so their order is free. Then, each operation
     /// rounded once: dot = f32(one digit) or f32(high) · 255 + f32(low), and
-    /// `dot · scale · token scale + (token middle · (units · scale) + bias)`, left to right.
+    /// `dot · scale · token scale + (token middle · (units · scale) + bias)`, left to right; last comes the ReLU of a layer that is
+    /// `rectified`.
     #[inline(always)]
     pub(crate) fn run<S: Simd>(
         &self,
         simd: S,
-        source: &[f32],
-        width: usize,
-        target: &mut [f32],
-        out: usize,
+        (source, width): (&[f32], usize),
+        (target, out): (&mut [f32], usize),
+        rectified: bool,
         quantized: Quantized<'_>,
     ) -> Option<()> {
         if self.fine {
-            self.run_in::<S, true>(simd, source, width, target, out, quantized)
+            simd.apart(Rows::<true> { layer: self, source, width, target, out, rectified, quantized })
         } else {
-            self.run_in::<S, false>(simd, source, width, target, out, quantized)
+            simd.apart(Rows::<false> { layer: self, source, width, target, out, rectified, quantized })
         }
     }
+}
+
+/// A layer and its rows, in two digits or one.
+struct Rows<'a, const FINE: bool> {
+    layer: &'a LinearI8<'a>,
+    source: &'a [f32],
+    width: usize,
+    target: &'a mut [f32],
+    out: usize,
+    rectified: bool,
+    quantized: Quantized<'a>,
+}
+
+impl<const FINE: bool> Work for Rows<'_, FINE> {
+    type Output = Option<()>;
 
     #[inline(always)]
-    fn run_in<S: Simd, const FINE: bool>(
-        &self,
-        simd: S,
-        source: &[f32],
-        width: usize,
-        target: &mut [f32],
-        out: usize,
-        quantized: Quantized<'_>,
-    ) -> Option<()> {
-        let groups = width.div_ceil(4);
-        let row_groups = groups.checked_mul(self.digits())?;
+    fn run<S: Simd>(self, simd: S) -> Option<()> {
+        let Self { layer, source, width, target, out, rectified, quantized } = self;
         let values: &mut [S::Digits] = bytemuck::try_cast_slice_mut(quantized.values).ok()?;
-        let rows = source.chunks_exact(size(width));
-        let n_rows = rows.len();
-        for ((row, digits), to) in
-            rows.zip(values.chunks_exact_mut(size(row_groups))).zip(&mut *quantized.tokens)
-        {
-            let Token { scale, middle } = quantize::<S, FINE>(simd, row, digits, groups)?;
-            *to = [scale, middle];
-        }
-        let tokens = quantized.tokens.get(..n_rows)?;
-        let period = self.bias.len().checked_div(self.scale.len())?;
-        let mut tiles = Tiles { simd, layer: self, values, tokens, groups, period, target, out };
+        let rows = source.chunks_exact(size(width)).len();
+        let tokens = quantized.tokens.get_mut(..rows)?;
+        quantize::<S, FINE>(simd, source, width, values, tokens)?;
+        let period = layer.bias.len().checked_div(layer.scale.len())?;
+        // Any value is above −∞, also a NaN is no less.
+        let floor = simd.splat(if rectified { 0.0 } else { f32::NEG_INFINITY });
+        let groups = width.div_ceil(4);
+        let mut tiles = Tiles { simd, layer, values, tokens, groups, period, target, out, floor };
         // Outputs outermost: one pass over the weights, each block reused by every row from the nearest cache.
-        let (blocks, mut at) = (self.scale.len() / LANES, 0_usize);
-        if S::BLOCKS >= 2 {
-            while blocks.wrapping_sub(at) >= 2 {
+        let (whole, mut at) = (out / LANES, 0_usize);
+        if S::BLOCKS_OF_ROW >= 4 && rows == 1 {
+            while whole.wrapping_sub(at) >= 4 {
+                let outputs = tiles.outputs::<4>(at)?;
+                if FINE {
+                    tiles.tile::<FINE, 2, 4>(&outputs, 0)?;
+                } else {
+                    tiles.tile::<FINE, 1, 4>(&outputs, 0)?;
+                }
+                at = at.wrapping_add(4);
+            }
+        } else if S::BLOCKS >= 2 {
+            while whole.wrapping_sub(at) >= 2 {
                 tiles.columns::<FINE, 2>(at)?;
                 at = at.wrapping_add(2);
             }
         }
-        while at < blocks {
+        while at < layer.scale.len() / LANES {
             tiles.columns::<FINE, 1>(at)?;
             at = at.wrapping_add(1);
         }
@@ -122,42 +135,50 @@ struct Tiles<'a, S: Simd> {
     simd: S,
     layer: &'a LinearI8<'a>,
     values: &'a [S::Digits],
-    tokens: &'a [[f32; 2]],
+    tokens: &'a [Token],
     groups: usize,
     /// Rows of bias.
     period: usize,
     target: &'a mut [f32],
     out: usize,
+    /// The least an output may be.
+    floor: S::F,
 }
 
 /// What `B` blocks of outputs have in common for all rows.
 struct Outputs<'a, S: Simd, const B: usize> {
     weights: &'a [Block],
-    /// Index of the first block.
+    /// Index of the first output.
     first: usize,
     scale: [S::F; B],
     /// Sums of the weights as they are read.
     sum: [S::F; B],
+    /// The first row of bias.
+    bias: [S::F; B],
     start: [S::I; B],
 }
 
-impl<S: Simd> Tiles<'_, S> {
+impl<'a, S: Simd> Tiles<'a, S> {
+    /// `B` blocks from block `first` on.
+    #[inline(always)]
+    fn outputs<const B: usize>(&self, first: usize) -> Option<Outputs<'a, S, B>> {
+        let (simd, layer) = (self.simd, self.layer);
+        let of_blocks = |constants: &'a [f32]| constants.as_chunks().0.get(first..)?.first_chunk::<B>();
+        let (scale, units) = (of_blocks(layer.scale)?, of_blocks(layer.units)?);
+        let weights = layer.weights.get(first.checked_mul(self.groups)?..)?;
+        let (scale, bias) = (load(simd, scale), load(simd, of_blocks(layer.bias)?));
+        let (mut sum, mut start) = (load(simd, units), [simd.splat_int(0); B]);
+        for (b, sum) in sum.iter_mut().enumerate() {
+            *start.get_mut(b)? = simd.start(*sum);
+            *sum = simd.mul(*sum, *scale.get(b)?);
+        }
+        Some(Outputs { weights, first: first.wrapping_mul(LANES), scale, sum, bias, start })
+    }
+
     /// All rows of `B` blocks.
     #[inline(always)]
     fn columns<const FINE: bool, const B: usize>(&mut self, first: usize) -> Option<()> {
-        let (simd, layer) = (self.simd, self.layer);
-        let zero = simd.splat(0.0);
-        let (mut scale, mut sum, mut start) = ([zero; B], [zero; B], [simd.splat_int(0); B]);
-        let constants = layer.scale.as_chunks().0.iter().zip(layer.units.as_chunks().0).skip(first);
-        let lanes = scale.iter_mut().zip(sum.iter_mut()).zip(start.iter_mut());
-        for (((scale, sum), start), (of_scale, of_units)) in lanes.zip(constants) {
-            let units = simd.load(of_units);
-            *scale = simd.load(of_scale);
-            *sum = simd.mul(units, *scale);
-            *start = simd.start(units);
-        }
-        let weights = layer.weights.get(first.checked_mul(self.groups)?..)?;
-        let outputs = Outputs { weights, first, scale, sum, start };
+        let outputs = self.outputs::<B>(first)?;
         let (rows, mut row) = (self.tokens.len(), 0_usize);
         if FINE {
             // A row is two rows of digits.
@@ -199,45 +220,74 @@ impl<S: Simd> Tiles<'_, S> {
         outputs: &Outputs<'_, S, B>,
         row: usize,
     ) -> Option<()> {
-        let (simd, layer) = (self.simd, self.layer);
         let first = row.wrapping_mul(self.groups).wrapping_mul(if FINE { 2 } else { 1 });
-        let values = self.values.get(first..)?;
-        let dots = simd.dots::<T, B>(outputs.weights, values, self.groups, outputs.start);
-        let mut bias_row = if self.period == 1 { 0 } else { row.checked_rem(self.period)? };
-        let columns = outputs.first.wrapping_mul(LANES);
-        let mut first = row.wrapping_mul(self.out).wrapping_add(columns);
-        let mut tokens = self.tokens.get(row..)?.iter();
-        // The last block may be partly padding.
-        let room = self.out.wrapping_sub(columns).min(B.wrapping_mul(LANES));
-        let mut dots = dots.iter();
-        while let Some(high) = dots.next() {
-            let low = if FINE { dots.next()? } else { high };
-            let &[token_scale, middle] = tokens.next()?;
-            let (token_scale, middle) = (simd.splat(token_scale), simd.splat(middle));
-            let bias = bias_row.wrapping_mul(layer.scale.len()).wrapping_add(columns);
-            let bias: &[[f32; LANES]] = layer.bias.get(bias..)?.as_chunks().0;
-            bias_row = bias_row.wrapping_add(1);
-            if bias_row == self.period {
-                bias_row = 0;
+        let dots =
+            self.simd.dots::<T, B>(outputs.weights, self.values.get(first..)?, self.groups, outputs.start);
+        let tokens = self.tokens.get(row..)?.get(..if FINE { T / 2 } else { T })?;
+        /// Row by row without a loop: indices are constants, so that dot products stay in registers.
+        macro_rules! rows {
+            ($($t:literal)*) => {
+                $(
+                    if FINE && 2 * $t < T {
+                        let (high, low) = (dots.get(2 * $t)?, dots.get(2 * $t + 1)?);
+                        self.row::<FINE, B>(outputs, row.wrapping_add($t), tokens.get($t)?, high, low)?;
+                    }
+                    if !FINE && $t < T {
+                        let dots = dots.get($t)?;
+                        self.row::<FINE, B>(outputs, row.wrapping_add($t), tokens.get($t)?, dots, dots)?;
+                    }
+                )*
+            };
+        }
+        rows!(0 1 2 3 4 5 6 7);
+        Some(())
+    }
+
+    /// Stores the outputs of row `row` of a tile from its dot products.
+    #[inline(always)]
+    fn row<const FINE: bool, const B: usize>(
+        &mut self,
+        outputs: &Outputs<'_, S, B>,
+        row: usize,
+        token: &Token,
+        high: &[S::I; B],
+        low: &[S::I; B],
+    ) -> Option<()> {
+        let (simd, layer) = (self.simd, self.layer);
+        let (token_scale, middle) = (simd.splat(token.scale), simd.splat(token.middle));
+        let mut bias = outputs.bias;
+        if self.period != 1 {
+            let first = row.checked_rem(self.period)?.wrapping_mul(layer.scale.len());
+            bias =
+                load(simd, layer.bias.get(first.wrapping_add(outputs.first)..)?.as_chunks().0.first_chunk()?);
+        }
+        let mut lanes = [token_scale; B];
+        for (b, lane) in lanes.iter_mut().enumerate() {
+            let mut dot = simd.float(*high.get(b)?);
+            if FINE {
+                dot = simd.add(simd.mul(dot, simd.splat(HIGH)), simd.float(*low.get(b)?));
             }
+            let scaled = simd.mul(simd.mul(dot, *outputs.scale.get(b)?), token_scale);
+            let fixed = simd.add(simd.mul(middle, *outputs.sum.get(b)?), *bias.get(b)?);
+            *lane = simd.add(scaled, fixed);
+        }
+        let first = row.wrapping_mul(self.out).wrapping_add(outputs.first);
+        let room = self.out.wrapping_sub(outputs.first);
+        if let ([y], true) = (lanes.as_slice(), room < LANES) {
+            // The last block, partly padding: it comes alone.
             let target = self.target.get_mut(first..)?.get_mut(..room)?;
-            first = first.wrapping_add(self.out);
-            for b in 0..B {
-                let (dot, low) = (simd.float(*high.get(b)?), *low.get(b)?);
-                let dot = if FINE { simd.add(simd.mul(dot, simd.splat(HIGH)), simd.float(low)) } else { dot };
-                let scaled = simd.mul(simd.mul(dot, *outputs.scale.get(b)?), token_scale);
-                let fixed = simd.add(simd.mul(middle, *outputs.sum.get(b)?), simd.load(bias.get(b)?));
-                let mut y = simd.add(scaled, fixed);
-                let at = b.wrapping_mul(LANES);
-                let to = match target.get_mut(at..at.wrapping_add(LANES)) {
-                    Some(full) => full,
-                    None => target.get_mut(at..)?,
-                };
-                if layer.add {
-                    y = simd.add(simd.load_part(to, 0.0), y);
-                }
-                simd.store_part(y, to);
+            let y = if layer.add { simd.add(simd.load_part(target, 0.0), *y) } else { *y };
+            simd.store_part(simd.max(self.floor, y), target);
+            return Some(());
+        }
+        let target = self.target.get_mut(first..)?.as_chunks_mut::<LANES>().0.first_chunk_mut::<B>()?;
+        if layer.add {
+            for (lane, to) in lanes.iter_mut().zip(target.iter()) {
+                *lane = simd.add(simd.load(to), *lane);
             }
+        }
+        for (lane, to) in lanes.iter().zip(target) {
+            simd.store(simd.max(self.floor, *lane), to);
         }
         Some(())
     }
@@ -282,11 +332,11 @@ mod tests {
 
         fn run(&self, source: &[f32], target: &mut [f32], add: bool, fine: bool) {
             let Self { weights, scale, units, bias } = self;
-            let (mut values, mut tokens) = (vec![[9; 4]; 18], vec![[0.0; 2]; 3]);
+            let (mut values, mut tokens) = (vec![[9; 4]; 18], vec![Token::default(); 3]);
             let quantized = Quantized { values: &mut values, tokens: &mut tokens };
             let layer = LinearI8 { weights, scale, units, bias, add, fine };
             assert!(layer.units_hold(Self::WIDTH));
-            layer.run(Scalar, source, Self::WIDTH, target, Self::OUT, quantized).unwrap();
+            layer.run(Scalar, (source, Self::WIDTH), (target, Self::OUT), false, quantized).unwrap();
         }
     }
 
@@ -298,7 +348,9 @@ mod tests {
         example.run(&source, &mut target, true, false);
         for (t, row) in source.chunks_exact(Example::WIDTH).enumerate() {
             let mut digits = [[0; 4]; 3];
-            let token = quantize::<Scalar, false>(Scalar, row, &mut digits, 3).unwrap();
+            let mut token = [Token::default()];
+            quantize::<Scalar, false>(Scalar, row, Example::WIDTH, &mut digits, &mut token).unwrap();
+            let [token] = token;
             let q = &digits.as_flattened()[..Example::WIDTH];
             let read = |q: i16| f64::from(token.middle) + f64::from(token.scale) * f64::from(q);
             for o in 0..Example::OUT {

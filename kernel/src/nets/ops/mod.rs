@@ -19,10 +19,22 @@ pub(crate) mod softmax;
 pub(crate) mod token_pool;
 pub(crate) mod window;
 
+use crate::simd::{LANES, Simd};
+
 /// A chunk size: at least 1 by the image's check. Saying so again keeps the zero-size panic out of the program.
 #[inline(always)]
 fn size(checked: usize) -> usize {
     checked.max(1)
+}
+
+/// A few registers.
+#[inline(always)]
+fn load<S: Simd, const N: usize>(simd: S, from: &[[f32; LANES]; N]) -> [S::F; N] {
+    let mut registers = [simd.splat(0.0); N];
+    for (register, from) in registers.iter_mut().zip(from) {
+        *register = simd.load(from);
+    }
+    registers
 }
 
 #[cfg(test)]
@@ -36,6 +48,7 @@ mod tests {
     use super::attention::Attention;
     use super::linear_f32::LinearF32;
     use super::linear_i8::{LinearI8, Quantized};
+    use super::quantize::Token;
     use super::token_pool::TokenPool;
     use super::window::{Statistics, normalize};
     use crate::simd::Scalar;
@@ -71,13 +84,13 @@ mod tests {
             .collect();
         let (scale, units, bias) = (vec![0.004; 96], values(96, 3), values(2 * 96, 4));
         let mut qkv = vec![0.0; tokens * 3 * width];
-        let (mut quantized, mut ranges) = (vec![[0; 4]; 2 * tokens * 6], vec![[0.0; 2]; tokens]);
+        let (mut quantized, mut ranges) = (vec![[0; 4]; 2 * tokens * 6], vec![Token::default(); tokens]);
         for (add, fine) in [(false, false), (true, true)] {
             let quantized = Quantized { values: &mut quantized, tokens: &mut ranges };
             let weights = &weights[..5 * 6];
             let layer =
                 LinearI8 { weights, scale: &scale[..80], units: &units[..80], bias: &bias[..160], add, fine };
-            layer.run(Scalar, &x, width, &mut qkv, 3 * width, quantized).unwrap();
+            layer.run(Scalar, (&x, width), (&mut qkv, 3 * width), false, quantized).unwrap();
         }
         let mut attended = vec![0.0; tokens * width];
         let attention = Attention { width, heads: 3, tokens: 10 };

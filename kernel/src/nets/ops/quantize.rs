@@ -1,9 +1,13 @@
 //! Activations to 8 bits, each token by its own range.
 
+use bytemuck::{AnyBitPattern, NoUninit};
+
+use super::size;
 use crate::simd::{LANES, Simd};
 
 /// How the quantized values of one token are read: x ≈ middle + scale · q.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, AnyBitPattern, NoUninit)]
+#[repr(C)]
 pub(crate) struct Token {
     /// Value of one unit; 0 for a constant token, NaN for one with a value that is not finite.
     pub(crate) scale: f32,
@@ -21,11 +25,11 @@ pub(crate) const HIGH: f32 = 255.0;
 /// Largest magnitude of two digits.
 const TWO_DIGITS: f32 = 127.0 * 255.0;
 
-/// Adding 1.5·2^23 leaves the nearest integer, ties to even, in the low bits.
-const ROUND: f32 = 12_582_912.0;
+/// Rows whose ranges are found first: they hide each other's latency, and stay in the nearest cache for the second look.
+const ROWS: usize = 8;
 
-/// Fills `digits [1, groups]`, or `[2, groups]` for two of them, from `row [n] f32`, four in a group, symmetric about the middle
-/// of the row's range. Digits beyond the row are any.
+/// Fills `digits [rows, 1, groups]`, or `[rows, 2, groups]` for two of them, and `tokens [rows]` from `source [rows, width] f32`:
+/// four digits in a group, symmetric about the middle of the row's range. Digits beyond a row's end are any.
 ///
 /// middle = min/2 + max/2, half = max − middle, scale = half / 127, q = (x − middle) · (127 / half) rounded to the
 /// nearest integer (ties to even) and kept within ±127. The middle costs nothing later (each output knows the sum of its
@@ -36,71 +40,173 @@ const ROUND: f32 = 12_582_912.0;
 #[inline(always)]
 pub(crate) fn quantize<S: Simd, const FINE: bool>(
     simd: S,
-    row: &[f32],
+    source: &[f32],
+    width: usize,
     digits: &mut [S::Digits],
-    groups: usize,
-) -> Option<Token> {
-    let (token, inverse) = range(simd, row, if FINE { TWO_DIGITS } else { DIGIT });
-    let (round, middle) = (simd.splat(ROUND), simd.splat(token.middle));
-    let (inverse, high_digit) = (simd.splat(inverse), simd.splat(HIGH));
-    let (high, low) = digits.split_at_mut_checked(groups)?;
-    let mut low = low.chunks_mut(4);
-    for (part, high) in row.chunks(LANES).zip(high.chunks_mut(4)) {
-        let centred = simd.sub(simd.load_part(part, token.middle), middle);
-        let rounded = simd.add(simd.mul(centred, inverse), round);
-        if FINE {
-            let whole = simd.sub(rounded, round);
-            let quotient = simd.add(simd.mul(whole, simd.splat(1.0 / HIGH)), round);
-            let rest = simd.sub(whole, simd.mul(simd.sub(quotient, round), high_digit));
-            put(narrow(simd, quotient), high);
-            put(narrow(simd, simd.add(rest, round)), low.next()?);
-        } else {
-            put(narrow(simd, rounded), high);
+    tokens: &mut [Token],
+) -> Option<()> {
+    let (width, groups) = (size(width), size(width.div_ceil(4)));
+    let row_groups = groups.checked_mul(if FINE { 2 } else { 1 })?;
+    let mut digits = digits.chunks_exact_mut(row_groups);
+    for (rows, tokens) in source.chunks(width.checked_mul(ROWS)?).zip(tokens.chunks_mut(ROWS)) {
+        let mut ranges = Ranges::default();
+        for (at, row) in rows.chunks_exact(width).enumerate() {
+            ranges.set(simd, at, row);
+        }
+        let units = ranges.units(simd, if FINE { TWO_DIGITS } else { DIGIT });
+        let lanes = units.scale.iter().zip(&units.middle).zip(&units.inverse);
+        let rows = rows.chunks_exact(width).zip(tokens).zip(digits.by_ref());
+        for (((row, token), digits), ((&scale, &middle), &inverse)) in rows.zip(lanes) {
+            *token = Token { scale, middle };
+            quantize_row::<S, FINE>(simd, row, middle, inverse, digits, groups)?;
         }
     }
-    Some(token)
+    Some(())
 }
 
-/// How the row is read, and the inverse of its unit: 0 for rows that are constant or not finite.
+/// The digits of one row.
 #[inline(always)]
-fn range<S: Simd>(simd: S, row: &[f32], largest: f32) -> (Token, f32) {
-    let first = row.first().copied().unwrap_or_default();
-    let start = simd.splat(first);
-    let (mut min, mut max, mut nan) = (start, start, simd.is_nan(start));
-    for part in row.chunks(LANES) {
-        let x = simd.load_part(part, first);
-        (min, max) = (simd.min(x, min), simd.max(x, max));
-        nan = simd.or(nan, simd.is_nan(x));
+fn quantize_row<S: Simd, const FINE: bool>(
+    simd: S,
+    row: &[f32],
+    middle: f32,
+    inverse: f32,
+    digits: &mut [S::Digits],
+    groups: usize,
+) -> Option<()> {
+    let (fill, middle, inverse) = (middle, simd.splat(middle), simd.splat(inverse));
+    let (high, low) = digits.split_at_mut_checked(groups)?;
+    // Four registers of values fill one of bytes.
+    let (fours, rest) = row.as_chunks::<{ 4 * LANES }>();
+    let whole = fours.len().wrapping_mul(LANES);
+    let (high, high_rest) = high.split_at_mut_checked(whole)?;
+    let (low, low_rest) = low.split_at_mut_checked(if FINE { whole } else { 0 })?;
+    let mut lows = low.as_chunks_mut().0.iter_mut();
+    for (four, high) in fours.iter().zip(high.as_chunks_mut().0) {
+        let mut values = [middle; 4];
+        for (value, part) in values.iter_mut().zip(four.as_chunks().0) {
+            *value = simd.mul(simd.sub(simd.load(part), middle), inverse);
+        }
+        if FINE {
+            [*high, *lows.next()?] = two_digits(simd, values);
+        } else {
+            *high = one_digit(simd, values);
+        }
     }
-    let (min, max) = (simd.lowest(min), simd.highest(max));
-    let middle = 0.5 * min + 0.5 * max;
-    let half = max - middle;
-    if simd.any(nan) || !min.is_finite() || !max.is_finite() {
-        (Token { scale: f32::NAN, middle: f32::NAN }, 0.0)
-    } else if half < CONSTANT {
-        (Token { scale: 0.0, middle }, 0.0)
-    } else {
-        (Token { scale: half / largest, middle }, largest / half)
+    if !rest.is_empty() {
+        let mut values = [middle; 4];
+        for (value, part) in values.iter_mut().zip(rest.chunks(LANES)) {
+            *value = simd.mul(simd.sub(simd.load_part(part, fill), middle), inverse);
+        }
+        if FINE {
+            let [high, low] = two_digits(simd, values);
+            put(high, high_rest);
+            put(low, low_rest);
+        } else {
+            put(one_digit(simd, values), high_rest);
+        }
     }
+    Some(())
 }
 
-/// Integers above [`ROUND`] as digits within ±127; a NaN, which the token's scale makes good for nothing, is one of them.
+/// Sixty-four values in units, rounded.
 #[inline(always)]
-fn narrow<S: Simd>(simd: S, rounded: S::F) -> [S::Digits; 4] {
-    let kept = simd.max(rounded, simd.splat(ROUND - DIGIT));
-    let kept = simd.min(kept, simd.splat(ROUND + DIGIT));
-    simd.digits(simd.sub_int(simd.bits(kept), simd.bits(simd.splat(ROUND))))
+fn one_digit<S: Simd>(simd: S, values: [S::F; 4]) -> [S::Digits; LANES] {
+    let [a, b, c, d] = values;
+    simd.digits([simd.round(a), simd.round(b), simd.round(c), simd.round(d)])
 }
 
-/// As many of the four groups as there is room for.
+/// Sixty-four values in units, rounded: high digits, then low ones.
 #[inline(always)]
-fn put<D: Copy>(groups: [D; 4], to: &mut [D]) {
-    if let Some(full) = to.first_chunk_mut() {
-        *full = groups;
-        return;
+fn two_digits<S: Simd>(simd: S, values: [S::F; 4]) -> [[S::Digits; LANES]; 2] {
+    let mut high = [simd.splat_int(0); 4];
+    let mut low = high;
+    for ((high, low), value) in high.iter_mut().zip(&mut low).zip(values) {
+        let whole = simd.float(simd.round(value));
+        *high = simd.round(simd.mul(whole, simd.splat(1.0 / HIGH)));
+        *low = simd.round(simd.sub(whole, simd.mul(simd.float(*high), simd.splat(HIGH))));
     }
+    [simd.digits(high), simd.digits(low)]
+}
+
+/// As many of the groups as there is room for.
+#[inline(always)]
+fn put<D: Copy>(groups: [D; LANES], to: &mut [D]) {
     for (to, group) in to.iter_mut().zip(groups) {
         *to = group;
+    }
+}
+
+/// The ranges of a few rows, a lane each.
+#[derive(Default)]
+struct Ranges {
+    min: [f32; LANES],
+    max: [f32; LANES],
+    /// NaN for a row that holds one.
+    poison: [f32; LANES],
+}
+
+/// How a few rows are read, a lane each.
+#[derive(Default)]
+struct Units {
+    scale: [f32; LANES],
+    middle: [f32; LANES],
+    /// What a value's distance from the middle is multiplied with: 0 for rows that are constant or not finite.
+    inverse: [f32; LANES],
+}
+
+impl Ranges {
+    /// The range of row `at`.
+    #[inline(always)]
+    fn set<S: Simd>(&mut self, simd: S, at: usize, row: &[f32]) {
+        let fill = row.first().copied().unwrap_or_default();
+        let first = simd.splat(fill);
+        let (mut min, mut max, mut nan) = ([first; 2], [first; 2], simd.is_nan(first));
+        let (pairs, rest) = row.as_chunks::<{ 2 * LANES }>();
+        for pair in pairs {
+            let mut values = [first; 2];
+            for (((value, min), max), part) in
+                values.iter_mut().zip(&mut min).zip(&mut max).zip(pair.as_chunks().0)
+            {
+                *value = simd.load(part);
+                (*min, *max) = (simd.min(*value, *min), simd.max(*value, *max));
+            }
+            let [a, b] = values;
+            nan = simd.or(nan, simd.unordered(a, b));
+        }
+        let ([mut min, other_min], [mut max, other_max]) = (min, max);
+        for part in rest.chunks(LANES) {
+            let x = simd.load_part(part, fill);
+            (min, max) = (simd.min(x, min), simd.max(x, max));
+            nan = simd.or(nan, simd.is_nan(x));
+        }
+        let lanes = (self.min.get_mut(at), self.max.get_mut(at), self.poison.get_mut(at));
+        if let (Some(to_min), Some(to_max), Some(to_poison)) = lanes {
+            *to_min = simd.lowest(simd.min(other_min, min));
+            *to_max = simd.highest(simd.max(other_max, max));
+            *to_poison = if simd.any(nan) { f32::NAN } else { 0.0 };
+        }
+    }
+
+    /// How each row is read.
+    #[inline(always)]
+    fn units<S: Simd>(&self, simd: S, largest: f32) -> Units {
+        let (min, max) = (simd.load(&self.min), simd.load(&self.max));
+        let (half, zero, nan) = (simd.splat(0.5), simd.splat(0.0), simd.splat(f32::NAN));
+        let middle = simd.add(simd.mul(half, min), simd.mul(half, max));
+        let half = simd.sub(max, middle);
+        // What is not finite has no difference from itself.
+        let infinite = simd.unordered(simd.sub(min, min), simd.sub(max, max));
+        let bad = simd.or(simd.is_nan(simd.load(&self.poison)), infinite);
+        let constant = simd.less(half, simd.splat(CONSTANT));
+        let largest = simd.splat(largest);
+        let scale = simd.select(constant, zero, simd.div(half, largest));
+        let inverse = simd.select(simd.or(bad, constant), zero, simd.div(largest, half));
+        let mut units = Units::default();
+        simd.store(simd.select(bad, nan, scale), &mut units.scale);
+        simd.store(simd.select(bad, nan, middle), &mut units.middle);
+        simd.store(inverse, &mut units.inverse);
+        units
     }
 }
 
@@ -116,7 +222,9 @@ mod tests {
     fn quantized<const FINE: bool>(row: &[f32]) -> (Vec<i16>, Vec<i16>, Token) {
         let groups = row.len().div_ceil(4);
         let mut digits = vec![[9; 4]; groups * if FINE { 2 } else { 1 }];
-        let token = quantize::<Scalar, FINE>(Scalar, row, &mut digits, groups).unwrap();
+        let mut token = [Token::default()];
+        quantize::<Scalar, FINE>(Scalar, row, row.len(), &mut digits, &mut token).unwrap();
+        let [token] = token;
         let (high, low) = digits.as_flattened().split_at(4 * groups);
         (high[..row.len()].to_vec(), low.get(..row.len()).unwrap_or_default().to_vec(), token)
     }

@@ -2,32 +2,45 @@
 
 use crate::simd::{LANES, Simd};
 
-/// The sum of a row: value i is added to lane i mod 16, which starts at +0; the lanes are then added pairwise,
-/// 8, 4, 2 and 1 apart. The order depends on the number of values alone.
+/// The lanes of a row's sum: value i is added to lane i mod 16, which starts at +0. [`Simd::sums`] then adds the lanes
+/// pairwise, 8, 4, 2 and 1 apart. The order depends on the number of values alone.
 #[inline(always)]
-pub(crate) fn row_sum<S: Simd>(simd: S, row: &[f32]) -> f32 {
+pub(crate) fn row_sum<S: Simd>(simd: S, row: &[f32]) -> S::Terms {
     let mut sum = simd.splat(0.0);
-    for part in row.chunks(LANES) {
-        sum = simd.add(sum, simd.load_part(part, 0.0));
+    let (whole, rest) = row.as_chunks();
+    for part in whole {
+        sum = simd.add(sum, simd.load(part));
     }
-    simd.sum(sum)
+    if !rest.is_empty() {
+        sum = simd.add(sum, simd.load_tail(rest, 0.0));
+    }
+    simd.terms(sum)
+}
+
+/// What [`column_sum`] adds up. No closure: where one is not inlined, it is compiled without the backend's instructions.
+pub(crate) trait Term<S: Simd> {
+    /// Term `at` of sixteen columns.
+    fn at(&self, simd: S, at: usize) -> S::F;
 }
 
 /// The sums of sixteen columns over `count` terms: term i is added to lane i mod 4, which starts at +0; the lanes are then
 /// added pairwise, 2 and 1 apart. Fewer lanes than a row has, since each is a register.
 #[inline(always)]
-pub(crate) fn column_sum<S: Simd>(simd: S, count: usize, term: impl Fn(usize) -> S::F) -> S::F {
+pub(crate) fn column_sum<S: Simd>(simd: S, count: usize, term: &impl Term<S>) -> S::F {
     let mut lanes = [simd.splat(0.0); 4];
     let mut at = 0_usize;
     for _ in 0..count / 4 {
         for lane in &mut lanes {
-            *lane = simd.add(*lane, term(at));
+            *lane = simd.add(*lane, term.at(simd, at));
             at = at.wrapping_add(1);
         }
     }
-    for lane in lanes.iter_mut().take(count % 4) {
-        *lane = simd.add(*lane, term(at));
-        at = at.wrapping_add(1);
+    // Four turns, however many terms are left: lanes whose number is not constant would live in memory.
+    for lane in &mut lanes {
+        if at < count {
+            *lane = simd.add(*lane, term.at(simd, at));
+            at = at.wrapping_add(1);
+        }
     }
     let [a, b, c, d] = lanes;
     simd.add(simd.add(a, c), simd.add(b, d))
@@ -62,6 +75,13 @@ impl<'a> Columns<'a> {
     }
 }
 
+impl<S: Simd> Term<S> for Columns<'_> {
+    #[inline(always)]
+    fn at(&self, simd: S, at: usize) -> S::F {
+        self.row(simd, at)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -81,7 +101,8 @@ mod tests {
                 lanes[i] += lanes[i + half];
             }
         }
-        assert_eq!(row_sum(Scalar, &values).to_bits(), lanes[0].to_bits());
+        let [sum, ..] = Scalar.sums([row_sum(Scalar, &values); 16]);
+        assert_eq!(sum.to_bits(), lanes[0].to_bits());
         for count in [0, 1, 3, 4, 5, 53] {
             let mut lanes = [0.0_f32; 4];
             for (i, value) in values.iter().enumerate().take(count) {
@@ -89,7 +110,7 @@ mod tests {
             }
             let expected = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
             let columns = Columns::new(&values, 1, 0);
-            let sums = column_sum(Scalar, count, |at| columns.row(Scalar, at));
+            let sums = column_sum(Scalar, count, &columns);
             assert_eq!(sums[0].to_bits(), expected.to_bits(), "{count}");
             assert_eq!(sums[1..], [0.0; 15]);
         }

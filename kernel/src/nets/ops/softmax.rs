@@ -39,13 +39,20 @@ fn softmax_in_register<S: Simd>(simd: S, scores: &mut [f32]) {
     simd.store_part(simd.div(power, simd.splat(sum)), scores);
 }
 
-/// The same for two rows of eight scores, one in each half of a register.
+/// The same for two rows of eight scores in each register, one in each half; registers side by side hide each other's latency.
 #[inline(always)]
-pub(crate) fn softmax_of_halves<S: Simd>(simd: S, scores: S::F) -> S::F {
-    let max = simd.highest_of_halves(simd.max(scores, simd.splat(f32::NEG_INFINITY)));
-    let power = simd.map(Exp, simd.sub(scores, max));
-    let sum = simd.sum_of_halves(simd.add(simd.splat(0.0), power));
-    simd.div(power, sum)
+pub(crate) fn softmax_of_halves<S: Simd, const N: usize>(simd: S, scores: &mut [S::F; N]) {
+    for scores in &mut *scores {
+        let max = simd.highest_of_halves(simd.max(*scores, simd.splat(f32::NEG_INFINITY)));
+        *scores = simd.sub(*scores, max);
+    }
+    for scores in &mut *scores {
+        *scores = simd.map(Exp, *scores);
+    }
+    for scores in &mut *scores {
+        let sum = simd.sum_of_halves(simd.add(simd.splat(0.0), *scores));
+        *scores = simd.div(*scores, sum);
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +74,9 @@ mod tests {
     #[test]
     fn a_half_is_a_row_of_eight() {
         let scores: [f32; 16] = core::array::from_fn(|i| (i as f32 * 2.3).sin() * 9.0);
-        let halves = softmax_of_halves(Scalar, scores);
+        let mut halves = [scores];
+        softmax_of_halves(Scalar, &mut halves);
+        let [halves] = halves;
         for (row, half) in scores.as_chunks::<8>().0.iter().zip(halves.as_chunks::<8>().0) {
             let mut row = *row;
             softmax(Scalar, &mut row);

@@ -31,7 +31,7 @@ impl TokenPool {
                 let columns = Columns::new(source, width, at.checked_mul(LANES)?);
                 let pooled = match self {
                     Self::Mean => {
-                        let sum = column_sum(simd, tokens, |token| columns.row(simd, token));
+                        let sum = column_sum(simd, tokens, &columns);
                         simd.div(sum, simd.splat(count))
                     }
                     Self::Max => {

@@ -1,6 +1,6 @@
 //! Scaling of the input window by its own statistics, column by column, and its undoing.
 
-use super::reduce::{Columns, column_sum};
+use super::reduce::{Columns, Term, column_sum};
 use super::size;
 use crate::simd::{LANES, Simd};
 
@@ -62,15 +62,12 @@ impl Statistics {
                 (min, simd.add(simd.sub(max, min), epsilon))
             }
             Self::MeanAbs => {
-                let sum = column_sum(simd, rows, |at| simd.abs(columns.row(simd, at)));
+                let sum = column_sum(simd, rows, &Magnitudes(columns));
                 (zero, simd.max(epsilon, simd.div(sum, count)))
             }
             Self::StdUnderRoot | Self::Std => {
-                let mean = simd.div(column_sum(simd, rows, |at| columns.row(simd, at)), count);
-                let squares = column_sum(simd, rows, |at| {
-                    let centred = simd.sub(columns.row(simd, at), mean);
-                    simd.mul(centred, centred)
-                });
+                let mean = simd.div(column_sum(simd, rows, &columns), count);
+                let squares = column_sum(simd, rows, &Squares::<S> { columns, mean });
                 let variance = simd.div(squares, count);
                 if self == Self::StdUnderRoot {
                     return (mean, simd.sqrt(simd.add(variance, epsilon)));
@@ -80,6 +77,30 @@ impl Statistics {
                 (mean, simd.add(std, epsilon))
             }
         }
+    }
+}
+
+/// |x|.
+struct Magnitudes<'a>(Columns<'a>);
+
+impl<S: Simd> Term<S> for Magnitudes<'_> {
+    #[inline(always)]
+    fn at(&self, simd: S, at: usize) -> S::F {
+        simd.abs(self.0.row(simd, at))
+    }
+}
+
+/// (x − mean)².
+struct Squares<'a, S: Simd> {
+    columns: Columns<'a>,
+    mean: S::F,
+}
+
+impl<S: Simd> Term<S> for Squares<'_, S> {
+    #[inline(always)]
+    fn at(&self, simd: S, at: usize) -> S::F {
+        let centred = simd.sub(self.columns.row(simd, at), self.mean);
+        simd.mul(centred, centred)
     }
 }
 

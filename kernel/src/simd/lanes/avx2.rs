@@ -9,6 +9,7 @@ use super::{Block, Elementwise, LANES, Simd, Work, fits};
 /// Does `work` with the instructions switched on.
 pub(super) fn run<W: Work>(token: Avx2, work: W) -> W::Output {
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    #[inline(never)]
     fn entry<W: Work>(token: Avx2, work: W) -> W::Output {
         work.run(token)
     }
@@ -117,9 +118,10 @@ impl Elementwise for Avx2 {
         [op!(_mm256_cmp_ps::<_CMP_LT_OQ>(a0, b0)), op!(_mm256_cmp_ps::<_CMP_LT_OQ>(a1, b1))]
     }
     #[inline(always)]
-    fn is_nan(self, a: Self::F) -> Self::M {
+    fn unordered(self, a: Self::F, b: Self::F) -> Self::M {
         let [a0, a1] = a;
-        [op!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a0, a0)), op!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a1, a1))]
+        let [b0, b1] = b;
+        [op!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a0, b0)), op!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a1, b1))]
     }
     #[inline(always)]
     fn or(self, a: Self::M, b: Self::M) -> Self::M {
@@ -169,6 +171,11 @@ impl Elementwise for Avx2 {
         [op!(_mm256_cvtepi32_ps(a0)), op!(_mm256_cvtepi32_ps(a1))]
     }
     #[inline(always)]
+    fn round(self, a: Self::F) -> Self::I {
+        let [a0, a1] = a;
+        [op!(_mm256_cvtps_epi32(a0)), op!(_mm256_cvtps_epi32(a1))]
+    }
+    #[inline(always)]
     fn bits(self, a: Self::F) -> Self::I {
         let [a0, a1] = a;
         [op!(_mm256_castps_si256(a0)), op!(_mm256_castps_si256(a1))]
@@ -182,10 +189,17 @@ impl Elementwise for Avx2 {
 
 impl Simd for Avx2 {
     type Digits = [i16; 4];
+    type Terms = __m256;
 
     const ROWS: usize = 4;
     const BLOCKS: usize = 1;
-    const ROWS_F32: usize = 1;
+    const BLOCKS_OF_ROW: usize = 1;
+    const TILE_F32: usize = 1;
+
+    #[inline(always)]
+    fn apart<W: Work>(self, work: W) -> W::Output {
+        run(self, work)
+    }
 
     #[inline(always)]
     fn load(self, from: &[f32; LANES]) -> Self::F {
@@ -222,7 +236,12 @@ impl Simd for Avx2 {
         fold_eight!(op!(_mm256_max_ps(low, high)), _mm_max_ps)
     }
     #[inline(always)]
-    fn sums(self, values: [Self::F; LANES]) -> Self::F {
+    fn terms(self, value: Self::F) -> Self::Terms {
+        let [low, high] = value;
+        op!(_mm256_add_ps(low, high))
+    }
+    #[inline(always)]
+    fn sums(self, values: [Self::Terms; LANES]) -> Self::F {
         /// Halves the number of registers: the lanes of `a`, then of `b`, added to those some way off.
         macro_rules! fold {
             ($values:expr => $count:literal, $shuffle:ident, $low:literal, $high:literal) => {{
@@ -236,21 +255,23 @@ impl Simd for Avx2 {
                 folded
             }};
         }
-        let all = values.map(|[low, high]| op!(_mm256_add_ps(low, high)));
         // 4 apart by halves of the register, 2 and 1 apart within them; value i ends in half i mod 2.
-        let eight = fold!(all => 8, _mm256_permute2f128_ps, 0x20, 0x31);
+        let eight = fold!(values => 8, _mm256_permute2f128_ps, 0x20, 0x31);
         let four = fold!(eight => 4, _mm256_shuffle_ps, 0b01_00_01_00, 0b11_10_11_10);
         let two = fold!(four => 2, _mm256_shuffle_ps, 0b10_00_10_00, 0b11_01_11_01);
         let order = op!(_mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-        two.map(|one| op!(_mm256_permutevar8x32_ps(one, order)))
+        let [a, b] = two;
+        [op!(_mm256_permutevar8x32_ps(a, order)), op!(_mm256_permutevar8x32_ps(b, order))]
     }
     #[inline(always)]
     fn sum_of_halves(self, value: Self::F) -> Self::F {
-        value.map(|half| butterfly!(half, _mm256_add_ps))
+        let [a, b] = value;
+        [butterfly!(a, _mm256_add_ps), butterfly!(b, _mm256_add_ps)]
     }
     #[inline(always)]
     fn highest_of_halves(self, value: Self::F) -> Self::F {
-        value.map(|half| butterfly!(half, _mm256_max_ps))
+        let [a, b] = value;
+        [butterfly!(a, _mm256_max_ps), butterfly!(b, _mm256_max_ps)]
     }
     #[inline(always)]
     fn any(self, condition: Self::M) -> bool {
@@ -259,11 +280,17 @@ impl Simd for Avx2 {
         op!(_mm256_movemask_ps(either)) != 0
     }
     #[inline(always)]
-    fn digits(self, digits: Self::I) -> [Self::Digits; 4] {
-        let [low, high] = digits;
-        // Packed within each half register: the middle quarters are then exchanged.
-        let packed = op!(_mm256_packs_epi32(low, high));
-        bytemuck::cast(op!(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed)))
+    fn digits(self, integers: [Self::I; 4]) -> [Self::Digits; LANES] {
+        let (least, most) = (op!(_mm256_set1_epi16(-127)), op!(_mm256_set1_epi16(127)));
+        let mut kept = [least; 4];
+        for (to, [low, high]) in kept.iter_mut().zip(integers) {
+            // Packed within each half register: the middle quarters are then exchanged.
+            let packed = op!(_mm256_packs_epi32(low, high));
+            let packed = op!(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
+            let packed = op!(_mm256_max_epi16(packed, least));
+            *to = op!(_mm256_min_epi16(packed, most));
+        }
+        bytemuck::cast(kept)
     }
     #[inline(always)]
     fn start(self, _units: Self::F) -> Self::I {
@@ -284,8 +311,9 @@ impl Simd for Avx2 {
         let (weights, values) = (weights.as_ptr().cast::<__m128i>(), values.as_ptr().cast::<i64>());
         for b in 0..B {
             let block = weights.wrapping_add(b.wrapping_mul(groups).wrapping_mul(4));
-            // One row: the whole line at once, as fast as weights arrive. More: eight outputs, to stay within 16 registers.
-            if T == 1 {
+            // One row, also of two digits: the whole line at once, as fast as weights arrive. More: eight outputs, to stay within
+            // 16 registers.
+            if T <= 2 {
                 let sums = multiply::<T, 4>(block, values, groups);
                 for (row, [first, second, third, fourth]) in dots.iter_mut().zip(sums) {
                     if let Some(to) = row.get_mut(b) {
@@ -316,29 +344,53 @@ fn multiply<const T: usize, const V: usize>(
     values: *const i64,
     groups: usize,
 ) -> [[__m256i; V]; T] {
-    let zero = op!(_mm256_setzero_si256());
-    let mut sums = [[zero; V]; T];
-    for group in 0..groups {
-        let mut wide = [zero; V];
-        for (v, wide) in wide.iter_mut().enumerate() {
-            let from = weights.wrapping_add(group.wrapping_mul(4).wrapping_add(v));
-            // SAFETY: a quarter of a block, which holds sixteen weights, that `fits` has seen.
-            let narrow = unsafe { _mm_loadu_si128(from) };
-            *wide = op!(_mm256_cvtepi8_epi16(narrow));
-        }
-        for (t, sums) in sums.iter_mut().enumerate() {
-            let from = values.wrapping_add(t.wrapping_mul(groups).wrapping_add(group));
-            // SAFETY: t < T and group < groups: one of the groups that `fits` has seen, without alignment.
-            let digits = unsafe { from.read_unaligned() };
-            let digits = op!(_mm256_set1_epi64x(digits));
-            for (sum, wide) in sums.iter_mut().zip(wide) {
-                // Pairs of products of ±127 values stay inside 32 bits.
-                let products = op!(_mm256_madd_epi16(wide, digits));
-                *sum = op!(_mm256_add_epi32(*sum, products));
-            }
-        }
+    let mut sums = [[op!(_mm256_setzero_si256()); V]; T];
+    let mut group = 0_usize;
+    while groups.wrapping_sub(group) >= 2 {
+        // SAFETY: both groups are less than `groups`, and the caller has seen the slices.
+        unsafe { step(weights, values, groups, group, &mut sums) };
+        // SAFETY: as before.
+        unsafe { step(weights, values, groups, group.wrapping_add(1), &mut sums) };
+        group = group.wrapping_add(2);
+    }
+    if group < groups {
+        // SAFETY: as before.
+        unsafe { step(weights, values, groups, group, &mut sums) };
     }
     sums
+}
+
+/// One group of four inputs.
+///
+/// # Safety
+/// The processor has AVX2; `group` is less than `groups`, blocks of which lie behind `weights`' one and `T` rows of which behind
+/// `values`.
+#[inline(always)]
+unsafe fn step<const T: usize, const V: usize>(
+    weights: *const __m128i,
+    values: *const i64,
+    groups: usize,
+    group: usize,
+    sums: &mut [[__m256i; V]; T],
+) {
+    let mut wide = [op!(_mm256_setzero_si256()); V];
+    for (v, wide) in wide.iter_mut().enumerate() {
+        let from = weights.wrapping_add(group.wrapping_mul(4).wrapping_add(v));
+        // SAFETY: a quarter of a block, sixteen weights, that the caller has seen.
+        let narrow = unsafe { _mm_loadu_si128(from) };
+        *wide = op!(_mm256_cvtepi8_epi16(narrow));
+    }
+    for (t, sums) in sums.iter_mut().enumerate() {
+        let from = values.wrapping_add(t.wrapping_mul(groups).wrapping_add(group));
+        // SAFETY: t < T and group < groups: one of the groups that the caller has seen, without alignment.
+        let digits = unsafe { from.read_unaligned() };
+        let digits = op!(_mm256_set1_epi64x(digits));
+        for (sum, wide) in sums.iter_mut().zip(wide) {
+            // Pairs of products of ±127 values stay inside 32 bits.
+            let products = op!(_mm256_madd_epi16(wide, digits));
+            *sum = op!(_mm256_add_epi32(*sum, products));
+        }
+    }
 }
 
 /// The two sums of each of eight outputs added up, in output order.

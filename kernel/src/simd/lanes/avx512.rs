@@ -12,6 +12,7 @@ pub(super) fn run<W: Work>(token: Avx512, work: W) -> W::Output {
     #[target_feature(
         enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512vl,avx512dq,avx512cd,avx512vbmi,avx512vnni"
     )]
+    #[inline(never)]
     fn entry<W: Work>(token: Avx512, work: W) -> W::Output {
         work.run(token)
     }
@@ -87,8 +88,8 @@ impl Elementwise for Avx512 {
         op!(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b))
     }
     #[inline(always)]
-    fn is_nan(self, a: Self::F) -> Self::M {
-        op!(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a))
+    fn unordered(self, a: Self::F, b: Self::F) -> Self::M {
+        op!(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, b))
     }
     #[inline(always)]
     fn or(self, a: Self::M, b: Self::M) -> Self::M {
@@ -123,6 +124,10 @@ impl Elementwise for Avx512 {
         op!(_mm512_cvtepi32_ps(a))
     }
     #[inline(always)]
+    fn round(self, a: Self::F) -> Self::I {
+        op!(_mm512_cvtps_epi32(a))
+    }
+    #[inline(always)]
     fn bits(self, a: Self::F) -> Self::I {
         op!(_mm512_castps_si512(a))
     }
@@ -144,10 +149,17 @@ fn lowest(count: usize) -> __mmask16 {
 impl Simd for Avx512 {
     // Unsigned, 128 above the digit: the unsigned side of vpdpbusd.
     type Digits = [u8; 4];
+    type Terms = __m512;
 
     const ROWS: usize = 8;
     const BLOCKS: usize = 2;
-    const ROWS_F32: usize = 4;
+    const BLOCKS_OF_ROW: usize = 4;
+    const TILE_F32: usize = 2;
+
+    #[inline(always)]
+    fn apart<W: Work>(self, work: W) -> W::Output {
+        run(self, work)
+    }
 
     #[inline(always)]
     fn load(self, from: &[f32; LANES]) -> Self::F {
@@ -178,7 +190,11 @@ impl Simd for Avx512 {
         fold_eight!(op!(_mm256_add_ps(low, high)), _mm_add_ps)
     }
     #[inline(always)]
-    fn sums(self, values: [Self::F; LANES]) -> Self::F {
+    fn terms(self, value: Self::F) -> Self::Terms {
+        value
+    }
+    #[inline(always)]
+    fn sums(self, values: [Self::Terms; LANES]) -> Self::F {
         /// Halves the number of registers: the lanes of `a`, then of `b`, added to those some way off.
         macro_rules! fold {
             ($values:expr => $count:literal, $shuffle:ident, $low:literal, $high:literal) => {{
@@ -197,8 +213,7 @@ impl Simd for Avx512 {
         let four = fold!(eight => 4, _mm512_shuffle_f32x4, 0b10_00_10_00, 0b11_01_11_01);
         let two = fold!(four => 2, _mm512_shuffle_ps, 0b01_00_01_00, 0b11_10_11_10);
         let [one] = fold!(two => 1, _mm512_shuffle_ps, 0b10_00_10_00, 0b11_01_11_01);
-        let order = op!(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-        op!(_mm512_permutexvar_ps(order, one))
+        op!(_mm512_permutexvar_ps(self.by_quarters(), one))
     }
     #[inline(always)]
     fn lowest(self, value: Self::F) -> f32 {
@@ -225,10 +240,16 @@ impl Simd for Avx512 {
         condition != 0
     }
     #[inline(always)]
-    fn digits(self, digits: Self::I) -> [Self::Digits; 4] {
-        let above = self.add_int(digits, self.splat_int(128));
-        let narrow = op!(_mm512_cvtepi32_epi8(above));
-        bytemuck::cast(narrow)
+    fn digits(self, integers: [Self::I; 4]) -> [Self::Digits; LANES] {
+        let [a, b, c, d] = integers;
+        let low = op!(_mm512_packs_epi32(a, b));
+        let high = op!(_mm512_packs_epi32(c, d));
+        // Saturating: only −128 is left to be kept out. Four digits of each in every quarter.
+        let bytes = op!(_mm512_packs_epi16(low, high));
+        let bytes = op!(_mm512_permutexvar_epi32(self.by_quarters(), bytes));
+        let (least, top) = (op!(_mm512_set1_epi8(-127)), op!(_mm512_set1_epi8(i8::MIN)));
+        let kept = op!(_mm512_max_epi8(bytes, least));
+        bytemuck::cast(op!(_mm512_xor_si512(kept, top)))
     }
     #[inline(always)]
     fn start(self, units: Self::F) -> Self::I {
@@ -250,13 +271,20 @@ impl Simd for Avx512 {
         // A few independent sums for each output keep a single row busy; a tile of rows has enough of them.
         match T.wrapping_mul(B) {
             1 => self.multiply::<T, B, 8>(weights, values, groups, start),
-            2 => self.multiply::<T, B, 4>(weights, values, groups, start),
+            2 | 4 => self.multiply::<T, B, 4>(weights, values, groups, start),
+            8 => self.multiply::<T, B, 2>(weights, values, groups, start),
             _ => self.multiply::<T, B, 1>(weights, values, groups, start),
         }
     }
 }
 
 impl Avx512 {
+    /// Puts the first of each quarter first, then the second, ….
+    #[inline(always)]
+    fn by_quarters(self) -> __m512i {
+        op!(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15))
+    }
+
     /// [`Simd::dots`] of slices that `fits` has seen, in `U` sums an output.
     #[inline(always)]
     fn multiply<const T: usize, const B: usize, const U: usize>(

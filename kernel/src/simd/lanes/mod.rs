@@ -1,7 +1,7 @@
 //! The virtual register of networks: sixteen f32 lanes, whatever the machine has.
 //!
-//! An operation is written once, over [`Simd`], and inlined into one entry per backend that switches its instructions on;
-//! [`Scalar`] is the same text over arrays. Backends therefore differ in nothing but the instructions a lane goes through,
+//! An operation is written once, over [`Simd`], and inlined into entries of each backend that switch its instructions on: one for
+//! a prediction, one for each kind of layer. [`Scalar`] is the same text over arrays. Backends therefore differ in nothing but the instructions a lane goes through,
 //! each of which rounds correctly or is exact.
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
@@ -49,7 +49,12 @@ pub(crate) trait Elementwise: Copy {
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// a < b; false where one of them is NaN.
     fn less(self, a: Self::F, b: Self::F) -> Self::M;
-    fn is_nan(self, a: Self::F) -> Self::M;
+    /// One of them is NaN.
+    fn unordered(self, a: Self::F, b: Self::F) -> Self::M;
+    #[inline(always)]
+    fn is_nan(self, a: Self::F) -> Self::M {
+        self.unordered(a, a)
+    }
     fn or(self, a: Self::M, b: Self::M) -> Self::M;
     fn select(self, condition: Self::M, then: Self::F, otherwise: Self::F) -> Self::F;
 
@@ -62,6 +67,13 @@ pub(crate) trait Elementwise: Copy {
     fn to_exponent(self, a: Self::I) -> Self::I;
     /// The nearest value.
     fn float(self, a: Self::I) -> Self::F;
+    /// The nearest integer of values below 2^22 in magnitude, ties to even; any integer of a NaN.
+    #[inline(always)]
+    fn round(self, a: Self::F) -> Self::I {
+        // Adding 1.5·2^23 leaves the nearest integer in the low bits.
+        let round = self.splat(12_582_912.0);
+        self.sub_int(self.bits(self.add(a, round)), self.bits(round))
+    }
     fn bits(self, a: Self::F) -> Self::I;
     fn with_bits(self, a: Self::I) -> Self::F;
 }
@@ -75,13 +87,23 @@ pub(crate) trait Function: Copy {
 pub(crate) trait Simd: Elementwise {
     /// Four digits of a quantized row, as `dots` wants them.
     type Digits: AnyBitPattern + NoUninit;
+    /// Lanes on their way to their sum.
+    type Terms: Copy;
 
     /// Rows a tile of `dots` takes at once: 8, 4 or 1.
     const ROWS: usize;
-    /// Blocks of outputs a tile takes at once: 2 or 1.
+    /// Blocks of outputs a tile of several rows takes at once: 2 or 1.
     const BLOCKS: usize;
-    /// Rows an f32 layer takes at once: 4 or 1.
-    const ROWS_F32: usize;
+    /// Blocks of outputs a single row takes at once: 4 or 1.
+    const BLOCKS_OF_ROW: usize;
+    /// Rows, and blocks of outputs, an f32 layer takes at once: 2 or 1.
+    const TILE_F32: usize;
+
+    /// `work` in a function of its own: what is inlined into one function also shares its registers.
+    #[inline(always)]
+    fn apart<W: Work>(self, work: W) -> W::Output {
+        work.run(self)
+    }
 
     fn load(self, from: &[f32; LANES]) -> Self::F;
     fn store(self, value: Self::F, to: &mut [f32; LANES]);
@@ -126,15 +148,10 @@ pub(crate) trait Simd: Elementwise {
     }
     /// The sum of the lanes: those 8, 4, 2 and 1 apart are added in turn.
     fn sum(self, value: Self::F) -> f32;
+    /// The first step of `sums`: for registers that are narrower than the lanes, half of the work and half of the space.
+    fn terms(self, value: Self::F) -> Self::Terms;
     /// `sum` of each of sixteen, in their order.
-    #[inline(always)]
-    fn sums(self, values: [Self::F; LANES]) -> Self::F {
-        let mut sums = [0.0; LANES];
-        for (to, value) in sums.iter_mut().zip(values) {
-            *to = self.sum(value);
-        }
-        self.load(&sums)
-    }
+    fn sums(self, values: [Self::Terms; LANES]) -> Self::F;
     /// As `sum`, by `min`.
     fn lowest(self, value: Self::F) -> f32;
     /// As `sum`, by `max`.
@@ -155,8 +172,8 @@ pub(crate) trait Simd: Elementwise {
     }
     fn any(self, condition: Self::M) -> bool;
 
-    /// Sixteen integers within ±127.
-    fn digits(self, digits: Self::I) -> [Self::Digits; 4];
+    /// Integers, kept within ±127.
+    fn digits(self, integers: [Self::I; 4]) -> [Self::Digits; LANES];
     /// What the dot products of sixteen outputs start at, from the sums of their weights (integers, as f32).
     fn start(self, units: Self::F) -> Self::I;
     /// Dot products of `T` rows of `groups` digit groups with `B` blocks of sixteen outputs, `[B][groups]` blocks of weights.

@@ -77,10 +77,11 @@ impl Elementwise for Neon {
         each(a, b, |a, b| op!(vcltq_f32(a, b)))
     }
     #[inline(always)]
-    fn is_nan(self, a: Self::F) -> Self::M {
-        a.map(|a| {
-            let number = op!(vceqq_f32(a, a));
-            op!(vmvnq_u32(number))
+    fn unordered(self, a: Self::F, b: Self::F) -> Self::M {
+        each(a, b, |a, b| {
+            let (a, b) = (op!(vceqq_f32(a, a)), op!(vceqq_f32(b, b)));
+            let numbers = op!(vandq_u32(a, b));
+            op!(vmvnq_u32(numbers))
         })
     }
     #[inline(always)]
@@ -124,6 +125,10 @@ impl Elementwise for Neon {
         a.map(|a| op!(vcvtq_f32_s32(a)))
     }
     #[inline(always)]
+    fn round(self, a: Self::F) -> Self::I {
+        a.map(|a| op!(vcvtnq_s32_f32(a)))
+    }
+    #[inline(always)]
     fn bits(self, a: Self::F) -> Self::I {
         a.map(|a| op!(vreinterpretq_s32_f32(a)))
     }
@@ -135,10 +140,12 @@ impl Elementwise for Neon {
 
 impl Simd for Neon {
     type Digits = [i8; 4];
+    type Terms = Self::F;
 
     const ROWS: usize = 1;
     const BLOCKS: usize = 1;
-    const ROWS_F32: usize = 1;
+    const BLOCKS_OF_ROW: usize = 1;
+    const TILE_F32: usize = 1;
 
     #[inline(always)]
     fn load(self, from: &[f32; LANES]) -> Self::F {
@@ -183,15 +190,29 @@ impl Simd for Neon {
         op!(vmaxvq_u32(all)) != 0
     }
     #[inline(always)]
-    fn digits(self, digits: Self::I) -> [Self::Digits; 4] {
-        digits.map(|four| {
-            let narrow = op!(vmovn_s32(four));
-            let twice = op!(vcombine_s16(narrow, narrow));
-            let bytes = op!(vmovn_s16(twice));
-            let bytes = op!(vreinterpret_s32_s8(bytes));
-            let four = op!(vget_lane_s32::<0>(bytes));
-            bytemuck::cast(four)
-        })
+    fn terms(self, value: Self::F) -> Self::Terms {
+        value
+    }
+    #[inline(always)]
+    fn sums(self, values: [Self::Terms; LANES]) -> Self::F {
+        let sums = values.map(|value| self.sum(value));
+        self.load(&sums)
+    }
+    #[inline(always)]
+    fn digits(self, integers: [Self::I; 4]) -> [Self::Digits; LANES] {
+        let least = op!(vdupq_n_s8(-127));
+        let kept = integers.map(|[a, b, c, d]| {
+            // Saturating: only −128 is left to be kept out.
+            let low = op!(vqmovn_s32(a));
+            let low = op!(vqmovn_high_s32(low, b));
+            let high = op!(vqmovn_s32(c));
+            let high = op!(vqmovn_high_s32(high, d));
+            let bytes = op!(vqmovn_s16(low));
+            let bytes = op!(vqmovn_high_s16(bytes, high));
+            op!(vmaxq_s8(bytes, least))
+        });
+        // SAFETY: 64 bytes for 64 bytes, of which every pattern is valid.
+        unsafe { core::mem::transmute::<[int8x16_t; 4], [[i8; 4]; LANES]>(kept) }
     }
     #[inline(always)]
     fn start(self, _units: Self::F) -> Self::I {

@@ -53,8 +53,8 @@ impl Elementwise for Single {
         a < b
     }
     #[inline(always)]
-    fn is_nan(self, a: f32) -> bool {
-        a.is_nan()
+    fn unordered(self, a: f32, b: f32) -> bool {
+        a.is_nan() | b.is_nan()
     }
     #[inline(always)]
     fn or(self, a: bool, b: bool) -> bool {
@@ -145,8 +145,8 @@ impl Elementwise for Scalar {
         a.map(|a| Single.abs(a))
     }
     #[inline(always)]
-    fn is_nan(self, a: Self::F) -> Self::M {
-        a.map(|a| Single.is_nan(a))
+    fn unordered(self, a: Self::F, b: Self::F) -> Self::M {
+        each(a, b, |a, b| Single.unordered(a, b))
     }
     #[inline(always)]
     fn halve_int(self, a: Self::I) -> Self::I {
@@ -213,10 +213,12 @@ impl Elementwise for Scalar {
 impl Simd for Scalar {
     // Pairs of 16 bits: one multiply-add of most processors, down to Cortex-M4.
     type Digits = [i16; 4];
+    type Terms = Self::F;
 
     const ROWS: usize = 1;
     const BLOCKS: usize = 1;
-    const ROWS_F32: usize = 1;
+    const BLOCKS_OF_ROW: usize = 1;
+    const TILE_F32: usize = 1;
 
     #[inline(always)]
     fn load(self, from: &[f32; LANES]) -> Self::F {
@@ -247,8 +249,16 @@ impl Simd for Scalar {
         condition.into_iter().any(|one| one)
     }
     #[inline(always)]
-    fn digits(self, digits: Self::I) -> [Self::Digits; 4] {
-        pairs(digits)
+    fn terms(self, value: Self::F) -> Self::Terms {
+        value
+    }
+    #[inline(always)]
+    fn sums(self, values: [Self::Terms; LANES]) -> Self::F {
+        values.map(|value| self.sum(value))
+    }
+    #[inline(always)]
+    fn digits(self, integers: [Self::I; 4]) -> [Self::Digits; LANES] {
+        kept(integers.as_flattened())
     }
     #[inline(always)]
     fn start(self, _units: Self::F) -> Self::I {
@@ -297,13 +307,13 @@ fn fold(value: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> f32 {
     one
 }
 
-/// Sixteen digits as four groups of 16-bit values.
+/// Integers within ±127 as groups of 16-bit values.
 #[inline(always)]
-pub(super) fn pairs(digits: [i32; LANES]) -> [[i16; 4]; 4] {
-    let mut groups = [[0; 4]; 4];
-    for (to, digit) in groups.as_flattened_mut().iter_mut().zip(digits) {
-        #[allow(clippy::as_conversions, reason = "digits are within ±127")]
-        let narrow = digit as i16;
+pub(super) fn kept(integers: &[i32]) -> [[i16; 4]; LANES] {
+    let mut groups = [[0; 4]; LANES];
+    for (to, integer) in groups.as_flattened_mut().iter_mut().zip(integers) {
+        #[allow(clippy::as_conversions, reason = "kept within ±127")]
+        let narrow = (*integer).clamp(-127, 127) as i16;
         *to = narrow;
     }
     groups

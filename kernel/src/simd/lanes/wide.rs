@@ -5,7 +5,7 @@
 use bytemuck::cast;
 use wide::{f32x16, i8x16, i16x16, i32x8, i32x16, i64x4};
 
-use super::scalar::pairs;
+use super::scalar::kept;
 use super::{Block, Elementwise, LANES, Simd, fits};
 
 /// Sixteen lanes as the build has them.
@@ -59,8 +59,8 @@ impl Elementwise for Wide {
         a.simd_lt(b)
     }
     #[inline(always)]
-    fn is_nan(self, a: Self::F) -> Self::M {
-        a.is_nan()
+    fn unordered(self, a: Self::F, b: Self::F) -> Self::M {
+        a.is_nan() | b.is_nan()
     }
     #[inline(always)]
     fn or(self, a: Self::M, b: Self::M) -> Self::M {
@@ -106,10 +106,12 @@ impl Elementwise for Wide {
 
 impl Simd for Wide {
     type Digits = [i16; 4];
+    type Terms = Self::F;
 
     const ROWS: usize = 1;
     const BLOCKS: usize = 1;
-    const ROWS_F32: usize = 1;
+    const BLOCKS_OF_ROW: usize = 1;
+    const TILE_F32: usize = 1;
 
     #[inline(always)]
     fn load(self, from: &[f32; LANES]) -> Self::F {
@@ -136,8 +138,16 @@ impl Simd for Wide {
         condition.any()
     }
     #[inline(always)]
-    fn digits(self, digits: Self::I) -> [Self::Digits; 4] {
-        pairs(digits.to_array())
+    fn terms(self, value: Self::F) -> Self::Terms {
+        value
+    }
+    #[inline(always)]
+    fn sums(self, values: [Self::Terms; LANES]) -> Self::F {
+        f32x16::new(values.map(|value| self.sum(value)))
+    }
+    #[inline(always)]
+    fn digits(self, integers: [Self::I; 4]) -> [Self::Digits; LANES] {
+        kept(integers.map(i32x16::to_array).as_flattened())
     }
     #[inline(always)]
     fn start(self, _units: Self::F) -> Self::I {
