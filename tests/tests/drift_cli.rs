@@ -11,30 +11,24 @@ use qsc_kernel::image::records::DecileRecord;
 use qsc_tests::bundle::{self, text};
 use qsc_tests::capture::{Capture, healthy};
 use qsc_tests::qsc::{self, Run};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
+/// The bundled XGBoost model compiled to `image`.
+fn compile(image: &Path, more: &[&str]) -> Value {
+    let trained = bundle::file("trained/xgb.ubj");
+    let compile = ["model", "compile", text(&trained), "--output", text(image), "--name", "xgb"];
+    let run = qsc::run([&compile[..], &["--classes", "HOLD,BUY,SELL", "--format", "json"], more].concat());
+    assert_eq!(run.code, Some(0), "{run:?}");
+    run.json()
+}
+
 /// The bundled XGBoost model, calibrated with its bundled rows, as `xgb.qsm` and `MODELS.toml` in `directory`.
 fn calibrated(directory: &Path) -> ImageBytes {
-    let (trained, rows) = (bundle::file("trained/xgb.ubj"), bundle::file("trained/rows_xgb.npy"));
     let image = directory.join("xgb.qsm");
-    let run = qsc::run([
-        "model",
-        "compile",
-        text(&trained),
-        "--output",
-        text(&image),
-        "--name",
-        "xgb",
-        "--classes",
-        "HOLD,BUY,SELL",
-        "--calibrate",
-        text(&rows),
-        "--format",
-        "json",
-    ]);
-    assert_eq!((run.code, &run.json()["calibrated"]), (Some(0), &json!(true)), "{run:?}");
+    let compiled = compile(&image, &["--calibrate", text(&bundle::file("trained/rows_xgb.npy"))]);
+    assert_eq!(compiled["calibrated"], true);
     fs::write(directory.join("MODELS.toml"), "[[model]]\nname = \"xgb\"\nimage = \"xgb.qsm\"\n").unwrap();
     ImageBytes::read(&image).unwrap()
 }
@@ -109,7 +103,7 @@ fn what_cannot_be_compared_blocks_where_it_was_asked_for() {
     let run = sanity(directory, &["--max-psi", "0.25"]);
     assert_eq!((run.code, &run.json()["verdict"]), (Some(2), &json!("inconclusive")));
     let plain = directory.join("xgb.qsm");
-    fs::copy(bundle::file("images/lgbm.qsm"), &plain).unwrap();
+    assert_eq!(compile(&plain, &[])["calibrated"], false);
     let run = sanity(directory, &["--models", "MODELS.toml", "--max-psi", "9"]);
     assert_eq!((run.code, &run.json()["verdict"]), (Some(2), &json!("inconclusive")));
     let run = sanity(directory, &["--models", "MODELS.toml"]);
@@ -127,21 +121,7 @@ fn calibration_changes_no_prediction() {
     let directory = TempDir::new().unwrap();
     let calibrated = calibrated(directory.path());
     let plain = directory.path().join("plain.qsm");
-    let trained = bundle::file("trained/xgb.ubj");
-    let run = qsc::run([
-        "model",
-        "compile",
-        text(&trained),
-        "--output",
-        text(&plain),
-        "--name",
-        "xgb",
-        "--classes",
-        "HOLD,BUY,SELL",
-        "--format",
-        "json",
-    ]);
-    assert_eq!(run.json()["calibrated"], false);
+    assert_eq!(compile(&plain, &[])["calibrated"], false);
     let plain = ImageBytes::read(&plain).unwrap();
     let (calibrated, plain) =
         (Model::check(calibrated.as_bytes()).unwrap(), Model::check(plain.as_bytes()).unwrap());
