@@ -13,6 +13,7 @@ use qsc_tests::systemd::Systemd;
 use serde_json::{Value, json};
 
 const PAGE: &str = include_str!("../../docs/runbook.md");
+const FEATURES: &str = "quantum:stream:market.features";
 const INTENTS: &str = "quantum:stream:trade.intent";
 const REDIS: &str = "redis://127.0.0.1:6379";
 const MODELS: &str = "/etc/qsc/MODELS.toml";
@@ -22,9 +23,8 @@ const WARM_UP: usize = 1100;
 /// A machine as the page finds it: systemd, Redis, the program and the models in place.
 struct Machine {
     systemd: Systemd,
-    /// Features go in here, and intents from the engine's output into Redis.
-    fifo: fs::File,
-    /// How many so far.
+    redis: redis::Connection,
+    /// Feature events so far.
     fed: usize,
 }
 
@@ -39,15 +39,17 @@ impl Machine {
             "redis-server.service",
             "ExecStart=redis-server --bind 127.0.0.1 --save '' --unixsocket /run/redis.sock --dir /run",
         );
-        systemd.sh("systemctl start redis-server; mkfifo -m 644 /run/features.fifo");
+        systemd.sh("systemctl start redis-server");
         let pam =
             "auth sufficient pam_rootok.so\naccount required pam_permit.so\nsession required pam_permit.so\n";
         systemd.write("/etc/pam.d/runuser", pam);
         let models = qsc_models::MODELS_TOML.replace("images/", "/qsc/models-bin/images/");
         systemd.write(MODELS, models);
-        let fifo = systemd.path("/run/features.fifo");
-        let fifo = fs::OpenOptions::new().read(true).write(true).open(fifo).unwrap();
-        Some(Self { systemd, fifo, fed: 0 })
+        systemd.wait("Redis listens", |systemd| systemd.path("/run/redis.sock").exists());
+        let client =
+            redis::Client::open(format!("redis+unix://{}", systemd.path("/run/redis.sock").display()));
+        let redis = client.unwrap().get_connection().unwrap();
+        Some(Self { systemd, redis, fed: 0 })
     }
 
     /// Step 1 of the page.
@@ -57,16 +59,12 @@ impl Machine {
             self.systemd.write(&format!("/run/units/{file}"), fs::read(units.join(file)).unwrap());
         }
         let engine = format!(
-            "QSC_SOURCE=file:/run/features.fifo\nQSC_SINK=-\nQSC_MODELS={MODELS}\nQSC_STATE_DIR=/var/lib/qsc/state\n"
+            "QSC_SOURCE={REDIS}\nQSC_SINK={REDIS}\nQSC_MODELS={MODELS}\nQSC_STATE_DIR=/var/lib/qsc/state\n"
         );
         self.systemd.write("/run/units/engine.env", engine);
         // Six hours in four seconds.
         let monitor = format!("QSC_SOURCE={REDIS}\nQSC_DURATION=4s\nQSC_INTERVAL=1s\n");
         self.systemd.write("/run/units/monitor.env", monitor);
-        self.systemd.write(
-            "/etc/systemd/system/qsc.service.d/intents.conf",
-            "[Service]\nStandardOutput=append:/run/intents.jsonl\nStandardError=journal\n",
-        );
         self.systemd.sh("cd /run/units
             install -m 644 qsc-sysusers.conf /etc/sysusers.d/qsc.conf -D
             install -m 644 qsc.service qsc-monitor.service /etc/systemd/system/
@@ -75,31 +73,8 @@ impl Machine {
             install -m 640 -g qsc engine.env monitor.env /etc/qsc/");
     }
 
-    /// Sends `count` further events of the bundled capture, as events of now, and waits until their intents are in Redis.
     fn feed(&mut self, count: usize) {
-        use std::io::Write as _;
-        let now = now_ms();
-        for (index, line) in qsc_models::FEATURES_CAPTURE.lines().skip(self.fed).take(count).enumerate() {
-            let mut event: Value = serde_json::from_str(line).unwrap();
-            event["id"] = json!(format!("{now}-{index}"));
-            writeln!(self.fifo, "{event}").unwrap();
-        }
-        let wanted = self.fed + count;
-        let path = "/run/intents.jsonl";
-        self.systemd.wait("the intents are written", |systemd| systemd.read(path).lines().count() == wanted);
-        let socket = self.systemd.path("/run/redis.sock");
-        let client = redis::Client::open(format!("redis+unix://{}", socket.display())).unwrap();
-        let mut connection = client.get_connection().unwrap();
-        for line in self.systemd.read(path).lines().skip(self.fed) {
-            let event: Value = serde_json::from_str(line).unwrap();
-            let mut add = redis::cmd("XADD");
-            add.arg(INTENTS).arg(event["id"].as_str().unwrap());
-            for (name, value) in event["fields"].as_object().unwrap() {
-                add.arg(name).arg(value.as_str().unwrap());
-            }
-            add.exec(&mut connection).unwrap();
-        }
-        self.fed = wanted;
+        feed(&self.systemd, &mut self.redis, &mut self.fed, count);
     }
 
     /// `qsc …` as root.
@@ -113,21 +88,15 @@ impl Machine {
     }
 
     fn run(&self, script: &str) -> Run {
-        let mut command = self.systemd.command("sh");
-        command.args(["-c", script]);
-        qsc::finish(command, &[])
+        run(&self.systemd, script)
     }
 
     fn weights(&self) -> Value {
         serde_json::from_str(&self.systemd.read("/var/lib/qsc/state/weights.json")).unwrap()
     }
 
-    /// The engine has taken up weights of this generation.
     fn wait_for_generation(&self, generation: u64) {
-        let line = format!("EFFECTIVE_WEIGHTS generation={generation} ");
-        self.systemd.wait("the engine takes the weights up", |systemd| {
-            systemd.sh("journalctl --unit=qsc --output=cat").contains(&line)
-        });
+        wait_for_generation(&self.systemd, generation);
     }
 
     /// What the monitor's unit has said.
@@ -153,6 +122,38 @@ impl Machine {
     }
 }
 
+fn run(systemd: &Systemd, script: &str) -> Run {
+    let mut command = systemd.command("sh");
+    command.args(["-c", script]);
+    qsc::finish(command, &[])
+}
+
+/// Sends `count` further events of the bundled capture, as events of this moment, and waits until the engine has decided.
+fn feed(systemd: &Systemd, redis: &mut redis::Connection, fed: &mut usize, count: usize) {
+    let now = now_ms();
+    for (index, line) in qsc_models::FEATURES_CAPTURE.lines().skip(*fed).take(count).enumerate() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let mut add = redis::cmd("XADD");
+        add.arg(FEATURES).arg(format!("{now}-{index}"));
+        for (name, value) in event["fields"].as_object().unwrap() {
+            add.arg(name).arg(value.as_str().unwrap());
+        }
+        add.exec(redis).unwrap();
+    }
+    *fed += count;
+    systemd.wait("the engine decides", |_| {
+        redis::cmd("XLEN").arg(INTENTS).query::<usize>(redis).unwrap() == *fed
+    });
+}
+
+/// Waits until the engine has taken up weights of this generation.
+fn wait_for_generation(systemd: &Systemd, generation: u64) {
+    let line = format!("EFFECTIVE_WEIGHTS generation={generation} ");
+    systemd.wait("the engine takes the weights up", |systemd| {
+        systemd.sh("journalctl --unit=qsc --output=cat").contains(&line)
+    });
+}
+
 fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     u64::try_from(now.as_millis()).unwrap()
@@ -168,19 +169,27 @@ fn the_page_walks_from_deployment_to_promotion_and_back() {
     let Some(mut machine) = Machine::new() else { return };
     machine.install();
 
-    // Deploy. What a test is built from may be dirty, which no deployment takes: then the rehearsal has to do.
+    // Deploy, up to the canary gate. What a test is built from may be dirty, which no deployment takes: then the rehearsal has to do.
     let info = machine.qsc("build-info --format json").json();
     let (sha, clean) = (info["git_sha"].as_str().unwrap(), info["dirty"] == json!(false));
-    let warn = if clean { "" } else { "--warn-only" };
-    let deployed = machine
-        .qsc(&format!("deploy --unit qsc.service --expect {} --settle 1s {warn} --format json", &sha[..7]));
+    let how = if clean { format!("--gate --source {REDIS}") } else { "--warn-only".to_owned() };
+    let expect = &sha[..7];
+    let deploy = format!("qsc deploy --unit qsc.service --expect {expect} --settle 1s {how} --format json");
+    let deployed = thread::scope(|scope| {
+        let systemd = &machine.systemd;
+        let deployed = scope.spawn(move || run(systemd, &deploy));
+        systemd.wait("the service is started, or the deployment over", |systemd| {
+            deployed.is_finished() || systemd.property("qsc.service", "ActiveState") == "active"
+        });
+        wait_for_generation(systemd, 0);
+        feed(systemd, &mut machine.redis, &mut machine.fed, WARM_UP);
+        deployed.join().unwrap()
+    });
     let deployed = assert_exit(&deployed, 0).json();
     assert_eq!(deployed["verdict"], if clean { "pass" } else { "fail" }, "{deployed:#}");
     let cutover = deployed["cutover"].as_str().unwrap();
-    machine.wait_for_generation(0);
 
-    // Judge the build, step by step.
-    machine.feed(WARM_UP);
+    // Judge the build once more, step by step.
     let judged = |command: &str| machine.qsc(&format!("{command} --source {REDIS} --after {cutover}"));
     assert_exit(&judged("feature-sanity"), 0);
     assert_exit(&judged("quality-gate --mode collection"), 3);
