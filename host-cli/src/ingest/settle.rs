@@ -61,6 +61,9 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                         around.log("the server takes writes again");
                         self.tally.doing = Doing::Deciding;
                     }
+                    if call.entries > 0 {
+                        self.replay.tell(|meter| meter.settled(sent.elapsed()));
+                    }
                     self.renewed = sent;
                     self.tally.foreign += call.entries.saturating_sub(settled.entries);
                     self.seen = self.seen.map(|seen| seen + settled.entries);

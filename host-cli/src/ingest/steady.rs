@@ -60,9 +60,6 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             let written = write.then(|| self.link.receive());
             let answer = read.map(|_| self.link.receive());
             if let Some(written) = written {
-                if call.entries > 0 && written.is_ok() {
-                    self.replay.tell(|meter| meter.settled(sent.elapsed()));
-                }
                 let settled = self.settlement(&call, written, sent, around)?;
                 if call.entries == 0 {
                     self.ensure_nothing_astray(settled.oldest, in_hand)?;

@@ -10,7 +10,7 @@ use super::histogram::Histogram;
 use super::recent::Recent;
 use crate::engine::config::{ModelConfig, ModelsConfig};
 
-/// A figure that is not known, e.g. the backlog of a file.
+/// A figure that is not known, e.g. the time of the newest event before there is one.
 pub(super) const UNKNOWN: u64 = u64::MAX;
 
 /// Adds to a cell that only this thread writes.

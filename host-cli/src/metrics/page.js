@@ -41,7 +41,7 @@ function spark(values) {
   return svg;
 }
 
-function card(model) {
+function card(model, common) {
   const node = make("section", "card");
   const head = make("header");
   const signal = model.signal || "WAIT";
@@ -52,7 +52,7 @@ function card(model) {
   const facts = make("div", "facts");
   const confidence = model.confidence || {};
   facts.append(
-    fact(count(model.predictions ?? 0), "votes"), fact(fixed(confidence.mean, 3), "mean confidence"), fact(fixed(confidence.std, 3), "std"));
+    fact(count(model.predictions ?? 0), "votes"), fact(fixed(confidence.mean, 3), "confidence"), fact(fixed(confidence.std, 3), "std"));
   node.append(facts);
   const share = make("div", "share");
   const legend = make("div", "legend");
@@ -69,7 +69,8 @@ function card(model) {
   if (model.recent && model.recent.length > 1) node.append(spark(model.recent));
   const why = make("ul", "why");
   for (const [reason, times] of Object.entries(model.inactive_reasons || {})) why.append(make("li", "", `inactive ${count(times)} times: ${reason}`));
-  for (const reason of model.reasons || []) why.append(make("li", "", reason));
+  // What holds for every model stands above all of them.
+  for (const reason of (model.reasons || []).filter(reason => !common.includes(reason))) why.append(make("li", "", reason));
   if (why.childElementCount) node.append(why);
   return node;
 }
@@ -101,7 +102,7 @@ function show(now) {
   const reasons = [...now.reasons, ...now.loosened.map(rule => `loosened rule: ${rule}`)];
   at("reasons").hidden = !reasons.length;
   at("reasons").replaceChildren(...reasons.map(reason => make("li", "", reason)));
-  at("models").replaceChildren(...now.models.map(card));
+  at("models").replaceChildren(...now.models.map(model => card(model, now.reasons)));
   at("stages").replaceChildren(...["parse", "bind", "decide", "write", "settle"].filter(name => now.stages_us[name].count || name !== "settle").map(name => {
     const stage = now.stages_us[name];
     const row = make("tr");
