@@ -2,17 +2,17 @@
 
 use super::{Leaves, Rank, RankWidth, TreeLayout, Trees};
 use crate::error::BatchError;
-use crate::image::records::{MaskTree32Record, MaskTree64Record};
+use crate::num::index;
 use crate::scratch::Scratch;
 use crate::simd::Backend;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 use crate::simd::Tier;
 
 /// Rows of a block.
-pub(crate) const BATCH_ROWS: usize = 64;
+pub(crate) const BATCH_ROWS: usize = 256;
 
 /// Bytes of trees that stay near while 64 rows pass: half of the smallest L1 of the machines in mind.
-const NEAR: usize = 16 * 1024;
+const NEAR: usize = 256 * 1024;
 
 impl Trees<'_> {
     /// Bytes a batch of any size needs.
@@ -82,10 +82,8 @@ impl Trees<'_> {
             // A split and a leaf.
             TreeLayout::Plain => self.n_leaves.wrapping_mul(16).checked_div(self.n_trees).unwrap_or(1),
             TreeLayout::Blocks { levels } => 80_usize.checked_shl(levels.wrapping_sub(3)).unwrap_or(NEAR),
-            TreeLayout::Masks { leaves: 32 } => {
-                size_of::<MaskTree32Record>().wrapping_add(leaf.wrapping_mul(32))
-            }
-            TreeLayout::Masks { .. } => size_of::<MaskTree64Record>().wrapping_add(leaf.wrapping_mul(64)),
+            // Three bytes and a leaf a place.
+            TreeLayout::Masks { leaves } => index(leaves).wrapping_mul(leaf.wrapping_add(3)),
         };
         let fitting = NEAR.checked_div(bytes).unwrap_or(1).max(1);
         fitting.checked_next_multiple_of(kind.trees_at_once()).unwrap_or(fitting)
