@@ -1,4 +1,4 @@
-//! Many rows: blocks of 64, trees outermost, so that a few trees stay near while every row passes them.
+//! Many rows: blocks of 256, trees outermost, so that some trees stay near while every row passes them.
 
 use super::{Leaves, Rank, RankWidth, TreeLayout, Trees};
 use crate::error::BatchError;
@@ -11,7 +11,8 @@ use crate::simd::Tier;
 /// Rows of a block.
 pub(crate) const BATCH_ROWS: usize = 256;
 
-/// Bytes of trees that stay near while 64 rows pass: half of the smallest L1 of the machines in mind.
+/// Bytes of trees that stay near while the rows of a block pass: half of the smallest L2 of the machines in mind. In L1 there
+/// is room for a few trees only, and calls of a few trees cost twice what they save.
 const NEAR: usize = 256 * 1024;
 
 impl Trees<'_> {
@@ -21,7 +22,7 @@ impl Trees<'_> {
             RankWidth::U8 => size_of::<u8>(),
             RankWidth::U16 => size_of::<u16>(),
         };
-        // At most 65 534 slots of two bytes: 8 MiB; a multiple of 64.
+        // At most 65 534 slots of two bytes: 32 MiB; a multiple of 64.
         self.row_len().saturating_mul(BATCH_ROWS).saturating_mul(rank)
     }
 
@@ -59,7 +60,7 @@ impl Trees<'_> {
         Ok(())
     }
 
-    /// Up to 64 rows by the walks of single rows.
+    /// A block of rows by the walks of single rows.
     fn block<R: Rank>(&self, rows: &[f32], raw: &mut [f64], ranks: &mut [R], backend: Backend) -> Option<()> {
         let row_len = self.row_len();
         let rows = rows.chunks_exact(self.features.len().max(1));
@@ -89,7 +90,7 @@ impl Trees<'_> {
         fitting.checked_next_multiple_of(kind.trees_at_once()).unwrap_or(fitting)
     }
 
-    /// Up to 64 rows of 8-bit ranks: all at once where that is possible and pays.
+    /// A block of rows of 8-bit ranks: all at once where that is possible and pays.
     fn byte_block(&self, rows: &[f32], raw: &mut [f64], ranks: &mut [u8], backend: Backend) -> Option<()> {
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         if let Tier::Avx512(token) = backend.tier()

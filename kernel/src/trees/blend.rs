@@ -6,7 +6,7 @@ use super::leaf::Leaf32;
 use super::{Leaves, TreeLayout, Trees};
 use crate::num::{float, index};
 use crate::simd::Avx512;
-use crate::simd::avx512::{Base, blend_blocks, blend_masks, quantize};
+use crate::simd::avx512::{Base, blend_blocks, blend_masks, quantize_columns};
 
 /// Ranks of a batch slot by slot; a byte numbers a slot, so none lies outside.
 pub(crate) type Columns = [[u8; BATCH_ROWS]; 256];
@@ -47,10 +47,7 @@ impl Trees<'_> {
     fn quantize_columns<'a>(&self, token: Avx512, rows: &[f32], ranks: &'a mut [u8]) -> Option<&'a Columns> {
         let (columns, _) = ranks.as_chunks_mut::<BATCH_ROWS>();
         let columns: &mut Columns = columns.first_chunk_mut()?;
-        for (at, row) in rows.chunks_exact(self.features.len().max(1)).enumerate() {
-            let column = columns.as_flattened_mut().get_mut(at..)?;
-            quantize::<u8, BATCH_ROWS>(token, self, row, column)?;
-        }
+        quantize_columns(token, self, rows, columns)?;
         Some(columns)
     }
 

@@ -3,8 +3,6 @@
 //!
 //! Leaves are numbered from left to right, and nodes by the leaf on their left: node i excludes leaves `first` to i.
 
-use core::hint::select_unpredictable;
-
 use super::blocks::Row;
 use super::leaf::Leaf;
 use crate::error::ImageError;
@@ -85,20 +83,20 @@ impl<'image> Masks<'image> {
 
 type Tree<'a> = (&'a [u8], &'a [u8], &'a [u8]);
 
-/// The leaf a row reaches.
-///
-/// Nodes from left to right, up to each the first leaf that no node so far excludes: it is excluded by a node that starts
-/// there or before, and with it all up to that node. Without a branch: what a row decides is not to be foreseen.
+/// The leaf a row reaches: by arithmetic, so that no compiler makes a branch of what is not to be foreseen.
 #[inline]
 fn leaf((slots, ranks, firsts): Tree<'_>, row: &Row) -> usize {
-    let mut leaf = 0_u32;
-    for (next, ((&slot, &rank), &first)) in (1..).zip(slots.iter().zip(ranks).zip(firsts)) {
-        let right = row.get(usize::from(slot)).copied().unwrap_or(0) > rank;
-        // Of a row that goes left no leaf.
-        let first = u32::from(first) | u32::from(right).wrapping_sub(1);
-        leaf = select_unpredictable(first <= leaf, next, leaf);
+    let mut excluded = 0_u64;
+    let mut behind = 1_u64;
+    for ((&slot, &rank), &first) in slots.iter().zip(ranks).zip(firsts) {
+        let value = row.get(usize::from(slot)).copied().unwrap_or(0);
+        let right = i64::from(rank).wrapping_sub(i64::from(value)) >> 63;
+        // Leaves `first` to this node's: all below the one behind it, but for those below the first.
+        behind = behind.wrapping_shl(1);
+        let interval = behind.wrapping_sub(1_u64.wrapping_shl(u32::from(first)));
+        excluded |= interval & right.cast_unsigned();
     }
-    index(leaf)
+    index(excluded.trailing_ones())
 }
 
 /// Nodes of a tree whose places hold a tree from left to right, then nothing.

@@ -5,5 +5,5 @@ mod quantize;
 mod trees;
 
 pub(crate) use batch::{Base, blend_blocks, blend_masks};
-pub(crate) use quantize::quantize;
+pub(crate) use quantize::{quantize, quantize_columns};
 pub(crate) use trees::{blocks, masks};

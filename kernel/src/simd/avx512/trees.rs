@@ -117,13 +117,16 @@ fn blocks_of<L: Leaf32, const SLOTS: usize>(trees: &Blocks<'_>, row: &Row, sum: 
         let (even, odd) = (_mm256_set_m128i(c, a), _mm256_set_m128i(d, b));
         lookup.right32(_mm256_unpacklo_epi64(even, odd), _mm256_unpackhi_epi64(even, odd))
     };
-    let eight = |top: &TopBlocksRecord| {
+    let eight = |[a, b, c, d, e, f, g, h]: [&BlockRecord; 8]| {
+        u64::from(four([a, b, c, d])) | u64::from(four([e, f, g, h])) << 32
+    };
+    let first = |top: &TopBlocksRecord| {
         let [low_slots, high_slots]: [__m256i; 2] = must_cast(top.slots);
         let [low_ranks, high_ranks]: [__m256i; 2] = must_cast(top.ranks);
         u64::from(lookup.right32(low_slots, low_ranks))
             | u64::from(lookup.right32(high_slots, high_ranks)) << 32
     };
-    walk(trees, sum, four, eight)
+    walk(trees, sum, first, eight)
 }
 
 /// Byte 0 of the quarter behind, and of the one behind that; 0 where there is none.

@@ -94,14 +94,17 @@ fn blocks_of<L: Leaf32, const TABLES: usize>(trees: &Blocks<'_>, row: &Row, sum:
         let fours = vpaddq_u8(pairs, pairs);
         vgetq_lane_u32::<0>(vreinterpretq_u32_u8(vpaddq_u8(fours, fours)))
     };
-    let eight = |top: &TopBlocksRecord| {
+    let eight = |[a, b, c, d, e, f, g, h]: [&BlockRecord; 8]| {
+        u64::from(four([a, b, c, d])) | u64::from(four([e, f, g, h])) << 32
+    };
+    let first = |top: &TopBlocksRecord| {
         let ([s0, s1, s2, s3, s4, s5, s6, s7], [r0, r1, r2, r3, r4, r5, r6, r7]) = (&top.slots, &top.ranks);
         let first = vpaddq_u8(decide(join(s0, s1), join(r0, r1)), decide(join(s2, s3), join(r2, r3)));
         let second = vpaddq_u8(decide(join(s4, s5), join(r4, r5)), decide(join(s6, s7), join(r6, r7)));
         let fours = vpaddq_u8(first, second);
         vgetq_lane_u64::<0>(vreinterpretq_u64_u8(vpaddq_u8(fours, fours)))
     };
-    walk(trees, sum, four, eight)
+    walk(trees, sum, first, eight)
 }
 
 #[target_feature(enable = "neon")]
