@@ -30,15 +30,12 @@ impl Trees<'_> {
     /// Margins, `[n, n_raw]`, of up to a batch of rows, `[n, n_features]`; `None` only if the image changed after its check.
     pub(super) fn blend(&self, token: Avx512, rows: &[f32], raw: &mut [f64], ranks: &mut [u8]) -> Option<()> {
         let columns = self.quantize_columns(token, rows, ranks)?;
-        let count = rows.len().checked_div(self.features.len())?;
         match self.leaves {
             Leaves::FixedI32 { leaves, step } => {
                 let margin = |sum: i32| float(i64::from(sum)) * step;
-                self.blend_groups(token, false, leaves, columns, count, raw, margin)
+                self.blend_groups(token, false, leaves, columns, raw, margin)
             }
-            Leaves::ExactF32 { leaves } => {
-                self.blend_groups(token, true, leaves, columns, count, raw, f64::from)
-            }
+            Leaves::ExactF32 { leaves } => self.blend_groups(token, true, leaves, columns, raw, f64::from),
             Leaves::FixedI64 { .. } | Leaves::ExactF64 { .. } => None,
         }
     }
@@ -57,10 +54,10 @@ impl Trees<'_> {
         float: bool,
         leaves: &[L],
         columns: &Columns,
-        rows: usize,
         raw: &mut [f64],
         margin: impl Fn(L) -> f64,
     ) -> Option<()> {
+        let rows = raw.len().checked_div(self.groups.len())?;
         let leaves: &[u32] = bytemuck::try_cast_slice(leaves).ok()?;
         for (group, part) in self.parts().enumerate() {
             let part = part?;

@@ -35,14 +35,8 @@ pub(crate) fn blend_blocks(
     rows: usize,
     base: Base,
 ) -> Option<Sums> {
-    // SAFETY: the token proves the features the functions are compiled for.
-    unsafe {
-        match rows {
-            0..=64 => blocks::<1>(trees, columns, rows, base),
-            65..=128 => blocks::<2>(trees, columns, rows, base),
-            _ => blocks::<4>(trees, columns, rows, base),
-        }
-    }
+    // SAFETY: the token proves the features the function is compiled for.
+    unsafe { blocks_by_rows(trees, columns, rows, base) }
 }
 
 /// As [`blend_blocks`], for trees with masks and their leaves.
@@ -54,13 +48,25 @@ pub(crate) fn blend_masks(
     rows: usize,
     base: Base,
 ) -> Sums {
-    // SAFETY: the token proves the features the functions are compiled for.
-    unsafe {
-        match rows {
-            0..=64 => masks::<1>(trees, leaves, columns, rows, base),
-            65..=128 => masks::<2>(trees, leaves, columns, rows, base),
-            _ => masks::<4>(trees, leaves, columns, rows, base),
-        }
+    // SAFETY: the token proves the features the function is compiled for.
+    unsafe { masks_by_rows(trees, leaves, columns, rows, base) }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
+fn blocks_by_rows(trees: &Blocks<'_>, columns: &Columns, rows: usize, base: Base) -> Option<Sums> {
+    match rows {
+        0..=64 => blocks::<1>(trees, columns, rows, base),
+        65..=128 => blocks::<2>(trees, columns, rows, base),
+        _ => blocks::<4>(trees, columns, rows, base),
+    }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512vl,avx512dq")]
+fn masks_by_rows(trees: &Masks<'_>, leaves: &[u32], columns: &Columns, rows: usize, base: Base) -> Sums {
+    match rows {
+        0..=64 => masks::<1>(trees, leaves, columns, rows, base),
+        65..=128 => masks::<2>(trees, leaves, columns, rows, base),
+        _ => masks::<4>(trees, leaves, columns, rows, base),
     }
 }
 
@@ -299,8 +305,9 @@ fn join<const W: usize>(
 fn column(columns: &Columns, slot: u8, at: usize) -> __m512i {
     // A multiple of 64 below `BATCH_ROWS` already: here where all can see it.
     let place = usize::from(slot).wrapping_mul(BATCH_ROWS).wrapping_add(at & BATCH_ROWS.wrapping_sub(64));
-    // SAFETY: a byte numbers one of 256 columns of `BATCH_ROWS` bytes, and from `place` on a column has 64 of them.
-    unsafe { _mm512_loadu_si512(columns.as_flattened().get_unchecked(place..).as_ptr().cast()) }
+    let ranks = columns.as_flattened().as_ptr().wrapping_add(place);
+    // SAFETY: a byte numbers one of 256 columns of `BATCH_ROWS` bytes, and from `place` on its column has 64 of them.
+    unsafe { _mm512_loadu_si512(ranks.cast()) }
 }
 
 /// Adds the leaf of each of the 64 rows from `at` on.

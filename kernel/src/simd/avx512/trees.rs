@@ -143,7 +143,7 @@ const fn quarters(behind: usize) -> [u8; 64] {
     let mut places = [0; 64];
     let mut at = 0;
     while at < 64 {
-        places[at] = ((at / 16 + behind) * 16 & 63) as u8;
+        places[at] = ((at / 16 + behind) % 4 * 16) as u8;
         at += 1;
     }
     places
