@@ -78,7 +78,9 @@ fn double<L: Leaf32, const FAN: usize>(
     let (bottoms, _) = bottoms.as_chunks::<TREES>();
     for (top, bottoms) in trees.tops().iter().zip(bottoms) {
         let children = places(first(top), first_children(FAN));
-        sum = leaves(each(bottoms, children), sum, &eight);
+        // SAFETY: the table gives eight times numbers below `FAN`.
+        let reached = unsafe { each(bottoms, children) };
+        sum = leaves(reached, sum, &eight);
     }
     sum
 }
@@ -98,11 +100,15 @@ fn triple<L: Leaf32, const FAN: usize, const LAST: usize>(
     let (bottoms, _) = bottoms.as_chunks::<TREES>();
     for ((top, middles), bottoms) in trees.tops().iter().zip(middles).zip(bottoms) {
         let above = places(first(top), first_children(FAN));
-        let mut children = places(eight(each(middles, above)), last);
+        // SAFETY: the table gives eight times numbers below `FAN`.
+        let middles = unsafe { each(middles, above) };
+        let mut children = places(eight(middles), last);
         for (child, above) in children.iter_mut().zip(above) {
             *child = child.wrapping_add(above.wrapping_mul(8));
         }
-        sum = leaves(each(bottoms, children), sum, &eight);
+        // SAFETY: the other table gives eight times numbers below 8; with 64 times those above, below 8 · `FAN`.
+        let reached = unsafe { each(bottoms, children) };
+        sum = leaves(reached, sum, &eight);
     }
     sum
 }
@@ -119,15 +125,17 @@ const fn first_children(fan: usize) -> &'static [u8; 256] {
 }
 
 /// Of each tree's `N` blocks the one with this number, times eight.
+///
+/// # Safety
+/// `children` are eight times numbers below `N`.
 #[inline(always)]
-fn each<T, const N: usize>(trees: &[[T; N]; TREES], children: [usize; TREES]) -> [&T; TREES] {
+unsafe fn each<T, const N: usize>(trees: &[[T; N]; TREES], children: [usize; TREES]) -> [&T; TREES] {
     let mut children = children.into_iter();
     trees.each_ref().map(|blocks| {
         // By the byte: a table's entry is one scaled address, the number of a block two instructions more.
         let offset = children.next().unwrap_or(0).wrapping_mul(size_of::<T>() >> 3);
         let block = ptr::from_ref(blocks).cast::<T>().wrapping_byte_add(offset);
-        // SAFETY: N is 2 to the levels above these blocks, the tables of that many levels hold eight times smaller numbers
-        // only, and a block is a multiple of eight bytes.
+        // SAFETY: the size of a block is a multiple of eight bytes, and the caller promises numbers below N.
         unsafe { &*block }
     })
 }

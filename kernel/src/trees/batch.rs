@@ -90,13 +90,21 @@ impl Trees<'_> {
         fitting.checked_next_multiple_of(kind.trees_at_once()).unwrap_or(fitting)
     }
 
-    /// A block of rows of 8-bit ranks: all at once where that is possible and pays.
+    /// A block of rows of 8-bit ranks: as many at once as pays, the others by the walks of single rows.
     fn byte_block(&self, rows: &[f32], raw: &mut [f64], ranks: &mut [u8], backend: Backend) -> Option<()> {
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-        if let Tier::Avx512(token) = backend.tier()
-            && self.blends(rows.len().checked_div(self.features.len())?)
-        {
-            return self.blend(token, rows, raw, ranks);
+        if let Tier::Avx512(token) = backend.tier() {
+            let at_once = self.at_once(rows.len().checked_div(self.features.len())?);
+            let (rows, others) = rows.split_at_checked(at_once.checked_mul(self.features.len())?)?;
+            let (raw, raw_of_others) = raw.split_at_mut_checked(at_once.checked_mul(self.groups.len())?)?;
+            if at_once > 0 {
+                self.blend(token, rows, raw, ranks)?;
+            }
+            return if others.is_empty() {
+                Some(())
+            } else {
+                self.block(others, raw_of_others, ranks, backend)
+            };
         }
         self.block(rows, raw, ranks, backend)
     }

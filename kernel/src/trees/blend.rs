@@ -11,20 +11,23 @@ use crate::simd::avx512::{Base, blend_blocks, blend_masks, quantize_columns};
 /// Ranks of a batch slot by slot; a byte numbers a slot, so none lies outside.
 pub(crate) type Columns = [[u8; BATCH_ROWS]; 256];
 
-/// From this many rows on asking 64 at once costs less than asking each.
-const WORTH_BLENDING: usize = 24;
-
 impl Trees<'_> {
-    /// Whether so many rows are better asked at once, and can be.
-    pub(super) const fn blends(&self, rows: usize) -> bool {
-        let layout = match self.layout.kind() {
-            TreeLayout::Plain => false,
-            TreeLayout::Blocks { levels } => levels <= 8,
-            TreeLayout::Masks { .. } => true,
+    /// How many of the first of `rows` rows are better asked at once: 0 where none are, or cannot be.
+    pub(super) fn at_once(&self, rows: usize) -> usize {
+        if !matches!(self.leaves, Leaves::FixedI32 { .. } | Leaves::ExactF32 { .. }) {
+            return 0;
+        }
+        // What up to 64, 128 and 256 rows at once cost, in rows asked alone (Zen 5).
+        let costs: [usize; 3] = match self.layout.kind() {
+            TreeLayout::Blocks { levels: ..=6 } => [32, 52, 90],
+            TreeLayout::Blocks { levels: 7..=8 } => [58, 98, 152],
+            TreeLayout::Masks { leaves: 32 } => [50, 74, 102],
+            TreeLayout::Masks { .. } => [76, 100, 118],
+            TreeLayout::Plain | TreeLayout::Blocks { .. } => return 0,
         };
-        layout
-            && rows >= WORTH_BLENDING
-            && matches!(self.leaves, Leaves::FixedI32 { .. } | Leaves::ExactF32 { .. })
+        let choices = [0, 64, 128, BATCH_ROWS].into_iter().zip([0].into_iter().chain(costs));
+        let cheapest = choices.min_by_key(|&(most, cost)| rows.saturating_sub(most).saturating_add(cost));
+        cheapest.map_or(0, |(most, _)| rows.min(most))
     }
 
     /// Margins, `[n, n_raw]`, of up to a batch of rows, `[n, n_features]`; `None` only if the image changed after its check.

@@ -106,6 +106,7 @@ impl Trees<'_> {
     }
 
     /// As [`Self::quantize_with`], of up to `ROWS` rows, `[n, n_features]`, into ranks of 8 bits slot by slot.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     #[inline(always)]
     pub(crate) fn quantize_columns_with<const ROWS: usize>(
         &self,
@@ -158,6 +159,7 @@ impl Trees<'_> {
     }
 
     /// As [`Self::count`], feature by feature for all rows: what is known of a feature is looked up once.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     #[inline(always)]
     fn count_columns<const ROWS: usize>(
         &self,

@@ -189,7 +189,8 @@ impl<'a, const W: usize> Batch<'a, W> {
         }
     }
 
-    /// The leaf that each row reaches among nodes from left to right: as `trees::masks` says it of one row.
+    /// The leaf that each row reaches among nodes from left to right: the first that no node so far excludes. A node that
+    /// starts there or before excludes all up to itself.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn unexcluded(&self, slots: &[u8], ranks: &[u8], firsts: &[u8], at: usize) -> Bytes<W> {
