@@ -75,7 +75,8 @@ impl<'image> Masks<'image> {
     #[inline]
     pub(super) fn walk<L: Leaf>(&self, leaves: &[L], row: &Row, mut sum: L) -> Option<L> {
         for (tree, leaves) in self.trees().zip(leaves.chunks_exact(index(self.leaves).max(1))) {
-            sum = sum.plus(*leaves.get(leaf(tree, row))?);
+            let leaf = if self.leaves == 32 { leaf_of_32(tree, row) } else { leaf_of_64(tree, row) };
+            sum = sum.plus(*leaves.get(leaf)?);
         }
         Some(sum)
     }
@@ -83,18 +84,36 @@ impl<'image> Masks<'image> {
 
 type Tree<'a> = (&'a [u8], &'a [u8], &'a [u8]);
 
-/// The leaf a row reaches: by arithmetic, so that no compiler makes a branch of what is not to be foreseen.
+/// All ones where a row goes right, else 0: by arithmetic, so that no compiler makes a branch of it.
 #[inline]
-fn leaf((slots, ranks, firsts): Tree<'_>, row: &Row) -> usize {
+fn goes_right(slot: u8, rank: u8, row: &Row) -> i32 {
+    let value = row.get(usize::from(slot)).copied().unwrap_or(0);
+    i32::from(rank).wrapping_sub(i32::from(value)) >> 31
+}
+
+/// The leaf a row reaches: behind all those excluded from the first on.
+#[inline]
+fn leaf_of_64((slots, ranks, firsts): Tree<'_>, row: &Row) -> usize {
     let mut excluded = 0_u64;
     let mut behind = 1_u64;
     for ((&slot, &rank), &first) in slots.iter().zip(ranks).zip(firsts) {
-        let value = row.get(usize::from(slot)).copied().unwrap_or(0);
-        let right = i64::from(rank).wrapping_sub(i64::from(value)) >> 63;
         // Leaves `first` to this node's: all below the one behind it, but for those below the first.
         behind = behind.wrapping_shl(1);
         let interval = behind.wrapping_sub(1_u64.wrapping_shl(u32::from(first)));
-        excluded |= interval & right.cast_unsigned();
+        excluded |= interval & i64::from(goes_right(slot, rank, row)).cast_unsigned();
+    }
+    index(excluded.trailing_ones())
+}
+
+/// As [`leaf_of_64`], in registers of 32 bits.
+#[inline]
+fn leaf_of_32((slots, ranks, firsts): Tree<'_>, row: &Row) -> usize {
+    let mut excluded = 0_u32;
+    let mut behind = 1_u32;
+    for ((&slot, &rank), &first) in slots.iter().zip(ranks).zip(firsts) {
+        behind = behind.wrapping_shl(1);
+        let interval = behind.wrapping_sub(1_u32.wrapping_shl(u32::from(first)));
+        excluded |= interval & goes_right(slot, rank, row).cast_unsigned();
     }
     index(excluded.trailing_ones())
 }
