@@ -155,7 +155,7 @@ impl<'image> Model<'image> {
     /// Predicts `rows`, `[n, row_len] f32`, into `raw`, `[n, n_raw]`, and `values`, `[n, n_outputs]`, with the bits that
     /// [`Model::predict`] gives row by row.
     ///
-    /// Trees take 64 rows at a time, which is faster from about ten rows on; networks take row by row.
+    /// Trees take 256 rows at a time, which is faster from about ten rows on; networks take row by row.
     ///
     /// # Errors
     /// Slices that are not of the same number of rows, scratch memory smaller than [`Model::batch_scratch_bytes`], or a

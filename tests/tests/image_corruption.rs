@@ -389,7 +389,7 @@ fn contradictions_are_refused_by_section() {
         ("a leaf of no node", PlainNodes, |a| a.section(Leaves).extend([0; 4])),
         ("another layout's section", LeafBlocks, |a| a.section(LeafBlocks).extend([0; 64])),
     ];
-    let blocks: [Alteration; 12] = [
+    let blocks: [Alteration; 13] = [
         ("a tree of no group", LeafBlocks, |a| a.set(Groups, 12, 1)),
         ("eight trees more", TopBlocks, |a| a.set(Groups, 12, 9)),
         ("leaves of their own", Leaves, |a| a.section(Leaves).extend([0; 4])),
@@ -398,6 +398,7 @@ fn contradictions_are_refused_by_section() {
         ("a top block missing", TopBlocks, |a| a.section(TopBlocks).clear()),
         ("a middle block missing", MiddleBlocks, |a| a.section(MiddleBlocks).truncate(240)),
         ("a node of no slot", TopBlocks, |a| a.section(TopBlocks)[1] = 9),
+        ("a node below its block's levels", TopBlocks, |a| a.section(TopBlocks)[64 + 2] = 1),
         ("a node above the root", LeafBlocks, |a| a.section(LeafBlocks)[8] = 0),
         ("a slot where there is no node", MiddleBlocks, |a| a.section(MiddleBlocks)[7] = 1),
         ("bytes behind the leaves", LeafBlocks, |a| a.section(LeafBlocks)[63] = 1),
@@ -406,17 +407,16 @@ fn contradictions_are_refused_by_section() {
             a.set(LeafBlocks, at, 1);
         }),
     ];
-    let masks: [Alteration; 11] = [
+    let masks: [Alteration; 10] = [
         ("a tree of no group", MaskTrees, |a| a.set(Groups, 12, 1)),
         ("four trees more", MaskTrees, |a| a.set(Groups, 12, 5)),
         ("masks of 32 leaves", MaskTrees, |a| a.set(Trees, 28, 32)),
         ("a leaf missing", Leaves, |a| a.section(Leaves).truncate(4 * 255)),
         ("a node of no slot", MaskTrees, |a| a.section(MaskTrees)[0] = 9),
         ("a slot where there is no node", MaskTrees, |a| a.section(MaskTrees)[9] = 1),
-        ("a mask where there is no node", MaskTrees, |a| a.set(MaskTrees, 128 + 72, 1)),
-        ("a mask of no leaf", MaskTrees, |a| a.set(MaskTrees, 128, 0)),
-        ("a mask with a hole", MaskTrees, |a| a.set(MaskTrees, 128 + 16, 5)),
-        ("a leaf joined twice", MaskTrees, |a| a.set(MaskTrees, 128 + 8, 1)),
+        ("a leaf where there is no node", MaskTrees, |a| a.section(MaskTrees)[128 + 9] = 1),
+        ("a left subtree behind its node", MaskTrees, |a| a.section(MaskTrees)[128] = 1),
+        ("a leaf of another's left subtree", MaskTrees, |a| a.section(MaskTrees)[128 + 2] = 1),
         ("a leaf of a tree that is none", MaskTrees, |a| {
             let at = last(a, Leaves);
             a.set(Leaves, at, 1);

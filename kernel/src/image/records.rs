@@ -317,28 +317,17 @@ pub struct LeafBlockRecord {
     pub reserved: [u8; 16],
 }
 
-/// A tree of up to 32 leaves: its nodes in post-order, each with the leaves it excludes.
+/// The nodes of one tree of up to 64 leaves, or of two trees of up to 32: places of a tree are numbered from left to right
+/// by the leaf on their left.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub struct MaskTree32Record {
-    /// Slot of each node; 0 where there is none.
-    pub slots: [u8; 32],
-    /// A slot rank above this goes right; [`NO_NODE`] where there is no node.
-    pub ranks: [u8; 32],
-    /// Leaves of the left subtree, leaf i as bit i; 0 where there is no node.
-    pub masks: [u32; 32],
-}
-
-/// A tree of up to 64 leaves, otherwise as [`MaskTree32Record`].
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-pub struct MaskTree64Record {
+pub struct MaskNodesRecord {
     /// Slot of each node; 0 where there is none.
     pub slots: [u8; 64],
     /// A slot rank above this goes right; [`NO_NODE`] where there is no node.
     pub ranks: [u8; 64],
-    /// Leaves of the left subtree, leaf i as bit i; 0 where there is no node.
-    pub masks: [u64; 64],
+    /// First leaf of the left subtree; 0 where there is no node.
+    pub firsts: [u8; 64],
 }
 
 /// The rank of a place without a node: no 8-bit rank is above it, so every row goes left.
@@ -458,6 +447,5 @@ const _: () = {
     assert!(size_of::<NodeRecord>() == 8);
     assert!(size_of::<TopBlocksRecord>() == 128);
     assert!(size_of::<LeafBlockRecord>() == 64);
-    assert!(size_of::<MaskTree32Record>() == 192);
-    assert!(size_of::<MaskTree64Record>() == 640);
+    assert!(size_of::<MaskNodesRecord>() == 192);
 };

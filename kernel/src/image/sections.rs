@@ -53,7 +53,7 @@ pub enum SectionKind {
     MiddleBlocks = 26,
     /// `LeafBlockRecord`s.
     LeafBlocks = 27,
-    /// `MaskTree32Record`s or `MaskTree64Record`s.
+    /// `MaskNodesRecord`s.
     MaskTrees = 28,
     /// One `NetRecord`.
     Net = 32,

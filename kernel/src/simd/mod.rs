@@ -16,6 +16,11 @@ mod blocks;
 mod detect;
 mod float_environment;
 mod lanes;
+#[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
+    all(target_arch = "aarch64", target_feature = "neon")
+))]
+mod masks;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub(crate) mod neon;
 mod sqrt;

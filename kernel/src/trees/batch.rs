@@ -1,18 +1,19 @@
-//! Many rows: blocks of 64, trees outermost, so that a few trees stay near while every row passes them.
+//! Many rows: blocks of 256, trees outermost, so that some trees stay near while every row passes them.
 
 use super::{Leaves, Rank, RankWidth, TreeLayout, Trees};
 use crate::error::BatchError;
-use crate::image::records::{MaskTree32Record, MaskTree64Record};
+use crate::num::index;
 use crate::scratch::Scratch;
 use crate::simd::Backend;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 use crate::simd::Tier;
 
 /// Rows of a block.
-pub(crate) const BATCH_ROWS: usize = 64;
+pub(crate) const BATCH_ROWS: usize = 256;
 
-/// Bytes of trees that stay near while 64 rows pass: half of the smallest L1 of the machines in mind.
-const NEAR: usize = 16 * 1024;
+/// Bytes of trees that stay near while the rows of a block pass: half of the smallest L2 of the machines in mind. In L1 there
+/// is room for a few trees only, and calls of a few trees cost twice what they save.
+const NEAR: usize = 256 * 1024;
 
 impl Trees<'_> {
     /// Bytes a batch of any size needs.
@@ -21,7 +22,7 @@ impl Trees<'_> {
             RankWidth::U8 => size_of::<u8>(),
             RankWidth::U16 => size_of::<u16>(),
         };
-        // At most 65 534 slots of two bytes: 8 MiB; a multiple of 64.
+        // At most 65 534 slots of two bytes: 32 MiB; a multiple of 64.
         self.row_len().saturating_mul(BATCH_ROWS).saturating_mul(rank)
     }
 
@@ -59,7 +60,7 @@ impl Trees<'_> {
         Ok(())
     }
 
-    /// Up to 64 rows by the walks of single rows.
+    /// A block of rows by the walks of single rows.
     fn block<R: Rank>(&self, rows: &[f32], raw: &mut [f64], ranks: &mut [R], backend: Backend) -> Option<()> {
         let row_len = self.row_len();
         let rows = rows.chunks_exact(self.features.len().max(1));
@@ -82,22 +83,28 @@ impl Trees<'_> {
             // A split and a leaf.
             TreeLayout::Plain => self.n_leaves.wrapping_mul(16).checked_div(self.n_trees).unwrap_or(1),
             TreeLayout::Blocks { levels } => 80_usize.checked_shl(levels.wrapping_sub(3)).unwrap_or(NEAR),
-            TreeLayout::Masks { leaves: 32 } => {
-                size_of::<MaskTree32Record>().wrapping_add(leaf.wrapping_mul(32))
-            }
-            TreeLayout::Masks { .. } => size_of::<MaskTree64Record>().wrapping_add(leaf.wrapping_mul(64)),
+            // Three bytes and a leaf a place.
+            TreeLayout::Masks { leaves } => index(leaves).wrapping_mul(leaf.wrapping_add(3)),
         };
         let fitting = NEAR.checked_div(bytes).unwrap_or(1).max(1);
         fitting.checked_next_multiple_of(kind.trees_at_once()).unwrap_or(fitting)
     }
 
-    /// Up to 64 rows of 8-bit ranks: all at once where that is possible and pays.
+    /// A block of rows of 8-bit ranks: as many at once as pays, the others by the walks of single rows.
     fn byte_block(&self, rows: &[f32], raw: &mut [f64], ranks: &mut [u8], backend: Backend) -> Option<()> {
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-        if let Tier::Avx512(token) = backend.tier()
-            && self.blends(rows.len().checked_div(self.features.len())?)
-        {
-            return self.blend(token, rows, raw, ranks);
+        if let Tier::Avx512(token) = backend.tier() {
+            let at_once = self.at_once(rows.len().checked_div(self.features.len())?);
+            let (rows, others) = rows.split_at_checked(at_once.checked_mul(self.features.len())?)?;
+            let (raw, raw_of_others) = raw.split_at_mut_checked(at_once.checked_mul(self.groups.len())?)?;
+            if at_once > 0 {
+                self.blend(token, rows, raw, ranks)?;
+            }
+            return if others.is_empty() {
+                Some(())
+            } else {
+                self.block(others, raw_of_others, ranks, backend)
+            };
         }
         self.block(rows, raw, ranks, backend)
     }

@@ -1,83 +1,80 @@
-//! 64 rows at once with AVX-512: trees of up to 64 leaves, in a layout that shows them.
+//! Many rows at once with AVX-512: trees of up to 256 leaves, in a layout that shows them.
 
 use super::batch::BATCH_ROWS;
 use super::layout::Layout;
 use super::leaf::Leaf32;
 use super::{Leaves, TreeLayout, Trees};
-use crate::num::float;
+use crate::num::{float, index};
 use crate::simd::Avx512;
-use crate::simd::avx512::{blend_blocks, blend_masks, quantize};
+use crate::simd::avx512::{Base, blend_blocks, blend_masks, quantize_columns};
 
-/// Ranks of 64 rows slot by slot; a byte numbers a slot, so none lies outside.
+/// Ranks of a batch slot by slot; a byte numbers a slot, so none lies outside.
 pub(crate) type Columns = [[u8; BATCH_ROWS]; 256];
 
-/// From this many rows on asking all 64 at once costs less than asking each.
-const WORTH_BLENDING: usize = 24;
-
 impl Trees<'_> {
-    /// Whether so many rows are better asked at once, and can be.
-    pub(super) const fn blends(&self, rows: usize) -> bool {
-        let layout = match self.layout.kind() {
-            TreeLayout::Plain => false,
-            TreeLayout::Blocks { levels } => levels <= 6,
-            TreeLayout::Masks { .. } => true,
+    /// How many of the first of `rows` rows are better asked at once: 0 where none are, or cannot be.
+    pub(super) fn at_once(&self, rows: usize) -> usize {
+        if !matches!(self.leaves, Leaves::FixedI32 { .. } | Leaves::ExactF32 { .. }) {
+            return 0;
+        }
+        // What up to 64, 128 and 256 rows at once cost, in rows asked alone (Zen 5).
+        let costs: [usize; 3] = match self.layout.kind() {
+            TreeLayout::Blocks { levels: ..=6 } => [32, 52, 90],
+            TreeLayout::Blocks { levels: 7..=8 } => [58, 98, 152],
+            TreeLayout::Masks { leaves: 32 } => [50, 74, 102],
+            TreeLayout::Masks { .. } => [76, 100, 118],
+            TreeLayout::Plain | TreeLayout::Blocks { .. } => return 0,
         };
-        layout
-            && rows >= WORTH_BLENDING
-            && matches!(self.leaves, Leaves::FixedI32 { .. } | Leaves::ExactF32 { .. })
+        let choices = [0, 64, 128, BATCH_ROWS].into_iter().zip([0].into_iter().chain(costs));
+        let cheapest = choices.min_by_key(|&(most, cost)| rows.saturating_sub(most).saturating_add(cost));
+        cheapest.map_or(0, |(most, _)| rows.min(most))
     }
 
-    /// Margins, `[n, n_raw]`, of n ≤ 64 rows, `[n, n_features]`; `None` only if the image changed after its check.
+    /// Margins, `[n, n_raw]`, of up to a batch of rows, `[n, n_features]`; `None` only if the image changed after its check.
     pub(super) fn blend(&self, token: Avx512, rows: &[f32], raw: &mut [f64], ranks: &mut [u8]) -> Option<()> {
         let columns = self.quantize_columns(token, rows, ranks)?;
         match self.leaves {
             Leaves::FixedI32 { leaves, step } => {
                 let margin = |sum: i32| float(i64::from(sum)) * step;
-                self.blend_groups::<_, false>(token, leaves, columns, raw, margin)
+                self.blend_groups(token, false, leaves, columns, raw, margin)
             }
-            Leaves::ExactF32 { leaves } => {
-                self.blend_groups::<f32, true>(token, leaves, columns, raw, f64::from)
-            }
+            Leaves::ExactF32 { leaves } => self.blend_groups(token, true, leaves, columns, raw, f64::from),
             Leaves::FixedI64 { .. } | Leaves::ExactF64 { .. } => None,
         }
     }
 
-    /// Ranks of up to 64 rows slot by slot; what is left of others does not matter.
+    /// Ranks of up to a batch of rows slot by slot; what is left of others does not matter.
     fn quantize_columns<'a>(&self, token: Avx512, rows: &[f32], ranks: &'a mut [u8]) -> Option<&'a Columns> {
         let (columns, _) = ranks.as_chunks_mut::<BATCH_ROWS>();
         let columns: &mut Columns = columns.first_chunk_mut()?;
-        for (at, row) in rows.chunks_exact(self.features.len().max(1)).enumerate() {
-            let column = columns.as_flattened_mut().get_mut(at..)?;
-            quantize::<u8, BATCH_ROWS>(token, self, row, column)?;
-        }
+        quantize_columns(token, self, rows, columns)?;
         Some(columns)
     }
 
-    fn blend_groups<L: Leaf32, const FLOAT: bool>(
+    fn blend_groups<L: Leaf32>(
         &self,
         token: Avx512,
+        float: bool,
         leaves: &[L],
         columns: &Columns,
         raw: &mut [f64],
         margin: impl Fn(L) -> f64,
     ) -> Option<()> {
+        let rows = raw.len().checked_div(self.groups.len())?;
         let leaves: &[u32] = bytemuck::try_cast_slice(leaves).ok()?;
         for (group, part) in self.parts().enumerate() {
             let part = part?;
-            let base = L::from_base(part.base)?.to_bits();
+            let base = Base { bits: L::from_base(part.base)?.to_bits(), float };
             let sums = match &self.layout {
                 Layout::Plain(_) => return None,
                 Layout::Blocks(blocks) => {
                     let trees = blocks.part(part.first, part.stored)?;
-                    blend_blocks::<FLOAT>(token, &trees, columns, base)
+                    blend_blocks(token, &trees, columns, rows, base)
                 }
-                Layout::Masks32(masks) => {
-                    let trees = masks.part(part.first, part.stored)?.trees();
-                    blend_masks::<_, FLOAT>(token, trees, part.leaves(leaves, 32)?, columns, base)
-                }
-                Layout::Masks64(masks) => {
-                    let trees = masks.part(part.first, part.stored)?.trees();
-                    blend_masks::<_, FLOAT>(token, trees, part.leaves(leaves, 64)?, columns, base)
+                Layout::Masks(masks) => {
+                    let trees = masks.part(part.first, part.stored)?;
+                    let leaves = part.leaves(leaves, index(masks.leaves()))?;
+                    Some(blend_masks(token, &trees, leaves, columns, rows, base))
                 }
             }?;
             for (raw, sum) in raw.chunks_exact_mut(self.groups.len().max(1)).zip(sums) {

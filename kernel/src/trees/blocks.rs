@@ -60,7 +60,7 @@ impl<'image> Blocks<'image> {
     /// Slots exist, and places without a node say so in one way. Gives the number of nodes.
     pub(super) fn check(&self, slots: usize) -> Result<usize, ImageError> {
         let mut nodes = 0_usize;
-        let mut hold = |block: &BlockRecord, kind| match nodes_of(block, slots) {
+        let mut hold = |block: &BlockRecord, levels, kind| match nodes_of(block, levels, slots) {
             Some(count) => {
                 nodes = nodes.saturating_add(count);
                 Ok(())
@@ -69,11 +69,11 @@ impl<'image> Blocks<'image> {
         };
         for top in self.tops {
             for (&slots, &ranks) in top.slots.iter().zip(&top.ranks) {
-                hold(&BlockRecord { slots, ranks }, SectionKind::TopBlocks)?;
+                hold(&BlockRecord { slots, ranks }, self.top_levels(), SectionKind::TopBlocks)?;
             }
         }
-        self.middles.iter().try_for_each(|block| hold(block, SectionKind::MiddleBlocks))?;
-        self.bottoms.iter().try_for_each(|block| hold(&block.nodes, SectionKind::LeafBlocks))?;
+        self.middles.iter().try_for_each(|block| hold(block, LEVELS, SectionKind::MiddleBlocks))?;
+        self.bottoms.iter().try_for_each(|block| hold(&block.nodes, LEVELS, SectionKind::LeafBlocks))?;
         if self.bottoms.iter().any(|block| block.reserved != [0; 16]) {
             return Err(ImageError::Invalid(SectionKind::LeafBlocks));
         }
@@ -193,15 +193,15 @@ impl<'image> Blocks<'image> {
     }
 }
 
-/// Nodes of a block whose slots exist and whose other places are empty.
-fn nodes_of(block: &BlockRecord, slots: usize) -> Option<usize> {
+/// Nodes of a block, all of its first `levels` levels, whose slots exist and whose other places are empty.
+fn nodes_of(block: &BlockRecord, levels: u32, slots: usize) -> Option<usize> {
     let mut nodes = 0_usize;
     for (at, (&slot, &rank)) in block.slots.iter().zip(&block.ranks).enumerate() {
         if rank == NO_NODE {
             if slot != 0 {
                 return None;
             }
-        } else if at == 0 || usize::from(slot) >= slots {
+        } else if at == 0 || at.checked_shr(levels)? > 0 || usize::from(slot) >= slots {
             return None;
         } else {
             nodes = nodes.wrapping_add(1);
@@ -263,19 +263,28 @@ pub(super) mod tests {
     /// 64 rows at once give what each gives alone.
     #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     fn blends_alike(blocks: &Blocks<'_>, random: &mut Random) {
-        use crate::simd::{Tier, avx512::blend_blocks};
-        let mut columns = [[0; 64]; 256];
+        use crate::simd::Tier;
+        use crate::simd::avx512::{Base, blend_blocks};
+        let mut columns = [[0; 256]; 256];
         columns.iter_mut().for_each(|column| *column = random.bytes());
         let row = |at: usize| -> Row { core::array::from_fn(|slot| columns[slot][at]) };
         for backend in Backend::available() {
             let Tier::Avx512(token) = backend.tier() else { continue };
-            let integers = blend_blocks::<false>(token, blocks, &columns, 7);
-            let floats = blend_blocks::<true>(token, blocks, &columns, 0.5_f32.to_bits());
-            assert_eq!(integers.is_some(), blocks.levels <= 6);
-            for (at, (integer, float)) in integers.iter().flatten().zip(floats.iter().flatten()).enumerate() {
-                let walked = (blocks.walk(&row(at), 7_i32), blocks.walk(&row(at), 0.5_f32));
-                assert_eq!(walked.0, Some(integer.cast_signed()), "{} levels", blocks.levels);
-                assert_eq!(walked.1.map(f32::to_bits), Some(*float), "{} levels", blocks.levels);
+            for (float, rows) in
+                [24, 64, 65, 128, 129, 256].into_iter().flat_map(|rows| [(false, rows), (true, rows)])
+            {
+                let bits = if float { 0.5_f32.to_bits() } else { 7 };
+                let sums = blend_blocks(token, blocks, &columns, rows, Base { bits, float });
+                assert_eq!(sums.is_some(), blocks.levels <= 8);
+                for (at, &sum) in sums.iter().flatten().enumerate().take(rows) {
+                    let row = row(at);
+                    let walked = if float {
+                        blocks.walk(&row, 0.5_f32).map(f32::to_bits)
+                    } else {
+                        blocks.walk(&row, 7_i32).map(i32::cast_unsigned)
+                    };
+                    assert_eq!(walked, Some(sum), "{} levels, row {at} of {rows}", blocks.levels);
+                }
             }
         }
     }

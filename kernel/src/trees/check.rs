@@ -8,9 +8,9 @@ use super::plain::Plain;
 use super::{Compare, Leaves, RankWidth, Trees};
 use crate::error::ImageError;
 use crate::image::records::{
-    BlockRecord, FeatureRecord, GroupRecord, LEAF, LeafBlockRecord, MaskTree32Record, ModelRecord,
-    NodeRecord, SlotRecord, THRESHOLD_BLOCK, THRESHOLD_PAD, ThresholdBlock, TopBlocksRecord, TreeRecord,
-    TreesRecord, compare, slot, sum,
+    BlockRecord, FeatureRecord, GroupRecord, LEAF, LeafBlockRecord, MaskNodesRecord, ModelRecord, NodeRecord,
+    SlotRecord, THRESHOLD_BLOCK, THRESHOLD_PAD, ThresholdBlock, TopBlocksRecord, TreeRecord, TreesRecord,
+    compare, slot, sum,
 };
 use crate::image::{SectionKind, Sections};
 use crate::link::Link;
@@ -51,8 +51,7 @@ impl<'image> Trees<'image> {
                 TreeLayout::Blocks { levels } => {
                     Layout::Blocks(Blocks::read(sections, record, levels, stored)?)
                 }
-                TreeLayout::Masks { leaves: 32 } => Layout::Masks32(Masks::read(sections, stored)?),
-                TreeLayout::Masks { .. } => Layout::Masks64(Masks::read(sections, stored)?),
+                TreeLayout::Masks { leaves } => Layout::Masks(Masks::read(sections, leaves, stored)?),
             },
             leaves: leaves(sections, record)?,
             n_trees,
@@ -103,7 +102,7 @@ impl<'image> Trees<'image> {
         // Plain slot numbers are 16 bits, and the highest means a leaf; the other layouts have 8 bits.
         let limit = match self.layout {
             Layout::Plain(_) => usize::from(LEAF).saturating_sub(1),
-            Layout::Blocks(_) | Layout::Masks32(_) | Layout::Masks64(_) => MAX_BYTE_SLOTS,
+            Layout::Blocks(_) | Layout::Masks(_) => MAX_BYTE_SLOTS,
         };
         self.slots.len() <= limit
             && self.slots.iter().all(|&SlotRecord { feature, rule, first, count }| {
@@ -134,12 +133,8 @@ impl<'image> Trees<'image> {
                 leaves(0)?;
                 (blocks.check(slots)?, SectionKind::LeafBlocks)
             }
-            Layout::Masks32(masks) => {
-                leaves(32)?;
-                (masks.check(slots)?, SectionKind::MaskTrees)
-            }
-            Layout::Masks64(masks) => {
-                leaves(64)?;
+            Layout::Masks(masks) => {
+                leaves(index(masks.leaves()))?;
                 (masks.check(slots)?, SectionKind::MaskTrees)
             }
         };
@@ -162,11 +157,9 @@ impl<'image> Trees<'image> {
                     Leaves::ExactF32 { .. } => blocks.are_idle::<f32>(first, fillers),
                     _ => blocks.are_idle::<i32>(first, fillers),
                 },
-                Layout::Masks32(masks) => {
-                    masks.are_idle(first, fillers) && self.leaves.neutral(first, fillers, 32)
-                }
-                Layout::Masks64(masks) => {
-                    masks.are_idle(first, fillers) && self.leaves.neutral(first, fillers, 64)
+                Layout::Masks(masks) => {
+                    masks.are_idle(first, fillers)
+                        && self.leaves.neutral(first, fillers, index(masks.leaves()))
                 }
             }
         })
@@ -204,8 +197,7 @@ impl<'image> Trees<'image> {
     fn magnitude<L: Leaf>(&self, leaves: &[L], first: usize, stored: usize) -> Option<u64> {
         match &self.layout {
             Layout::Plain(plain) => plain.part(first, stored)?.magnitude(leaves),
-            Layout::Masks32(_) => largest_of_each(leaves, 32, first, stored),
-            Layout::Masks64(_) => largest_of_each(leaves, 64, first, stored),
+            Layout::Masks(masks) => largest_of_each(leaves, index(masks.leaves()), first, stored),
             Layout::Blocks(_) => None,
         }
     }
@@ -274,7 +266,7 @@ fn unused_are_empty(sections: &Sections<'_>, kind: TreeLayout) -> Result<(), Ima
         sections.exactly::<LeafBlockRecord>(SectionKind::LeafBlocks, 0)?;
     }
     if !matches!(kind, TreeLayout::Masks { .. }) {
-        sections.exactly::<MaskTree32Record>(SectionKind::MaskTrees, 0)?;
+        sections.exactly::<MaskNodesRecord>(SectionKind::MaskTrees, 0)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use core::fmt;
 use super::blocks::Blocks;
 use super::masks::Masks;
 use super::plain::Plain;
-use crate::image::records::{BLOCK_TREES, MASK_TREES, MaskTree32Record, MaskTree64Record};
+use crate::image::records::{BLOCK_TREES, MASK_TREES};
 use crate::num::index;
 
 /// The layout of a tree model.
@@ -18,7 +18,7 @@ pub enum TreeLayout {
         /// Levels of every tree, missing ones filled up.
         levels: u32,
     },
-    /// One bit mask of excluded leaves per node: trees of up to `leaves` leaves, 32 or 64.
+    /// An interval of excluded leaves per node: trees of up to `leaves` leaves, 32 or 64.
     Masks {
         /// Leaves a tree may have.
         leaves: u32,
@@ -82,8 +82,7 @@ impl fmt::Display for TreeLayout {
 pub(super) enum Layout<'image> {
     Plain(Plain<'image>),
     Blocks(Blocks<'image>),
-    Masks32(Masks<'image, MaskTree32Record>),
-    Masks64(Masks<'image, MaskTree64Record>),
+    Masks(Masks<'image>),
 }
 
 impl Layout<'_> {
@@ -92,8 +91,7 @@ impl Layout<'_> {
         match self {
             Self::Plain(_) => TreeLayout::Plain,
             Self::Blocks(blocks) => TreeLayout::Blocks { levels: blocks.levels() },
-            Self::Masks32(_) => TreeLayout::Masks { leaves: 32 },
-            Self::Masks64(_) => TreeLayout::Masks { leaves: 64 },
+            Self::Masks(masks) => TreeLayout::Masks { leaves: masks.leaves() },
         }
     }
 }

@@ -41,8 +41,6 @@ pub(crate) use batch::BATCH_ROWS;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 pub(crate) use blend::Columns;
 pub use layout::TreeLayout;
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-pub(crate) use masks::MaskTree;
 pub(crate) use quantize::Rank;
 pub(crate) use {
     blocks::{Blocks, Row},

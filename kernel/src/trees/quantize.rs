@@ -77,7 +77,7 @@ impl Trees<'_> {
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Tier::Avx2(token) => simd::avx2::quantize(token, self, row, ranks),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-            Tier::Avx512(token) => simd::avx512::quantize::<R, 1>(token, self, row, ranks),
+            Tier::Avx512(token) => simd::avx512::quantize(token, self, row, ranks),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Tier::Neon(token) => simd::neon::quantize(token, self, row, ranks),
         }
@@ -85,13 +85,13 @@ impl Trees<'_> {
     }
 
     fn quantize_scalar<R: Rank>(&self, row: &[f32], ranks: &mut [R]) -> Option<()> {
-        self.quantize_with::<R, 1>(row, ranks, at_most, below)
+        self.quantize_with(row, ranks, at_most, below)
     }
 
-    /// [`Self::quantize`] with a backend's way to count the thresholds of a block that are at most, or below, a value, into
-    /// every `STRIDE`th of `ranks`; `None` only if the image changed after its check.
+    /// [`Self::quantize`] with a backend's way to count the thresholds of a block that are at most, or below, a value; `None`
+    /// only if the image changed after its check.
     #[inline(always)]
-    pub(crate) fn quantize_with<R: Rank, const STRIDE: usize>(
+    pub(crate) fn quantize_with<R: Rank>(
         &self,
         row: &[f32],
         ranks: &mut [R],
@@ -99,17 +99,44 @@ impl Trees<'_> {
         below: impl Fn(&ThresholdBlock, f32) -> usize,
     ) -> Option<()> {
         match self.compare {
-            Compare::Less => self.count::<R, STRIDE>(row, ranks, at_most)?,
-            Compare::LessEqual => self.count::<R, STRIDE>(row, ranks, below)?,
+            Compare::Less => self.count(row, ranks, at_most)?,
+            Compare::LessEqual => self.count(row, ranks, below)?,
         }
+        if self.needs_rules(row) { self.apply_rules(row, ranks.iter_mut()) } else { Some(()) }
+    }
+
+    /// As [`Self::quantize_with`], of up to `ROWS` rows, `[n, n_features]`, into ranks of 8 bits slot by slot.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    #[inline(always)]
+    pub(crate) fn quantize_columns_with<const ROWS: usize>(
+        &self,
+        rows: &[f32],
+        columns: &mut [[u8; ROWS]],
+        at_most: impl Fn(&ThresholdBlock, f32) -> usize,
+        below: impl Fn(&ThresholdBlock, f32) -> usize,
+    ) -> Option<()> {
+        match self.compare {
+            Compare::Less => self.count_columns(rows, columns, at_most)?,
+            Compare::LessEqual => self.count_columns(rows, columns, below)?,
+        }
+        for (at, row) in rows.chunks_exact(self.features.len().max(1)).enumerate() {
+            if self.needs_rules(row) {
+                self.apply_rules(row, columns.iter_mut().filter_map(|column| column.get_mut(at)))?;
+            }
+        }
+        Some(())
+    }
+
+    /// Whether some rank may be other than its count of thresholds.
+    #[inline(always)]
+    fn needs_rules(&self, row: &[f32]) -> bool {
         // Without a branch on each value, so that it becomes a few vector instructions.
-        let missing = row.iter().fold(false, |missing, value| missing | value.is_nan());
-        if missing || self.special_slots { self.apply_rules::<R, STRIDE>(row, ranks) } else { Some(()) }
+        row.iter().fold(self.special_slots, |missing, value| missing | value.is_nan())
     }
 
     /// Every slot's count of thresholds that send its value right, given how many of a block do; 0 for NaN.
     #[inline(always)]
-    fn count<R: Rank, const STRIDE: usize>(
+    fn count<R: Rank>(
         &self,
         row: &[f32],
         ranks: &mut [R],
@@ -119,7 +146,7 @@ impl Trees<'_> {
         let row = row.get(..self.features.len())?;
         // Slots of a feature lie side by side and share one search. No feature has this number.
         let (mut feature, mut count) = (u32::MAX, 0);
-        for (slot, rank) in self.slots.iter().zip(places::<R, STRIDE>(ranks)) {
+        for (slot, rank) in self.slots.iter().zip(ranks) {
             if slot.feature != feature {
                 feature = slot.feature;
                 let record = self.features.get(index(feature))?;
@@ -131,11 +158,58 @@ impl Trees<'_> {
         Some(())
     }
 
+    /// As [`Self::count`], feature by feature for all rows: what is known of a feature is looked up once.
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+    #[inline(always)]
+    fn count_columns<const ROWS: usize>(
+        &self,
+        rows: &[f32],
+        columns: &mut [[u8; ROWS]],
+        right: impl Fn(&ThresholdBlock, f32) -> usize,
+    ) -> Option<()> {
+        let mut columns = columns.iter_mut();
+        let mut previous: Option<(u32, &[u8; ROWS])> = None;
+        for slot in self.slots {
+            let column = columns.next()?;
+            if let Some((feature, counts)) = previous
+                && feature == slot.feature
+            {
+                *column = *counts;
+                continue;
+            }
+            let record = self.features.get(index(slot.feature))?;
+            let values = rows.iter().skip(index(slot.feature)).step_by(self.features.len().max(1));
+            let ranks = values.zip(column.iter_mut());
+            if let TWO_LEVELS..DEEPER = index(record.count) {
+                let (top, blocks) = self.thresholds.get(index(record.first)..)?.split_first()?;
+                for (&value, rank) in ranks {
+                    let at = right(top, value);
+                    let within = right(blocks.get(at)?, value);
+                    *rank = u8::from_count(at.wrapping_mul(THRESHOLD_BLOCK).wrapping_add(within));
+                }
+            } else {
+                for (&value, rank) in ranks {
+                    *rank = u8::from_count(self.search::<u8>(record, |block| right(block, value))?);
+                }
+            }
+            previous = Some((slot.feature, column));
+        }
+        Some(())
+    }
+
     /// From counts to ranks: missing values, zeros and categories.
     #[inline(never)]
-    fn apply_rules<R: Rank, const STRIDE: usize>(&self, row: &[f32], ranks: &mut [R]) -> Option<()> {
-        for (slot, rank) in self.slots.iter().zip(places::<R, STRIDE>(ranks)) {
+    fn apply_rules<'r, R: Rank + 'r>(
+        &self,
+        row: &[f32],
+        ranks: impl Iterator<Item = &'r mut R>,
+    ) -> Option<()> {
+        for (slot, rank) in self.slots.iter().zip(ranks) {
             let value = *row.get(index(slot.feature))?;
+            // Without special slots rules are for NaN only.
+            if !self.special_slots && !value.is_nan() {
+                continue;
+            }
             *rank = match slot.rule {
                 slot::NAN_LEFT => *rank,
                 slot::NAN_RIGHT => *rank | R::all(value.is_nan()),
@@ -209,12 +283,6 @@ impl Trees<'_> {
         let word = words.get(index(category / 32)).copied().unwrap_or(0);
         Some(word >> (category % 32) & 1 == 1)
     }
-}
-
-/// Every `STRIDE`th of the ranks.
-#[inline(always)]
-fn places<R, const STRIDE: usize>(ranks: &mut [R]) -> impl Iterator<Item = &mut R> {
-    ranks.chunks_mut(STRIDE).filter_map(|chunk| chunk.first_mut())
 }
 
 fn at_most(block: &ThresholdBlock, value: f32) -> usize {

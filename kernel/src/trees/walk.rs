@@ -7,7 +7,7 @@ use super::leaf::{Leaf, Leaf32};
 use super::masks::Masks;
 use super::{Leaves, Rank, Trees};
 use crate::error::PredictError;
-use crate::image::records::{GroupRecord, MaskTree32Record, MaskTree64Record};
+use crate::image::records::GroupRecord;
 use crate::num::{float, index};
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 use crate::simd::neon;
@@ -136,13 +136,10 @@ impl Trees<'_> {
         let slots = self.slots.len();
         match &self.layout {
             Layout::Plain(plain) => plain.part(part.first, part.stored)?.walk(leaves, ranks, sum),
-            Layout::Masks32(masks) => {
+            Layout::Masks(masks) => {
                 let trees = masks.part(part.first, part.stored)?;
-                walk_masks32(&trees, part.leaves(leaves, 32)?, slots, R::row(ranks)?, sum, backend)
-            }
-            Layout::Masks64(masks) => {
-                let trees = masks.part(part.first, part.stored)?;
-                walk_masks64(&trees, part.leaves(leaves, 64)?, slots, R::row(ranks)?, sum, backend)
+                let leaves = part.leaves(leaves, index(masks.leaves()))?;
+                walk_masks(&trees, leaves, slots, R::row(ranks)?, sum, backend)
             }
             Layout::Blocks(_) => None,
         }
@@ -176,8 +173,9 @@ pub(super) fn walk_blocks<L: Leaf32>(
     }
 }
 
-pub(super) fn walk_masks32<L: Leaf>(
-    trees: &Masks<'_, MaskTree32Record>,
+/// As [`walk_blocks`], of trees with masks.
+pub(super) fn walk_masks<L: Leaf>(
+    trees: &Masks<'_>,
     leaves: &[L],
     slots: usize,
     row: &Row,
@@ -186,30 +184,11 @@ pub(super) fn walk_masks32<L: Leaf>(
 ) -> Option<L> {
     match backend.tier() {
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-        Tier::Avx512(token) => Some(avx512::masks32(token, trees, leaves, slots, row, sum)),
+        Tier::Avx512(token) => Some(avx512::masks(token, trees, leaves, slots, row, sum)),
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-        Tier::Avx2(token) => Some(avx2::masks32(token, trees, leaves, slots, row, sum)),
+        Tier::Avx2(token) => Some(avx2::masks(token, trees, leaves, slots, row, sum)),
         #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-        Tier::Neon(token) => Some(neon::masks32(token, trees, leaves, slots, row, sum)),
-        Tier::Scalar | Tier::Wide => trees.walk(leaves, row, sum),
-    }
-}
-
-pub(super) fn walk_masks64<L: Leaf>(
-    trees: &Masks<'_, MaskTree64Record>,
-    leaves: &[L],
-    slots: usize,
-    row: &Row,
-    sum: L,
-    backend: Backend,
-) -> Option<L> {
-    match backend.tier() {
-        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-        Tier::Avx512(token) => Some(avx512::masks64(token, trees, leaves, slots, row, sum)),
-        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-        Tier::Avx2(token) => Some(avx2::masks64(token, trees, leaves, slots, row, sum)),
-        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-        Tier::Neon(token) => Some(neon::masks64(token, trees, leaves, slots, row, sum)),
+        Tier::Neon(token) => Some(neon::masks(token, trees, leaves, slots, row, sum)),
         Tier::Scalar | Tier::Wide => trees.walk(leaves, row, sum),
     }
 }

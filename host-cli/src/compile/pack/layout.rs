@@ -1,11 +1,11 @@
 //! Which layout a model gets, and its trees in that layout.
 
 use anyhow::{Context as _, ensure};
-use bytemuck::{Zeroable as _, cast_slice};
+use bytemuck::Zeroable as _;
 use qsc_kernel::image::SectionKind;
 use qsc_kernel::image::records::{
-    BLOCK_TREES, BlockRecord, LEAF, LeafBlockRecord, MASK_TREES, MaskTree32Record, MaskTree64Record, NO_NODE,
-    NodeRecord, TopBlocksRecord, TreeRecord,
+    BLOCK_TREES, BlockRecord, LEAF, LeafBlockRecord, MASK_TREES, MaskNodesRecord, NO_NODE, NodeRecord,
+    TopBlocksRecord, TreeRecord,
 };
 use qsc_kernel::trees::TreeLayout;
 
@@ -58,8 +58,8 @@ impl Shape {
         fitting.min_by(|&a, &b| self.cost(a).total_cmp(&self.cost(b))).unwrap_or(TreeLayout::Plain)
     }
 
-    /// Estimated nanoseconds of one tree (figures of `benches/METHOD.md`): the walk itself, and waiting for lines
-    /// that a model of this size does not keep near.
+    /// Estimated nanoseconds of one tree, between those of AVX2 and AVX-512 on a Zen 5: the walk itself, and waiting for
+    /// lines that a model of this size does not keep near.
     fn cost(&self, layout: TreeLayout) -> f64 {
         /// Bytes a core keeps near: the smallest L2 of the machines in mind, less what else is in use.
         const NEAR: f64 = 768.0 * 1024.0;
@@ -72,16 +72,16 @@ impl Shape {
             TreeLayout::Blocks { levels } => {
                 let bottoms = f64::from(1_u32 << (levels - 3)) * 64.0;
                 match levels {
-                    3 => (1.0, bottoms, 0.0, 1.0),
-                    4..=6 => (1.6, bottoms + 16.0, 1.0, 0.25),
-                    _ => (3.0, bottoms * 1.25 + 16.0, 2.0, 0.25),
+                    3 => (0.7, bottoms, 0.0, 1.0),
+                    4..=6 => (1.2, bottoms + 16.0, 1.0, 0.25),
+                    _ => (1.8, bottoms * 1.25 + 16.0, 2.0, 0.25),
                 }
             }
-            TreeLayout::Masks { leaves: 32 } => (2.4, 192.0 + 32.0 * self.leaf_bytes as f64, 1.0, 3.0),
-            TreeLayout::Masks { .. } => (5.0, 640.0 + 64.0 * self.leaf_bytes as f64, 1.0, 10.0),
+            TreeLayout::Masks { leaves: 32 } => (1.4, 96.0 + 32.0 * self.leaf_bytes as f64, 1.0, 1.5),
+            TreeLayout::Masks { .. } => (3.5, 192.0 + 64.0 * self.leaf_bytes as f64, 1.0, 3.0),
         };
         let far = (1.0 - NEAR / (bytes * self.trees as f64)).max(0.0);
-        walk + far * (2.0 * random + 0.5 * streamed)
+        walk + far * (0.3 * random + 0.1 * streamed)
     }
 }
 
@@ -93,8 +93,7 @@ pub(super) struct Trees {
     tops: Vec<TopBlocksRecord>,
     middles: Vec<BlockRecord>,
     bottoms: Vec<LeafBlockRecord>,
-    masks32: Vec<MaskTree32Record>,
-    masks64: Vec<MaskTree64Record>,
+    masks: Vec<MaskNodesRecord>,
     /// Number of the leaf at each place of the leaves section, `None` for one that adds nothing.
     places: Vec<Option<u32>>,
 }
@@ -108,8 +107,7 @@ impl Trees {
             tops: Vec::new(),
             middles: Vec::new(),
             bottoms: Vec::new(),
-            masks32: Vec::new(),
-            masks64: Vec::new(),
+            masks: Vec::new(),
             places: Vec::new(),
         };
         for group in &forest.groups {
@@ -122,8 +120,9 @@ impl Trees {
                     }
                 }
                 TreeLayout::Masks { leaves } => {
-                    for tree in filled(group, MASK_TREES) {
-                        trees.push_masks(tree, leaves as usize)?;
+                    let per_record = 64 / leaves as usize;
+                    for trees_of_record in filled(group, MASK_TREES).chunks(per_record) {
+                        trees.push_masks(trees_of_record, leaves as usize)?;
                     }
                 }
             }
@@ -139,8 +138,7 @@ impl Trees {
         writer.slice(SectionKind::TopBlocks, &self.tops);
         writer.slice(SectionKind::MiddleBlocks, &self.middles);
         writer.slice(SectionKind::LeafBlocks, &self.bottoms);
-        let masks = [cast_slice::<_, u8>(&self.masks32), cast_slice(&self.masks64)].concat();
-        writer.section(SectionKind::MaskTrees, &masks);
+        writer.slice(SectionKind::MaskTrees, &self.masks);
     }
 
     /// Children side by side, leaves numbered along the nodes.
@@ -237,29 +235,23 @@ impl Trees {
         Ok((record, children))
     }
 
-    /// One tree, `None` for one that adds nothing.
-    fn push_masks(&mut self, tree: Option<&NumberedTree>, leaves: usize) -> anyhow::Result<()> {
-        let mut walk = PostOrder::default();
-        if let Some(tree) = tree {
-            walk.visit(tree, 0)?;
-        }
-        ensure!(walk.leaves.len() <= leaves, "a tree has more than {leaves} leaves");
-        let end = self.places.len() + leaves;
-        self.places.extend(walk.leaves.into_iter().map(Some));
-        self.places.resize(end, None);
-        if leaves == 32 {
-            let mut record = MaskTree32Record { ranks: [NO_NODE; 32], ..MaskTree32Record::zeroed() };
-            for (at, (slot, rank, mask)) in walk.nodes.into_iter().enumerate() {
-                (record.slots[at], record.ranks[at], record.masks[at]) = (slot, rank, u32::try_from(mask)?);
+    /// The trees of a record, `None` for one that adds nothing.
+    fn push_masks(&mut self, trees: &[Option<&NumberedTree>], leaves: usize) -> anyhow::Result<()> {
+        let mut record = MaskNodesRecord { ranks: [NO_NODE; 64], ..MaskNodesRecord::zeroed() };
+        for (first, tree) in (0..).step_by(leaves).zip(trees) {
+            let mut walk = InOrder::default();
+            if let Some(tree) = tree {
+                walk.visit(tree, 0)?;
             }
-            self.masks32.push(record);
-        } else {
-            let mut record = MaskTree64Record { ranks: [NO_NODE; 64], ..MaskTree64Record::zeroed() };
-            for (at, (slot, rank, mask)) in walk.nodes.into_iter().enumerate() {
-                (record.slots[at], record.ranks[at], record.masks[at]) = (slot, rank, mask);
+            ensure!(walk.leaves.len() <= leaves, "a tree has more than {leaves} leaves");
+            for (at, (slot, rank, first)) in (first..).zip(walk.nodes) {
+                (record.slots[at], record.ranks[at], record.firsts[at]) = (slot, rank, first);
             }
-            self.masks64.push(record);
+            let end = self.places.len() + leaves;
+            self.places.extend(walk.leaves.into_iter().map(Some));
+            self.places.resize(end, None);
         }
+        self.masks.push(record);
         Ok(())
     }
 }
@@ -271,26 +263,23 @@ fn filled(group: &[NumberedTree], at_once: u32) -> Vec<Option<&NumberedTree>> {
     trees
 }
 
-/// Slots, ranks and masks in post-order; leaves from left to right.
+/// Slots, ranks and first leaves of the left subtrees, and leaves, from left to right.
 #[derive(Default)]
-struct PostOrder {
-    nodes: Vec<(u8, u8, u64)>,
+struct InOrder {
+    nodes: Vec<(u8, u8, u8)>,
     leaves: Vec<u32>,
 }
 
-impl PostOrder {
+impl InOrder {
     /// At most 64 deep: layouts with masks hold trees of up to 64 leaves.
     fn visit(&mut self, tree: &NumberedTree, at: usize) -> anyhow::Result<()> {
         match tree.nodes[at] {
             Node::Leaf(number) => self.leaves.push(number),
             Node::Split { slot, rank, left, right } => {
-                let first = self.leaves.len();
+                let first = u8::try_from(self.leaves.len())?;
                 self.visit(tree, left)?;
-                let after = self.leaves.len();
-                ensure!(after < 64, "a tree has more than 64 leaves");
+                self.nodes.push((u8::try_from(slot)?, u8::try_from(rank)?, first));
                 self.visit(tree, right)?;
-                let mask = (1_u64 << after) - (1_u64 << first);
-                self.nodes.push((u8::try_from(slot)?, u8::try_from(rank)?, mask));
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ pub(crate) fn quantize<R: Rank>(_: Avx2, trees: &Trees<'_>, row: &[f32], ranks: 
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn with_avx2<R: Rank>(trees: &Trees<'_>, row: &[f32], ranks: &mut [R]) -> Option<()> {
-    trees.quantize_with::<R, 1>(
+    trees.quantize_with(
         row,
         ranks,
         |block, value| count::<_CMP_LE_OQ>(block, value),

@@ -2,20 +2,19 @@
 #![allow(unsafe_code, reason = "the calls into code compiled for AVX2")]
 
 use core::arch::x86_64::{
-    __m128i, __m256i, _mm_cvtsi128_si64, _mm_extract_epi64, _mm_or_si128, _mm256_andnot_si256,
-    _mm256_blendv_epi8, _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_cmpeq_epi8,
-    _mm256_extract_epi64, _mm256_extracti128_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256,
-    _mm256_permute2x128_si256, _mm256_permute4x64_epi64, _mm256_set_m128i, _mm256_set1_epi8,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sub_epi8, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
-    _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
+    __m128i, __m256i, _mm256_andnot_si256, _mm256_blendv_epi8, _mm256_broadcastb_epi8,
+    _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8,
+    _mm256_max_epu8, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_permute2x128_si256, _mm256_set_m128i,
+    _mm256_set1_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_si256, _mm256_sub_epi8,
+    _mm256_unpackhi_epi64, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
 use bytemuck::must_cast;
 
-use crate::image::records::{BlockRecord, MaskTree32Record, MaskTree64Record, TopBlocksRecord};
-use crate::num::index;
+use crate::image::records::{BlockRecord, TopBlocksRecord};
 use crate::simd::Avx2;
 use crate::simd::blocks::walk;
+use crate::simd::masks::{from_end, walk as walk_masks};
 use crate::trees::{Blocks, Leaf, Leaf32, Masks, Row};
 
 /// Sums the leaves of the trees, in tree order, onto `sum`; `slots` are in use.
@@ -34,61 +33,23 @@ fn blocks_by_slots<L: Leaf32>(trees: &Blocks<'_>, slots: usize, row: &Row, sum: 
     }
 }
 
-/// Sums one of each tree's 32 leaves, in tree order, onto `sum`; `slots` are in use.
-pub(crate) fn masks32<L: Leaf>(
-    _: Avx2,
-    trees: &Masks<'_, MaskTree32Record>,
-    leaves: &[L],
-    slots: usize,
-    row: &Row,
-    sum: L,
-) -> L {
+/// Sums one of each tree's leaves, in tree order, onto `sum`; `slots` are in use.
+pub(crate) fn masks<L: Leaf>(_: Avx2, trees: &Masks<'_>, leaves: &[L], slots: usize, row: &Row, sum: L) -> L {
     // SAFETY: the token proves the features the function is compiled for.
-    unsafe { masks32_by_slots(trees, leaves, slots, row, sum) }
+    unsafe { masks_by_slots(trees, leaves, slots, row, sum) }
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn masks32_by_slots<L: Leaf>(
-    trees: &Masks<'_, MaskTree32Record>,
-    leaves: &[L],
-    slots: usize,
-    row: &Row,
-    sum: L,
-) -> L {
-    match slots {
-        0..=32 => masks32_of::<L, 2>(trees, leaves, row, sum),
-        33..=64 => masks32_of::<L, 4>(trees, leaves, row, sum),
-        65..=128 => masks32_of::<L, 8>(trees, leaves, row, sum),
-        _ => masks32_of::<L, 16>(trees, leaves, row, sum),
-    }
-}
-
-/// Sums one of each tree's 64 leaves, in tree order, onto `sum`; `slots` are in use.
-pub(crate) fn masks64<L: Leaf>(
-    _: Avx2,
-    trees: &Masks<'_, MaskTree64Record>,
-    leaves: &[L],
-    slots: usize,
-    row: &Row,
-    sum: L,
-) -> L {
-    // SAFETY: the token proves the features the function is compiled for.
-    unsafe { masks64_by_slots(trees, leaves, slots, row, sum) }
-}
-
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn masks64_by_slots<L: Leaf>(
-    trees: &Masks<'_, MaskTree64Record>,
-    leaves: &[L],
-    slots: usize,
-    row: &Row,
-    sum: L,
-) -> L {
-    match slots {
-        0..=32 => masks64_of::<L, 2>(trees, leaves, row, sum),
-        33..=64 => masks64_of::<L, 4>(trees, leaves, row, sum),
-        65..=128 => masks64_of::<L, 8>(trees, leaves, row, sum),
-        _ => masks64_of::<L, 16>(trees, leaves, row, sum),
+fn masks_by_slots<L: Leaf>(trees: &Masks<'_>, leaves: &[L], slots: usize, row: &Row, sum: L) -> L {
+    match (trees.leaves(), slots) {
+        (32, 0..=32) => masks_of::<L, 2, 32>(trees, leaves, row, sum),
+        (32, 33..=64) => masks_of::<L, 4, 32>(trees, leaves, row, sum),
+        (32, 65..=128) => masks_of::<L, 8, 32>(trees, leaves, row, sum),
+        (32, _) => masks_of::<L, 16, 32>(trees, leaves, row, sum),
+        (_, 0..=32) => masks_of::<L, 2, 64>(trees, leaves, row, sum),
+        (_, 33..=64) => masks_of::<L, 4, 64>(trees, leaves, row, sum),
+        (_, 65..=128) => masks_of::<L, 8, 64>(trees, leaves, row, sum),
+        _ => masks_of::<L, 16, 64>(trees, leaves, row, sum),
     }
 }
 
@@ -168,142 +129,57 @@ fn blocks_of<L: Leaf32, const TABLES: usize>(trees: &Blocks<'_>, row: &Row, sum:
         let (even, odd) = (_mm256_set_m128i(c, a), _mm256_set_m128i(d, b));
         lookup.right(_mm256_unpacklo_epi64(even, odd), _mm256_unpackhi_epi64(even, odd))
     };
-    let eight = |top: &TopBlocksRecord| {
+    let eight = |[a, b, c, d, e, f, g, h]: [&BlockRecord; 8]| {
+        u64::from(four([a, b, c, d])) | u64::from(four([e, f, g, h])) << 32
+    };
+    let first = |top: &TopBlocksRecord| {
         let [low_slots, high_slots]: [__m256i; 2] = must_cast(top.slots);
         let [low_ranks, high_ranks]: [__m256i; 2] = must_cast(top.ranks);
         u64::from(lookup.right(low_slots, low_ranks)) | u64::from(lookup.right(high_slots, high_ranks)) << 32
     };
-    walk(trees, sum, four, eight)
-}
-
-/// Spreads bytes 8n to 8n + 7 of both halves over eight 32-bit lanes, for n = 0 and 1.
-const SPREAD_32: [[u8; 32]; 2] = [spread(0, 4), spread(8, 4)];
-/// Spreads bytes 4n to 4n + 3 of both halves over four 64-bit lanes, for n = 0 to 3.
-const SPREAD_64: [[u8; 32]; 4] = [spread(0, 8), spread(4, 8), spread(8, 8), spread(12, 8)];
-
-#[allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions,
-    reason = "evaluated by the compiler: what goes wrong does not compile"
-)]
-const fn spread(first: usize, width: usize) -> [u8; 32] {
-    let mut control = [0; 32];
-    let mut at = 0;
-    while at < 32 {
-        control[at] = (first + at / width) as u8;
-        at += 1;
-    }
-    control
-}
-
-/// Both halves of a register, each doubled.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn halves(bytes: __m256i) -> [__m256i; 2] {
-    [_mm256_permute4x64_epi64::<0b01_00_01_00>(bytes), _mm256_permute4x64_epi64::<0b11_10_11_10>(bytes)]
-}
-
-/// ORs the masks of nodes that do not go left, sixteen nodes of `left` at a time spread by `controls`.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn excluded<const N: usize>(
-    left: __m256i,
-    controls: [[u8; 32]; N],
-    masks: [[__m256i; N]; 2],
-    mut sum: __m256i,
-) -> __m256i {
-    for (half, masks) in halves(left).into_iter().zip(masks) {
-        for (control, mask) in controls.into_iter().zip(masks) {
-            let left = _mm256_shuffle_epi8(half, must_cast(control));
-            sum = _mm256_or_si256(sum, _mm256_andnot_si256(left, mask));
-        }
-    }
-    sum
+    walk(trees, sum, first, eight)
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn masks32_of<L: Leaf, const TABLES: usize>(
-    trees: &Masks<'_, MaskTree32Record>,
+fn masks_of<L: Leaf, const TABLES: usize, const LEAVES: u32>(
+    trees: &Masks<'_>,
     leaves: &[L],
     row: &Row,
-    mut sum: L,
+    sum: L,
 ) -> L {
     let lookup = Lookup::<TABLES>::new(row);
-    let of = |tree: &MaskTree32Record| {
-        let left = lookup.left(must_cast(tree.slots), must_cast(tree.ranks));
-        excluded(left, SPREAD_32, must_cast(tree.masks), _mm256_setzero_si256())
+    let places = _mm256_set1_epi8(if LEAVES == 32 { 32 } else { 64 });
+    // Counted from the end, a node's interval starts at LEAVES − first: what is above the place of a leaf excludes it.
+    let [low_end, high_end] = must_cast::<[u8; 64], [__m256i; 2]>(from_end(LEAVES));
+    let half = |slots: __m256i, ranks: __m256i, firsts: __m256i| {
+        let starts = _mm256_andnot_si256(lookup.left(slots, ranks), _mm256_sub_epi8(places, firsts));
+        farthest(starts)
     };
-    let (trees, _) = trees.trees().as_chunks::<4>();
-    let (leaves, _) = leaves.as_chunks::<32>();
-    let (leaves, _) = leaves.as_chunks::<4>();
-    for ([a, b, c, d], leaves) in trees.iter().zip(leaves) {
-        let [a, b, c, d] = [of(a), of(b), of(c), of(d)];
-        // Four registers of one tree each become one of four trees.
-        let ab = _mm256_or_si256(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-        let cd = _mm256_or_si256(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
-        let all = _mm256_or_si256(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
-        let all = _mm_or_si128(_mm256_castsi256_si128(all), _mm256_extracti128_si256::<1>(all));
-        let (low, high) =
-            (_mm_cvtsi128_si64(all).cast_unsigned(), _mm_extract_epi64::<1>(all).cast_unsigned());
-        for (leaves, excluded) in leaves.iter().zip([low, low >> 32, high, high >> 32]) {
-            sum = sum.plus(pick32(leaves, excluded));
+    // No byte is above 64: signed comparisons will do.
+    let excluded =
+        |starts: __m256i, end: __m256i| !_mm256_movemask_epi8(_mm256_cmpgt_epi8(end, starts)).cast_unsigned();
+    walk_masks::<L, LEAVES>(trees, leaves, sum, |record| {
+        let [low_slots, high_slots]: [__m256i; 2] = must_cast(record.slots);
+        let [low_ranks, high_ranks]: [__m256i; 2] = must_cast(record.ranks);
+        let [low_firsts, high_firsts]: [__m256i; 2] = must_cast(record.firsts);
+        let mut low = half(low_slots, low_ranks, low_firsts);
+        let high = half(high_slots, high_ranks, high_firsts);
+        if LEAVES == 64 {
+            low = _mm256_max_epu8(low, _mm256_broadcastb_epi8(_mm256_castsi256_si128(high)));
         }
-    }
-    sum
+        u64::from(excluded(low, low_end)) | u64::from(excluded(high, high_end)) << 32
+    })
 }
 
-/// The first leaf that is not excluded; the check has proven that there is one among the 32.
+/// The largest of each byte and those behind it.
 #[inline]
-fn pick32<L: Leaf>(leaves: &[L; 32], excluded: u64) -> L {
-    let [first, ..] = *leaves;
-    leaves.get(index(excluded.trailing_ones() & 31)).copied().unwrap_or(first)
-}
-
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn masks64_of<L: Leaf, const TABLES: usize>(
-    trees: &Masks<'_, MaskTree64Record>,
-    leaves: &[L],
-    row: &Row,
-    mut sum: L,
-) -> L {
-    let lookup = Lookup::<TABLES>::new(row);
-    let of = |tree: &MaskTree64Record| {
-        let [low_slots, high_slots]: [__m256i; 2] = must_cast(tree.slots);
-        let [low_ranks, high_ranks]: [__m256i; 2] = must_cast(tree.ranks);
-        let [low_masks, high_masks]: [[[__m256i; 4]; 2]; 2] = must_cast(tree.masks);
-        let low = lookup.left(low_slots, low_ranks);
-        let high = lookup.left(high_slots, high_ranks);
-        let low = excluded(low, SPREAD_64, low_masks, _mm256_setzero_si256());
-        excluded(high, SPREAD_64, high_masks, low)
-    };
-    let (trees, _) = trees.trees().as_chunks::<4>();
-    let (leaves, _) = leaves.as_chunks::<64>();
-    let (leaves, _) = leaves.as_chunks::<4>();
-    for ([a, b, c, d], leaves) in trees.iter().zip(leaves) {
-        let [a, b, c, d] = [of(a), of(b), of(c), of(d)];
-        let ab = _mm256_or_si256(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
-        let cd = _mm256_or_si256(_mm256_unpacklo_epi64(c, d), _mm256_unpackhi_epi64(c, d));
-        let all = _mm256_or_si256(
-            _mm256_permute2x128_si256::<0x20>(ab, cd),
-            _mm256_permute2x128_si256::<0x31>(ab, cd),
-        );
-        let excluded = [
-            _mm256_extract_epi64::<0>(all),
-            _mm256_extract_epi64::<1>(all),
-            _mm256_extract_epi64::<2>(all),
-            _mm256_extract_epi64::<3>(all),
-        ];
-        for (leaves, excluded) in leaves.iter().zip(excluded) {
-            sum = sum.plus(pick64(leaves, excluded.cast_unsigned()));
-        }
-    }
-    sum
-}
-
-/// As [`pick32`], among 64.
-#[inline]
-fn pick64<L: Leaf>(leaves: &[L; 64], excluded: u64) -> L {
-    let [first, ..] = *leaves;
-    leaves.get(index(excluded.trailing_ones() & 63)).copied().unwrap_or(first)
+#[target_feature(enable = "avx2")]
+fn farthest(bytes: __m256i) -> __m256i {
+    let bytes = _mm256_max_epu8(bytes, _mm256_srli_si256::<1>(bytes));
+    let bytes = _mm256_max_epu8(bytes, _mm256_srli_si256::<2>(bytes));
+    let bytes = _mm256_max_epu8(bytes, _mm256_srli_si256::<4>(bytes));
+    let bytes = _mm256_max_epu8(bytes, _mm256_srli_si256::<8>(bytes));
+    // The upper half behind the lower one, nothing behind the upper one; of it the first byte.
+    let behind = _mm256_permute2x128_si256::<0x81>(bytes, bytes);
+    _mm256_max_epu8(bytes, _mm256_shuffle_epi8(behind, _mm256_setzero_si256()))
 }

@@ -4,6 +4,6 @@ mod batch;
 mod quantize;
 mod trees;
 
-pub(crate) use batch::{blend_blocks, blend_masks};
-pub(crate) use quantize::quantize;
-pub(crate) use trees::{blocks, masks32, masks64};
+pub(crate) use batch::{Base, blend_blocks, blend_masks};
+pub(crate) use quantize::{quantize, quantize_columns};
+pub(crate) use trees::{blocks, masks};

@@ -4,4 +4,4 @@ mod quantize;
 mod trees;
 
 pub(crate) use quantize::quantize;
-pub(crate) use trees::{blocks, masks32, masks64};
+pub(crate) use trees::{blocks, masks};

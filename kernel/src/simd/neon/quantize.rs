@@ -18,7 +18,7 @@ pub(crate) fn quantize<R: Rank>(_: Neon, trees: &Trees<'_>, row: &[f32], ranks: 
 
 #[target_feature(enable = "neon")]
 fn with_neon<R: Rank>(trees: &Trees<'_>, row: &[f32], ranks: &mut [R]) -> Option<()> {
-    trees.quantize_with::<R, 1>(
+    trees.quantize_with(
         row,
         ranks,
         |block, value| count(block, value, |thresholds, value| vcleq_f32(thresholds, value)),

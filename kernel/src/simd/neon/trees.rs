@@ -2,18 +2,15 @@
 #![allow(unsafe_code, reason = "pointer loads, and the calls into code compiled for NEON")]
 
 use core::arch::aarch64::{
-    uint8x16_t, uint8x16x4_t, uint32x4_t, uint64x2_t, vandq_u8, vandq_u32, vandq_u64, vcgtq_u8, vcombine_u8,
-    vdupq_n_u8, vdupq_n_u32, vdupq_n_u64, vget_high_s8, vget_high_s16, vget_high_s32, vget_low_s8,
-    vget_low_s16, vget_low_s32, vgetq_lane_u32, vgetq_lane_u64, vld1_u8, vld1q_u8, vld1q_u32, vld1q_u64,
-    vmovl_s8, vmovl_s16, vmovl_s32, vorrq_u8, vorrq_u32, vorrq_u64, vpaddq_u8, vqtbl4q_u8,
-    vreinterpretq_s8_u8, vreinterpretq_u32_s32, vreinterpretq_u32_u8, vreinterpretq_u64_s64,
-    vreinterpretq_u64_u8, vreinterpretq_u64_u32, vsubq_u8,
+    uint8x16_t, uint8x16x4_t, vandq_u8, vcgeq_u8, vcgtq_u8, vcombine_u8, vdupq_laneq_u8, vdupq_n_u8,
+    vextq_u8, vgetq_lane_u32, vgetq_lane_u64, vld1_u8, vld1q_u8, vmaxq_u8, vorrq_u8, vpaddq_u8, vqtbl4q_u8,
+    vreinterpretq_u32_u8, vreinterpretq_u64_u8, vsubq_u8,
 };
 
-use crate::image::records::{BlockRecord, MaskTree32Record, MaskTree64Record, TopBlocksRecord};
-use crate::num::index;
+use crate::image::records::{BlockRecord, TopBlocksRecord};
 use crate::simd::Neon;
 use crate::simd::blocks::walk;
+use crate::simd::masks::{from_end, walk as walk_masks};
 use crate::trees::{Blocks, Leaf, Leaf32, Masks, Row};
 
 /// Sums the leaves of the trees, in tree order, onto `sum`; `slots` are in use.
@@ -22,30 +19,10 @@ pub(crate) fn blocks<L: Leaf32>(_: Neon, trees: &Blocks<'_>, slots: usize, row: 
     unsafe { blocks_by_slots(trees, slots, row, sum) }
 }
 
-/// Sums one of each tree's 32 leaves, in tree order, onto `sum`; `slots` are in use.
-pub(crate) fn masks32<L: Leaf>(
-    _: Neon,
-    trees: &Masks<'_, MaskTree32Record>,
-    leaves: &[L],
-    slots: usize,
-    row: &Row,
-    sum: L,
-) -> L {
+/// Sums one of each tree's leaves, in tree order, onto `sum`; `slots` are in use.
+pub(crate) fn masks<L: Leaf>(_: Neon, trees: &Masks<'_>, leaves: &[L], slots: usize, row: &Row, sum: L) -> L {
     // SAFETY: the token proves the feature the function is compiled for.
-    unsafe { masks32_by_slots(trees, leaves, slots, row, sum) }
-}
-
-/// Sums one of each tree's 64 leaves, in tree order, onto `sum`; `slots` are in use.
-pub(crate) fn masks64<L: Leaf>(
-    _: Neon,
-    trees: &Masks<'_, MaskTree64Record>,
-    leaves: &[L],
-    slots: usize,
-    row: &Row,
-    sum: L,
-) -> L {
-    // SAFETY: the token proves the feature the function is compiled for.
-    unsafe { masks64_by_slots(trees, leaves, slots, row, sum) }
+    unsafe { masks_by_slots(trees, leaves, slots, row, sum) }
 }
 
 #[target_feature(enable = "neon")]
@@ -58,32 +35,14 @@ fn blocks_by_slots<L: Leaf32>(trees: &Blocks<'_>, slots: usize, row: &Row, sum: 
 }
 
 #[target_feature(enable = "neon")]
-fn masks32_by_slots<L: Leaf>(
-    trees: &Masks<'_, MaskTree32Record>,
-    leaves: &[L],
-    slots: usize,
-    row: &Row,
-    sum: L,
-) -> L {
-    match slots {
-        0..=64 => masks32_of::<L, 1>(trees, leaves, row, sum),
-        65..=128 => masks32_of::<L, 2>(trees, leaves, row, sum),
-        _ => masks32_of::<L, 4>(trees, leaves, row, sum),
-    }
-}
-
-#[target_feature(enable = "neon")]
-fn masks64_by_slots<L: Leaf>(
-    trees: &Masks<'_, MaskTree64Record>,
-    leaves: &[L],
-    slots: usize,
-    row: &Row,
-    sum: L,
-) -> L {
-    match slots {
-        0..=64 => masks64_of::<L, 1>(trees, leaves, row, sum),
-        65..=128 => masks64_of::<L, 2>(trees, leaves, row, sum),
-        _ => masks64_of::<L, 4>(trees, leaves, row, sum),
+fn masks_by_slots<L: Leaf>(trees: &Masks<'_>, leaves: &[L], slots: usize, row: &Row, sum: L) -> L {
+    match (trees.leaves(), slots) {
+        (32, 0..=64) => masks_of::<L, 1, 32>(trees, leaves, row, sum),
+        (32, 65..=128) => masks_of::<L, 2, 32>(trees, leaves, row, sum),
+        (32, _) => masks_of::<L, 4, 32>(trees, leaves, row, sum),
+        (_, 0..=64) => masks_of::<L, 1, 64>(trees, leaves, row, sum),
+        (_, 65..=128) => masks_of::<L, 2, 64>(trees, leaves, row, sum),
+        _ => masks_of::<L, 4, 64>(trees, leaves, row, sum),
     }
 }
 
@@ -135,126 +94,74 @@ fn blocks_of<L: Leaf32, const TABLES: usize>(trees: &Blocks<'_>, row: &Row, sum:
         let fours = vpaddq_u8(pairs, pairs);
         vgetq_lane_u32::<0>(vreinterpretq_u32_u8(vpaddq_u8(fours, fours)))
     };
-    let eight = |top: &TopBlocksRecord| {
+    let eight = |[a, b, c, d, e, f, g, h]: [&BlockRecord; 8]| {
+        u64::from(four([a, b, c, d])) | u64::from(four([e, f, g, h])) << 32
+    };
+    let first = |top: &TopBlocksRecord| {
         let ([s0, s1, s2, s3, s4, s5, s6, s7], [r0, r1, r2, r3, r4, r5, r6, r7]) = (&top.slots, &top.ranks);
         let first = vpaddq_u8(decide(join(s0, s1), join(r0, r1)), decide(join(s2, s3), join(r2, r3)));
         let second = vpaddq_u8(decide(join(s4, s5), join(r4, r5)), decide(join(s6, s7), join(r6, r7)));
         let fours = vpaddq_u8(first, second);
         vgetq_lane_u64::<0>(vreinterpretq_u64_u8(vpaddq_u8(fours, fours)))
     };
-    walk(trees, sum, four, eight)
+    walk(trees, sum, first, eight)
 }
 
 #[target_feature(enable = "neon")]
-fn masks32_of<L: Leaf, const TABLES: usize>(
-    trees: &Masks<'_, MaskTree32Record>,
+fn masks_of<L: Leaf, const TABLES: usize, const LEAVES: u32>(
+    trees: &Masks<'_>,
     leaves: &[L],
     row: &Row,
-    mut sum: L,
+    sum: L,
 ) -> L {
     let lookup = Lookup::<TABLES>::new(row);
-    let (leaves, _) = leaves.as_chunks::<32>();
-    for (tree, leaves) in trees.trees().iter().zip(leaves) {
-        let (slots, _) = tree.slots.as_chunks::<16>();
-        let (ranks, _) = tree.ranks.as_chunks::<16>();
-        let (masks, _) = tree.masks.as_chunks::<16>();
-        let mut excluded = vdupq_n_u32(0);
-        for ((slots, ranks), masks) in slots.iter().zip(ranks).zip(masks) {
-            let right = lookup.right(load(slots), load(ranks));
-            excluded = vorrq_u32(excluded, excluded_32(right, masks));
-        }
-        let halves = either(vreinterpretq_u64_u32(excluded));
-        sum = sum.plus(pick(leaves, halves | halves >> 32));
-    }
-    sum
+    let bits = load(&BITS);
+    let places = vdupq_n_u8(if LEAVES == 32 { 32 } else { 64 });
+    // Counted from the end, a node's interval starts at LEAVES − first: what is above the place of a leaf excludes it.
+    let from_end = from_end(LEAVES);
+    let [end0, end1, end2, end3] = sixteens(&from_end);
+    walk_masks::<L, LEAVES>(trees, leaves, sum, |record| {
+        let [slots0, slots1, slots2, slots3] = sixteens(&record.slots);
+        let [ranks0, ranks1, ranks2, ranks3] = sixteens(&record.ranks);
+        let [firsts0, firsts1, firsts2, firsts3] = sixteens(&record.firsts);
+        let farthest = |slots, ranks, firsts| {
+            farthest(vandq_u8(lookup.right(load(slots), load(ranks)), vsubq_u8(places, load(firsts))))
+        };
+        let behind = |bytes, behind| vmaxq_u8(bytes, vdupq_laneq_u8::<0>(behind));
+        let fourth = farthest(slots3, ranks3, firsts3);
+        let third = behind(farthest(slots2, ranks2, firsts2), fourth);
+        let second = farthest(slots1, ranks1, firsts1);
+        let second = if LEAVES == 64 { behind(second, third) } else { second };
+        let first = behind(farthest(slots0, ranks0, firsts0), second);
+        let excluded = |starts, end| vandq_u8(vcgeq_u8(starts, load(end)), bits);
+        let low = vpaddq_u8(excluded(first, end0), excluded(second, end1));
+        let high = vpaddq_u8(excluded(third, end2), excluded(fourth, end3));
+        let fours = vpaddq_u8(low, high);
+        vgetq_lane_u64::<0>(vreinterpretq_u64_u8(vpaddq_u8(fours, fours)))
+    })
 }
 
-#[target_feature(enable = "neon")]
-fn masks64_of<L: Leaf, const TABLES: usize>(
-    trees: &Masks<'_, MaskTree64Record>,
-    leaves: &[L],
-    row: &Row,
-    mut sum: L,
-) -> L {
-    let lookup = Lookup::<TABLES>::new(row);
-    let (leaves, _) = leaves.as_chunks::<64>();
-    for (tree, leaves) in trees.trees().iter().zip(leaves) {
-        let (slots, _) = tree.slots.as_chunks::<16>();
-        let (ranks, _) = tree.ranks.as_chunks::<16>();
-        let (masks, _) = tree.masks.as_chunks::<16>();
-        let mut excluded = vdupq_n_u64(0);
-        for ((slots, ranks), masks) in slots.iter().zip(ranks).zip(masks) {
-            let right = lookup.right(load(slots), load(ranks));
-            excluded = vorrq_u64(excluded, excluded_64(right, masks));
-        }
-        sum = sum.plus(pick(leaves, either(excluded)));
-    }
-    sum
-}
-
-/// ORs the masks of those of sixteen nodes that go right, into four lanes.
+/// The largest of each byte and those behind it.
 #[inline]
 #[target_feature(enable = "neon")]
-fn excluded_32(right: uint8x16_t, masks: &[u32; 16]) -> uint32x4_t {
-    // Sign extension keeps a lane all ones.
-    let bytes = vreinterpretq_s8_u8(right);
-    let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_s8(vget_high_s8(bytes)));
-    let lanes = [
-        vmovl_s16(vget_low_s16(low)),
-        vmovl_s16(vget_high_s16(low)),
-        vmovl_s16(vget_low_s16(high)),
-        vmovl_s16(vget_high_s16(high)),
-    ];
-    let (fours, _) = masks.as_chunks::<4>();
-    let mut excluded = vdupq_n_u32(0);
-    for (lanes, masks) in lanes.into_iter().zip(fours) {
-        // SAFETY: four u32 are 16 bytes.
-        let masks = unsafe { vld1q_u32(masks.as_ptr()) };
-        excluded = vorrq_u32(excluded, vandq_u32(vreinterpretq_u32_s32(lanes), masks));
+fn farthest(bytes: uint8x16_t) -> uint8x16_t {
+    let none = vdupq_n_u8(0);
+    let bytes = vmaxq_u8(bytes, vextq_u8::<1>(bytes, none));
+    let bytes = vmaxq_u8(bytes, vextq_u8::<2>(bytes, none));
+    let bytes = vmaxq_u8(bytes, vextq_u8::<4>(bytes, none));
+    vmaxq_u8(bytes, vextq_u8::<8>(bytes, none))
+}
+
+/// 64 bytes by sixteens.
+#[inline]
+fn sixteens(bytes: &[u8; 64]) -> [&[u8; 16]; 4] {
+    let none = &[0; 16];
+    let (all, _) = bytes.as_chunks::<16>();
+    let mut sixteens = [none; 4];
+    for (place, sixteen) in sixteens.iter_mut().zip(all) {
+        *place = sixteen;
     }
-    excluded
-}
-
-/// As [`excluded_32`], into two lanes.
-#[inline]
-#[target_feature(enable = "neon")]
-fn excluded_64(right: uint8x16_t, masks: &[u64; 16]) -> uint64x2_t {
-    let bytes = vreinterpretq_s8_u8(right);
-    let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_s8(vget_high_s8(bytes)));
-    let fours = [
-        vmovl_s16(vget_low_s16(low)),
-        vmovl_s16(vget_high_s16(low)),
-        vmovl_s16(vget_low_s16(high)),
-        vmovl_s16(vget_high_s16(high)),
-    ];
-    let (pairs, _) = masks.as_chunks::<2>();
-    let (pairs, _) = pairs.as_chunks::<2>();
-    let mut excluded = vdupq_n_u64(0);
-    for (four, [first, second]) in fours.into_iter().zip(pairs) {
-        // SAFETY: two u64 are 16 bytes.
-        let first = unsafe { vld1q_u64(first.as_ptr()) };
-        // SAFETY: two u64 are 16 bytes.
-        let second = unsafe { vld1q_u64(second.as_ptr()) };
-        let low = vreinterpretq_u64_s64(vmovl_s32(vget_low_s32(four)));
-        let high = vreinterpretq_u64_s64(vmovl_s32(vget_high_s32(four)));
-        excluded = vorrq_u64(excluded, vorrq_u64(vandq_u64(low, first), vandq_u64(high, second)));
-    }
-    excluded
-}
-
-/// Both lanes in one.
-#[inline]
-#[target_feature(enable = "neon")]
-fn either(lanes: uint64x2_t) -> u64 {
-    vgetq_lane_u64::<0>(lanes) | vgetq_lane_u64::<1>(lanes)
-}
-
-/// The first leaf that is not excluded; the check has proven that there is one.
-#[inline]
-fn pick<L: Leaf, const LEAVES: usize>(leaves: &[L; LEAVES], excluded: u64) -> L {
-    let at = index(excluded.trailing_ones()) & LEAVES.wrapping_sub(1);
-    // SAFETY: LEAVES is a power of two, 32 or 64, and `at` below it.
-    unsafe { *leaves.get_unchecked(at) }
+    sixteens
 }
 
 #[inline]

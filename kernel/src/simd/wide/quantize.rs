@@ -7,7 +7,7 @@ use crate::trees::{Rank, Trees};
 
 /// Fills `ranks`, `[n_slots]`, from `row`, `[n_features]`; `None` only if the image changed after its check.
 pub(crate) fn quantize<R: Rank>(trees: &Trees<'_>, row: &[f32], ranks: &mut [R]) -> Option<()> {
-    trees.quantize_with::<R, 1>(
+    trees.quantize_with(
         row,
         ranks,
         |block, value| count(f32x16::new(*block).simd_le(f32x16::splat(value))),
