@@ -14,7 +14,8 @@ usage() {
 ./ci.sh            runs all jobs in this order
 ./ci.sh JOB…       runs these
 
-  setup    installs what is missing: Redis, git, strace, OpenSSL, systemd, valgrind and a C compiler by apt, a target without std by rustup
+  setup    installs what is missing: Redis, git, strace, OpenSSL, systemd, Chromium, promtool, valgrind and a C compiler by apt, a target
+           without std by rustup
   fmt      formatting of Rust and, where shellcheck is at hand, the scripts
   clippy   lints of all crates and of every feature of the kernel; a warning fails
   docs     documentation of all crates; a warning fails
@@ -52,7 +53,10 @@ job_setup() {
     has openssl || packages+=(openssl)
     has cc || packages+=(gcc libc6-dev)
     has valgrind || packages+=(valgrind)
+    has chromium || packages+=(chromium)
+    has promtool || packages+=(prometheus)
     [[ -x /usr/lib/systemd/systemd ]] || packages+=(systemd)
+    has dbus-daemon || packages+=(dbus)
     has nsenter && has setpriv || packages+=(util-linux)
     if ((${#packages[@]})); then
         echo "installing: ${packages[*]}"
