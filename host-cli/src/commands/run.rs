@@ -47,8 +47,7 @@ const LOGGED_REJECTS: u64 = 20;
 Streams are read by a consumer group: every feature event gets exactly one intent, or one dead letter in KEY:dead that \
 says why it has none, whatever crashes. One consumer owns the stream at a time; others stand by.
 
-Examples:
-  qsc run --source file:features.jsonl --sink file:intents.jsonl --models MODELS.toml
+Example:
   qsc run --source redis://127.0.0.1:6379 --sink redis://127.0.0.1:6379 --models MODELS.toml")]
 pub struct RunArgs {
     /// Feature events: file:PATH, - (stdin), redis://[user:pass@]host:port[/db] or redis+unix:///path/to/socket. A
