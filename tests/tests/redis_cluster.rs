@@ -5,7 +5,7 @@
 use qsc_cli::stream::{Backoff, Link, LinkOptions, RedisAddress, Trouble, key_slot};
 use qsc_tests::capture::healthy_capture;
 use qsc_tests::qsc::{self, Run};
-use qsc_tests::redis::{Cluster, Options, RedisServer};
+use qsc_tests::redis::{Cluster, Options, RedisServer, wait_until};
 use redis::cmd;
 use tempfile::TempDir;
 
@@ -52,6 +52,15 @@ fn every_key_is_found_by_way_of_any_node(cluster: &Cluster) {
             assert_eq!(port(&mut link), cluster.nodes[cluster.owner(key_slot(key), 0)].port(), "{key}");
         }
     }
+    let rules = "~quantum:* -@all +xrange +xrevrange +xinfo";
+    for node in &cluster.nodes {
+        node.ask::<()>(&format!("ACL SETUSER reader on >secret {rules} +cluster|slots"));
+        node.ask::<()>(&format!("ACL SETUSER blind on >secret {rules}"));
+    }
+    assert_eq!(gate(&cluster.url("reader:secret@", &[1, 2]), &[]).code, Some(0));
+    gate(&cluster.url("blind:secret@", &[1, 2]), &[]).assert_refused(&["does not permit", "cluster|slots"]);
+    gate(&cluster.url("reader:hunter2@", &[1, 2]), &[]).assert_refused(&["refused the login"]);
+
     // Another slot's key is served too, by going over to its node.
     let mut link = link(&cluster.url("", &[0]), "a");
     assert_ne!(cluster.owner(key_slot("a"), 0), cluster.owner(key_slot("b"), 0));
@@ -136,11 +145,11 @@ fn a_replica_takes_over(cluster: &mut Cluster) {
     }
     let witness = (owner + 1) % 3;
     add(&mut link, key, 101).unwrap();
-    assert!(cluster.owner(key_slot(key), witness) >= 3, "a replica owns it");
+    wait_until("word of the new owner", || cluster.owner(key_slot(key), witness) >= 3);
 
     // The node that was away comes back as a replica, and sends on what it is asked.
     cluster.nodes[owner].restart();
-    qsc_tests::redis::wait_until("the old owner as a replica", || {
+    wait_until("the old owner as a replica", || {
         cluster.nodes[owner].ask::<String>("INFO replication").contains("master_link_status:up")
     });
     let url = cluster.url("", &[owner]);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::time::Duration;
 
 use qsc_cli::stream::{Backoff, Link, LinkOptions, RedisAddress, SentinelLogin, Trouble};
 use qsc_tests::capture::healthy_capture;
@@ -61,20 +62,21 @@ fn a_link_follows_the_master_through_a_failover() {
     assert_eq!(gate(&url, &[]).code, Some(0), "gates find the new master");
 
     // A master that has become a replica says so, and the next connection is to the one that took over.
-    group.servers[0].restart();
-    wait_until("the old master as a replica", || {
-        group.servers[0].ask::<String>("INFO replication").contains("master_link_status:up")
+    let replica = 3 - master;
+    wait_until("the other replica with its new master", || {
+        let info: String = group.servers[replica].ask("INFO replication");
+        info.contains(&format!("master_port:{}", group.servers[master].port()))
+            && info.contains("master_link_status:up")
+    });
+    wait_until("the end of the failover", || {
+        !group.sentinels[0].ask::<String>("INFO sentinel").contains("slaves=0")
     });
     group.sentinels[0].ask::<()>(&format!("SENTINEL FAILOVER {MASTER}"));
-    let mut codes = Vec::new();
-    for number in 102.. {
-        if let Err(trouble) = write(&mut link, number) {
-            codes.push(trouble);
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    assert!(codes[0].calls_for_reconnect(), "{codes:?}");
+    let trouble = (102..).find_map(|number| {
+        std::thread::sleep(Duration::from_millis(10));
+        write(&mut link, number).err()
+    });
+    assert!(trouble.as_ref().is_some_and(Trouble::calls_for_reconnect), "{trouble:?}");
     wait_until("the next master", || link.reconnect().is_ok() && group.master() != master);
     link.query::<()>(cmd("SET").arg("after").arg("failover")).unwrap();
 

@@ -88,7 +88,9 @@ fn every_way_in_that_must_stay_shut_is_one_sentence() {
     );
     refused(&good.tcp_url(""), &flags, &["refused the login", "check user and password"]);
     refused(&good.tcp_url("").replace("rediss", "redis"), &[], &["if its port speaks TLS, use rediss://"]);
-    refused(&plain.tcp_url("").replace("redis", "rediss"), &flags, &["does not speak TLS", "without TLS"]);
+    // A plain server answers a TLS greeting only where there happens to be an end of line in it.
+    let hasty = [&flags[..], &["--redis-connect-timeout".to_owned(), "1s".to_owned()]].concat();
+    refused(&plain.tcp_url("").replace("redis", "rediss"), &hasty, &["port is plain", "without TLS"]);
 
     let directory = TempDir::new().unwrap();
     let garbage = directory.path().join("garbage.pem");

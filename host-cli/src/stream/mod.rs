@@ -18,7 +18,9 @@ pub use atomic::{AtomicFile, TEMPORARY, create_new, replace_durably};
 pub(crate) use event::entry_item;
 pub use event::{Event, EventId, Item, Malformed};
 pub use json::Json;
-pub use redis::{Backoff, Dump, Link, LinkOptions, RedisAddress, SentinelLogin, TlsFiles, Trouble, key_slot};
+pub use redis::{
+    Backoff, Dump, Durability, Link, LinkOptions, RedisAddress, SentinelLogin, TlsFiles, Trouble, key_slot,
+};
 pub use sink::Sink;
 pub use source::{Gap, Reading, Source, Window};
 pub use time::{format_rfc3339, parse_duration, parse_timestamp};

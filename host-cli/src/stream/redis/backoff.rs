@@ -20,6 +20,10 @@ impl Backoff {
     }
 
     /// The next pause.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it never ends: an iterator's Option would be unwrapped"
+    )]
     pub fn next(&mut self) -> Duration {
         let bound = self.bound;
         self.bound = bound.saturating_mul(2).min(self.cap);

@@ -57,7 +57,7 @@ impl Link {
     /// it is for.
     ///
     /// # Errors
-    /// What became of it. After `Unreachable` and `Unknown` there is no connection until [`reconnect`](Self::reconnect).
+    /// What became of it. After `Unreachable` and `Unknown` connect anew, with [`reconnect`](Self::reconnect).
     pub fn query<T: FromRedisValue>(&mut self, cmd: &Cmd) -> Result<T, Trouble> {
         for _ in 0..MAX_REDIRECTS {
             match self.send(|wire| cmd.query(wire), &[cmd], 1)? {

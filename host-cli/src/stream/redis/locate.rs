@@ -55,7 +55,7 @@ impl Locator {
                 };
                 self.ask_each(nobody, |sentinel| through_sentinel(sentinel, master, &login, options))
             }
-            Place::Cluster(_) => {
+            Place::Cluster(seeds) => {
                 let slot = key_slot(key);
                 let nobody = || Trouble::Refused {
                     code: "CLUSTERDOWN".to_owned(),
@@ -64,7 +64,11 @@ impl Locator {
                 let mut named = Vec::new();
                 let wire =
                     self.ask_each(nobody, |node| through_node(node, slot, &login, options, &mut named));
-                named.into_iter().for_each(|node| self.remember(node));
+                if !named.is_empty() {
+                    // Nodes that left are forgotten, but for those the URL names.
+                    self.known.clear();
+                    named.into_iter().chain(seeds.iter().cloned()).for_each(|node| self.remember(node));
+                }
                 wire
             }
         }
@@ -136,7 +140,7 @@ fn through_sentinel(
     }
 }
 
-/// `None`: no node serves the slot. Adds all nodes of the Cluster to `named`.
+/// `None`: no node serves the slot. Adds all nodes of the Cluster to `named`, first the one that answered.
 fn through_node(
     node: &ConnectionAddr,
     slot: u16,
@@ -153,6 +157,7 @@ fn through_node(
         }
         trouble => trouble,
     })?;
+    named.push(node.clone());
     let mut owner = None;
     for (slots, nodes) in ranges.iter().filter_map(|range| slot_range(range, node)) {
         if slots.contains(&slot) {

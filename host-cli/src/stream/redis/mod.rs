@@ -1,11 +1,13 @@
 //! Redis: what a URL names ([`RedisAddress`]), which server that is (`locate`), how it is spoken to ([`LinkOptions`],
-//! `login`, `wire`), what can go wrong ([`Trouble`]), and how a stream is read without writing to it (`pages`).
+//! `login`, `wire`), what can go wrong ([`Trouble`]), what a server
+//! keeps ([`Durability`]), and how a stream is read without writing to it (`pages`).
 //!
 //! A [`Link`] is one connection to the one server that owns a key. It never sends a command twice: what became of a
 //! command whose answer is missing is [`Trouble::Unknown`], and only who sent it can find out.
 
 mod address;
 mod backoff;
+mod durability;
 mod link;
 mod locate;
 mod login;
@@ -16,6 +18,7 @@ mod wire;
 
 pub use address::RedisAddress;
 pub use backoff::Backoff;
+pub use durability::Durability;
 pub use link::Link;
 pub use locate::key_slot;
 pub use options::{LinkOptions, SentinelLogin, TlsFiles};

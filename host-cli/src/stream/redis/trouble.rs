@@ -38,8 +38,8 @@ impl Trouble {
         }
     }
 
-    /// Whether a connection made anew, after a pause, may mend it: the server is gone, starting, no master any longer,
-    /// or not the one that serves the key.
+    /// Whether a connection made anew, after a pause, may mend it: the server is gone, starting, busy with a
+    /// script, no master any longer, or not the one that serves the key.
     #[must_use]
     pub fn calls_for_reconnect(&self) -> bool {
         match self {
@@ -48,6 +48,7 @@ impl Trouble {
                 code.as_str(),
                 "READONLY"
                     | "LOADING"
+                    | "BUSY"
                     | "MASTERDOWN"
                     | "UNBLOCKED"
                     | "CLUSTERDOWN"
@@ -99,9 +100,13 @@ impl Trouble {
     pub(super) fn unreachable(error: &RedisError, at: &str, tls: bool) -> Self {
         Self::Unreachable(if let Some(error) = tls_error(error) {
             explain_tls(error, at)
+        } else if error.is_timeout() && tls {
+            format!(
+                "Redis at {at} did not answer in time; check the server and the network, and if its port is plain, use \
+                 the URL's form without TLS"
+            )
         } else if error.is_timeout() {
-            let hint = if tls { ", and that its port speaks TLS" } else { "" };
-            format!("Redis at {at} did not answer in time; check the server and the network{hint}")
+            format!("Redis at {at} did not answer in time; check the server and the network")
         } else if tls && matches!(error.kind(), ErrorKind::InvalidClientConfig | ErrorKind::Client) {
             format!("TLS with Redis at {at} cannot be set up ({error})")
         } else if tls && is_cut(error) {
@@ -181,7 +186,8 @@ fn explain_tls(error: &rustls::Error, at: &str) -> String {
             Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
                 certificate("is not valid yet; check the clocks of both machines")
             }
-            Bad::UnknownIssuer => {
+            // A bad signature is that of another authority of the same name.
+            Bad::UnknownIssuer | Bad::BadSignature => {
                 certificate("is signed by no authority trusted here; name the file of its CA with --redis-ca")
             }
             Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {

@@ -33,12 +33,14 @@ impl Wire {
                 // An error means that another thread was first, with the same provider.
                 let _ = ring::default_provider().install_default();
             }
-            Client::build_with_tls(info, certificates(&options.tls)?)
+            Client::build_with_tls(info, certificates(&options.tls)?).map_err(|error| {
+                Trouble::Unreachable(format!("TLS with Redis at {node} cannot be set up ({error})"))
+            })?
         } else {
-            Client::open(info)
+            Client::open(info).map_err(unreachable)?
         };
-        let connect = || {
-            let connection = client?.get_connection_with_timeout(options.connect_timeout)?;
+        let connect = || -> RedisResult<Connection> {
+            let connection = client.get_connection_with_timeout(options.connect_timeout)?;
             connection.set_read_timeout(Some(options.connect_timeout))?;
             connection.set_write_timeout(Some(options.connect_timeout))?;
             Ok(connection)
@@ -70,7 +72,7 @@ impl Wire {
                 Ok(Value::ServerError(error)) => error,
                 Ok(_) => continue,
                 // A server that has no room for one more client says so before it closes.
-                Err(error) => return Err(refused.map_or(Err(error), Ok)),
+                Err(error) => return Err(refused.ok_or(error)),
             };
             let matters = match command.args_iter().next() {
                 _ if at + 1 == greeting.len() => error.code() != "NOPERM",
