@@ -92,6 +92,12 @@ pub struct RunArgs {
     intents_maxlen: u64,
     #[command(flatten)]
     redis: RedisArgs,
+    /// Longest pause before the first attempt to connect again; further ones double it
+    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = parse_duration, help_heading = STREAMS)]
+    redis_backoff: Duration,
+    /// Longest pause before any attempt
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration, help_heading = STREAMS)]
+    redis_backoff_cap: Duration,
     /// Take weights from weights.json in this directory, and new ones without a restart
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
