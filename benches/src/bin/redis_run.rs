@@ -250,7 +250,7 @@ fn paced(payloads: &Payloads, server: &Server) -> anyhow::Result<Histogram<u64>>
         last = stream.ids.last().context("no intent came")?.id.clone();
         // The first ones find everything cold, and windows that are not full.
         if index >= 200 {
-            times.saturating_record(u64::try_from(took.as_nanos())?);
+            times.record(u64::try_from(took.as_nanos())?)?;
         }
     }
     Ok(times)

@@ -51,8 +51,7 @@ const LOGGED_REJECTS: u64 = 20;
 Streams are read by a consumer group: every feature event gets exactly one intent, or one dead letter in KEY:dead that \
 says why it has none, whatever crashes. One consumer owns the stream at a time; others stand by.
 
-Examples:
-  qsc run --source file:features.jsonl --sink file:intents.jsonl --models MODELS.toml
+Example:
   qsc run --source redis://127.0.0.1:6379 --sink redis://127.0.0.1:6379 --models MODELS.toml")]
 pub struct RunArgs {
     /// Feature events: file:PATH, - (stdin), redis://[user:pass@]host:port[/db] or redis+unix:///path/to/socket. A
@@ -97,6 +96,12 @@ pub struct RunArgs {
     intents_maxlen: u64,
     #[command(flatten)]
     redis: RedisArgs,
+    /// Longest pause before the first attempt to connect again; further ones double it
+    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = parse_duration, help_heading = STREAMS)]
+    redis_backoff: Duration,
+    /// Longest pause before any attempt
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration, help_heading = STREAMS)]
+    redis_backoff_cap: Duration,
     /// Take weights from weights.json in this directory, and new ones without a restart
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,

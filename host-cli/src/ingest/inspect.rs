@@ -5,15 +5,15 @@ use std::collections::HashMap;
 use anyhow::{Context as _, anyhow, ensure};
 
 use super::Keys;
-use crate::stream::Link;
+use crate::stream::{Durability, Link};
 
 /// What INFO tells, by name.
 struct Info(HashMap<String, String>);
 
 impl Info {
-    fn of(link: &mut Link, sections: &[&str]) -> anyhow::Result<Self> {
+    fn of(link: &mut Link) -> anyhow::Result<Self> {
         let mut info = redis::cmd("INFO");
-        info.arg(sections);
+        info.arg("server");
         let text: String = link.query(&info).map_err(|trouble| anyhow!(trouble.explain(link.address())))?;
         let pairs = text.lines().filter_map(|line| line.split_once(':'));
         Ok(Self(pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()))
@@ -24,12 +24,13 @@ impl Info {
     }
 }
 
-/// Makes sure that the server can do what is needed; what an operator should know of it.
+/// Makes sure that the server can do what is needed; in what ways it may lose
+/// what it acknowledges.
 ///
 /// # Errors
 /// It is older than Redis 7, or its Cluster keeps the keys apart.
 pub fn inspect(link: &mut Link, keys: &Keys) -> anyhow::Result<Vec<String>> {
-    let info = Info::of(link, &["server", "persistence", "memory"])?;
+    let info = Info::of(link)?;
     let address = link.address();
     let version = info.get("redis_version");
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
@@ -45,21 +46,8 @@ pub fn inspect(link: &mut Link, keys: &Keys) -> anyhow::Result<Vec<String>> {
         keys.features,
         keys.intents
     );
-    let mut advice = Vec::new();
-    if info.get("aof_enabled") != "1" {
-        advice.push(format!(
-            "WARNING: Redis at {address} keeps no append-only file: when it crashes, events and intents since its last \
-             snapshot are gone together; set appendonly yes (docs/ingest.md)"
-        ));
-    }
-    let policy = info.get("maxmemory_policy");
-    if info.get("maxmemory") != "0" && policy.starts_with("allkeys") {
-        advice.push(format!(
-            "WARNING: Redis at {address} may evict whole streams when its memory is full (maxmemory-policy {policy}); set \
-             noeviction"
-        ));
-    }
-    Ok(advice)
+    let kept = Durability::inspect(link).map_err(|trouble| anyhow!(trouble.explain(link.address())))?;
+    Ok(kept.warnings())
 }
 
 /// Makes sure that both links speak to one server and database.
@@ -67,11 +55,10 @@ pub fn inspect(link: &mut Link, keys: &Keys) -> anyhow::Result<Vec<String>> {
 /// # Errors
 /// They do not.
 pub fn ensure_one_server(source: &mut Link, sink: &mut Link) -> anyhow::Result<()> {
-    let run_id = |link: &mut Link| Ok(Info::of(link, &["server"])?.get("run_id").to_owned());
-    let ids: [anyhow::Result<String>; 2] = [run_id(source), run_id(sink)];
-    let [source_id, sink_id] = ids;
+    let run_id = |link: &mut Link| -> anyhow::Result<String> { Ok(Info::of(link)?.get("run_id").to_owned()) };
+    let same = run_id(source)? == run_id(sink)? && source.address().db() == sink.address().db();
     ensure!(
-        source_id? == sink_id? && source.address().db() == sink.address().db(),
+        same,
         "--sink is another server or database than --source ({} and {}): an intent can only be added together with the \
          acknowledgement of its event where both are on one server; replicate the stream of intents from there",
         sink.address(),

@@ -17,7 +17,7 @@ use crate::ingest::{Consumer, Doing, Keys, Settings, Surroundings, Tally};
 use crate::metrics::{Lease, Meter};
 use crate::notify::Notifier;
 use crate::signals::Stop;
-use crate::stream::{Link, RedisAddress, SinkSpec, SourceSpec};
+use crate::stream::{Link, LinkOptions, RedisAddress, SinkSpec, SourceSpec};
 
 /// Consumes until a signal; what was done, as JSON and as text.
 pub(super) fn run<P: Predict + Clone + Send>(
@@ -41,10 +41,14 @@ pub(super) fn run<P: Predict + Clone + Send>(
         args.stream
     );
     let keys = Keys::new(&args.stream, &args.sink_stream, &args.group).map_err(anyhow::Error::msg)?;
-    let options = args.redis.options();
+    let options = LinkOptions {
+        backoff_first: args.redis_backoff,
+        backoff_cap: args.redis_backoff_cap,
+        ..args.redis.options()
+    };
     let mut link = Link::connect(source, &keys.features, &options)?;
-    for advice in inspect(&mut link, &keys)? {
-        warn!("{advice}");
+    for warning in inspect(&mut link, &keys)? {
+        warn!("{warning}");
     }
     ensure_one_server(&mut link, &mut Link::connect(sink, &keys.intents, &options)?)?;
     let settings = Settings {

@@ -175,7 +175,6 @@ fn through_node(
 fn slot_range(value: &Value, asked: &ConnectionAddr) -> Option<(RangeInclusive<u16>, Vec<ConnectionAddr>)> {
     let Value::Array(fields) = value else { return None };
     let [from, to, nodes @ ..] = fields.as_slice() else { return None };
-    let number = |value| u16::from_redis_value_ref(value).ok();
     let nodes = nodes.iter().map(|node| endpoint(node, asked)).collect::<Option<Vec<_>>>()?;
     Some((number(from)?..=number(to)?, nodes))
 }
@@ -185,7 +184,12 @@ fn endpoint(value: &Value, asked: &ConnectionAddr) -> Option<ConnectionAddr> {
     let Value::Array(fields) = value else { return None };
     let [host, port, ..] = fields.as_slice() else { return None };
     let host = Option::<String>::from_redis_value_ref(host).ok()?.unwrap_or_default();
-    Some(beside(asked, host, u16::from_redis_value_ref(port).ok()?))
+    Some(beside(asked, host, number(port)?))
+}
+
+/// A slot or a port. Read as an i64 first: redis-rs wraps what does not fit.
+fn number(value: &Value) -> Option<u16> {
+    u16::try_from(i64::from_redis_value_ref(value).ok()?).ok()
 }
 
 /// The server at `host` and `port`, spoken to as `node` is. An empty host is that of `node`: a Cluster whose nodes do
