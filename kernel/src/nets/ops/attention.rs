@@ -3,6 +3,7 @@
 use super::reduce::{Columns, column_sum};
 use super::size;
 use super::softmax::{softmax, softmax_of_halves};
+use crate::num::{each_row, each_row_mut};
 use crate::simd::{LANES, Simd};
 
 /// The shape of an attention step: heads divide the width, sequences divide the rows.
@@ -43,8 +44,8 @@ impl Attention {
         let Self { width, heads, tokens } = self;
         let head_width = size(width.checked_div(heads)?);
         let row_width = size(width.checked_mul(3)?);
-        let sequences = source.chunks_exact(size(row_width.checked_mul(tokens)?));
-        for (source, target) in sequences.zip(target.chunks_exact_mut(size(width.checked_mul(tokens)?))) {
+        let sequences = each_row(source, row_width.checked_mul(tokens)?);
+        for (source, target) in sequences.zip(each_row_mut(target, width.checked_mul(tokens)?)) {
             for first in (0..width).step_by(head_width) {
                 let head = Head { source, row_width, tokens, first, head_width };
                 if tokens == HALF && head_width.is_multiple_of(LANES) {
@@ -59,7 +60,7 @@ impl Attention {
                         softmax(simd, scores);
                     }
                     let value = width.checked_mul(2)?.checked_add(first)?;
-                    for (weights, row) in scores.chunks_exact(size(tokens)).zip(rows) {
+                    for (weights, row) in each_row(scores, tokens).zip(rows) {
                         head.weigh(simd, weights, value, row.get_mut(first..)?.get_mut(..head_width)?);
                     }
                 }
@@ -89,7 +90,7 @@ impl Head<'_> {
         let part = size(self.row_width / 3);
         let mut parts: [[&[[f32; LANES]]; HALF]; 3] = [[&[]; HALF]; 3];
         for (token, row) in self.source.chunks_exact(size(self.row_width)).take(HALF).enumerate() {
-            for (part, row) in parts.iter_mut().zip(row.chunks_exact(part)) {
+            for (part, row) in parts.iter_mut().zip(each_row(row, part)) {
                 *part.get_mut(token)? = row.get(self.first..)?.get(..self.head_width)?.as_chunks().0;
             }
         }
@@ -109,7 +110,7 @@ impl Head<'_> {
                 *column = simd.load(value.get(block)?);
             }
             let first = self.first.wrapping_add(block.wrapping_mul(LANES));
-            for (weights, row) in weights.iter().zip(target.chunks_exact_mut(size(width))) {
+            for (weights, row) in weights.iter().zip(each_row_mut(target, width)) {
                 let sums = column_sum(simd, HALF, |token| {
                     let weight = weights.get(token).copied().unwrap_or_default();
                     simd.mul(simd.splat(weight), columns.get(token).copied().unwrap_or(simd.splat(0.0)))

@@ -2,6 +2,7 @@
 
 use super::reduce::row_sum;
 use super::size;
+use crate::num::{each_row, each_row_mut};
 use crate::simd::{LANES, Simd, sqrt};
 
 /// Rows taken side by side.
@@ -24,11 +25,11 @@ pub(crate) fn layer_norm<S: Simd>(
     // A few rows side by side: each is a chain of sums, roots and quotients.
     for rows in rows.chunks_mut(size(width.saturating_mul(ROWS))) {
         let mut means = [0.0; ROWS];
-        for (row, mean) in rows.chunks_exact(width).zip(&mut means) {
+        for (row, mean) in each_row(rows, width).zip(&mut means) {
             *mean = row_sum(simd, row) / count;
         }
         let mut inverses = [0.0; ROWS];
-        for ((row, &mean), r) in rows.chunks_exact(width).zip(&means).zip(&mut inverses) {
+        for ((row, &mean), r) in each_row(rows, width).zip(&means).zip(&mut inverses) {
             let (mut squares, middle) = (simd.splat(0.0), simd.splat(mean));
             for part in row.chunks(LANES) {
                 let centred = simd.sub(simd.load_part(part, mean), middle);
@@ -37,7 +38,7 @@ pub(crate) fn layer_norm<S: Simd>(
             let variance = simd.sum(squares) / count;
             *r = 1.0 / sqrt(variance + epsilon);
         }
-        for ((row, mean), r) in rows.chunks_exact_mut(width).zip(means).zip(inverses) {
+        for ((row, mean), r) in each_row_mut(rows, width).zip(means).zip(inverses) {
             let (middle, r) = (simd.splat(mean), simd.splat(r));
             for ((part, gain), bias) in row.chunks_mut(LANES).zip(gain.chunks(LANES)).zip(bias.chunks(LANES))
             {

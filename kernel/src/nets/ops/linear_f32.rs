@@ -1,6 +1,7 @@
 //! The f32 linear layer, for small layers that must stay wider than 8 bits: embeddings and heads.
 
 use super::size;
+use crate::num::each_row;
 use crate::simd::{LANES, Simd};
 
 /// A checked layer with `out` outputs, padded to a multiple of 16 where it says `[out]`.
@@ -66,7 +67,7 @@ impl<S: Simd> Tile<'_, S> {
         let (simd, width) = (self.simd, size(self.width));
         let source = self.source.get(row.wrapping_mul(width)..)?;
         let mut rows: [&[f32]; T] = [&[]; T];
-        for (to, row) in rows.iter_mut().zip(source.chunks_exact(width)) {
+        for (to, row) in rows.iter_mut().zip(each_row(source, width)) {
             *to = row;
         }
         for (at, weights) in self.layer.weights.chunks_exact(width).enumerate() {

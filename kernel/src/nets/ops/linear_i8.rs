@@ -2,7 +2,7 @@
 
 use super::quantize::{HIGH, Token, quantize};
 use super::size;
-use crate::num::nearest_single;
+use crate::num::{each_row, each_row_mut, nearest_single};
 use crate::simd::{Block, LANES, Simd};
 
 /// Widest input row: keeps every dot product of ±127 values far inside i32, and 128-fold sums of weights exact in f32.
@@ -42,7 +42,7 @@ impl LinearI8<'_> {
 
     /// Every output's `units` is the sum of its weights: some backends start from it.
     pub(crate) fn units_hold(&self, width: usize) -> bool {
-        let blocks = self.weights.chunks_exact(size(width.div_ceil(4)));
+        let blocks = each_row(self.weights, width.div_ceil(4));
         blocks.zip(self.units.chunks_exact(LANES)).all(|(blocks, units)| {
             let mut sums = [0_i32; LANES];
             for block in blocks {
@@ -90,11 +90,9 @@ impl LinearI8<'_> {
         let groups = width.div_ceil(4);
         let row_groups = groups.checked_mul(self.digits())?;
         let values: &mut [S::Digits] = bytemuck::try_cast_slice_mut(quantized.values).ok()?;
-        let rows = source.chunks_exact(size(width));
-        let n_rows = rows.len();
-        for ((row, digits), to) in
-            rows.zip(values.chunks_exact_mut(size(row_groups))).zip(&mut *quantized.tokens)
-        {
+        let n_rows = source.chunks_exact(size(width)).len();
+        let rows = each_row(source, width).zip(each_row_mut(values, row_groups));
+        for ((row, digits), to) in rows.zip(&mut *quantized.tokens) {
             let Token { scale, middle } = quantize::<S, FINE>(simd, row, digits, groups)?;
             *to = [scale, middle];
         }

@@ -2,6 +2,7 @@
 
 use super::reduce::{Columns, column_sum};
 use super::size;
+use crate::num::each_part;
 use crate::simd::{LANES, Simd};
 
 /// Which shift and divisor a column gets.
@@ -112,7 +113,7 @@ fn apply<S: Simd>(
     let (shifts, divisors) = statistics.split_at_checked(width)?;
     if width >= LANES {
         for row in rows.chunks_exact_mut(size(width)) {
-            let statistics = shifts.chunks(LANES).zip(divisors.chunks(LANES));
+            let statistics = each_part(shifts, LANES).zip(each_part(divisors, LANES));
             for (part, (shift, divisor)) in row.chunks_mut(LANES).zip(statistics) {
                 let (shift, divisor) = (simd.load_part(shift, 0.0), simd.load_part(divisor, 1.0));
                 simd.store_part(of(simd.load_part(part, 0.0), shift, divisor), part);
