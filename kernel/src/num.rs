@@ -57,10 +57,10 @@ pub(crate) fn each_row<T>(values: &[T], width: usize) -> impl Iterator<Item = &[
     core::iter::from_fn(move || rows.next())
 }
 
-/// Pieces of `len` values, the last one perhaps shorter; 0 counts as 1. As [`each_row`], in place of `chunks`.
+/// Pieces of `len` values, the last one perhaps shorter; 0 counts as 1. As [`each_row`], in place of `chunks_mut`.
 #[inline(always)]
-pub(crate) fn each_part<T>(values: &[T], len: usize) -> impl Iterator<Item = &[T]> {
-    let mut parts = values.chunks(len.max(1));
+pub(crate) fn each_part_mut<T>(values: &mut [T], len: usize) -> impl Iterator<Item = &mut [T]> {
+    let mut parts = values.chunks_mut(len.max(1));
     core::iter::from_fn(move || parts.next())
 }
 

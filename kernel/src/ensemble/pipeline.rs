@@ -43,6 +43,26 @@ impl From<f32> for Feature {
 ///
 /// `I` holds the indices of a member's features (`&[u16]`, an array, a vector), `B` the bytes that are hashed: all memory is the
 /// caller's. Nothing is allocated, locked or asked of the operating system.
+///
+/// ```
+/// use qsc_kernel::ensemble::{Decision, Degeneracy, Ensemble, Feature, Member, Pipeline, Ppm, VoteRules, Window};
+/// use qsc_kernel::guard::FingerprintLayout;
+/// use qsc_kernel::{Model, ScratchBuffer};
+///
+/// let model = Model::check(qsc_models::XGB)?;
+/// let places: [u16; 23] = std::array::from_fn(|at| at as u16);
+/// let layout = FingerprintLayout::new(model.feature_names(), [0; 1024])?;
+/// let ensemble = Ensemble::new(VoteRules::STANDARD, Degeneracy::Enforce);
+/// let mut pipeline: Pipeline<Model<'_>, _, _, 4> = Pipeline::new(ensemble, layout);
+/// pipeline.push(Member::new(Some(model), Ppm::ONE), places)?;
+///
+/// let mut scratch = ScratchBuffer::<16384>::new();
+/// // A sequence model would have a window for each symbol.
+/// let windows: &mut [Window<[f32; 0]>] = &mut [];
+/// let decided = pipeline.decide(&[Feature::Number(0.5); 23], windows, None, scratch.scratch());
+/// assert!(matches!(decided.round.vote, Ok(Decision::Side(side)) if side.active == 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pipeline<P, I, B, const N: usize> {
     ensemble: Ensemble<P, N>,

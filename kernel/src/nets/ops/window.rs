@@ -2,7 +2,7 @@
 
 use super::reduce::{Columns, column_sum};
 use super::size;
-use crate::num::each_part;
+use crate::num::each_part_mut;
 use crate::simd::{LANES, Simd};
 
 /// Which shift and divisor a column gets.
@@ -33,7 +33,9 @@ impl Statistics {
         target: &mut [f32],
     ) -> Option<()> {
         let (shifts, divisors) = target.split_at_mut_checked(width)?;
-        for (at, (shifts, divisors)) in shifts.chunks_mut(LANES).zip(divisors.chunks_mut(LANES)).enumerate() {
+        for (at, (shifts, divisors)) in
+            each_part_mut(shifts, LANES).zip(each_part_mut(divisors, LANES)).enumerate()
+        {
             let columns = Columns::new(source, width, at.checked_mul(LANES)?);
             let (shift, divisor) = self.block(simd, columns, rows, epsilon, count);
             simd.store_part(shift, shifts);
@@ -113,7 +115,7 @@ fn apply<S: Simd>(
     let (shifts, divisors) = statistics.split_at_checked(width)?;
     if width >= LANES {
         for row in rows.chunks_exact_mut(size(width)) {
-            let statistics = each_part(shifts, LANES).zip(each_part(divisors, LANES));
+            let statistics = shifts.chunks(LANES).zip(divisors.chunks(LANES));
             for (part, (shift, divisor)) in row.chunks_mut(LANES).zip(statistics) {
                 let (shift, divisor) = (simd.load_part(shift, 0.0), simd.load_part(divisor, 1.0));
                 simd.store_part(of(simd.load_part(part, 0.0), shift, divisor), part);
