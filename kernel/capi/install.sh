@@ -6,8 +6,8 @@
 #   PREFIX/include/qsc.h, qsc.hpp          the ABI, and C++ owners for it
 #   PREFIX/lib/pkgconfig/qsc.pc
 #
-# The shared library is linked from the archive: rustc hands the linker an anonymous version script of its own for a cdylib, which no
-# linker combines with one that names versions. A reachable panic would call a symbol that nobody defines: then nothing is installed.
+# The shared library is linked from the archive: for a cdylib rustc hands the linker an anonymous version script of its own, beside which
+# GNU ld refuses one that names versions, and gold and lld ignore it. A reachable panic would call a symbol that nobody defines: then nothing is installed.
 set -euo pipefail
 
 if (($# != 1)) || [[ $1 == -* ]]; then

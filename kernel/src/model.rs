@@ -91,7 +91,8 @@ impl<'image> Model<'image> {
     ///
     /// let model = Model::check(qsc_models::XGB)?;
     /// assert_eq!((model.name(), model.n_features(), model.seq_len()), ("xgb", 23, 1));
-    /// assert_eq!(Model::check(&qsc_models::XGB[..64]).unwrap_err(), ImageError::NotAnImage);
+    /// let cut = Model::check(&qsc_models::XGB[..4096]);
+    /// assert_eq!(cut.unwrap_err(), ImageError::Length { expected: 103_424, actual: 4096 });
     /// # Ok::<(), ImageError>(())
     /// ```
     pub fn check(bytes: &'image [u8]) -> Result<Self, ImageError> {
