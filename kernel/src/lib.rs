@@ -66,3 +66,8 @@ pub use error::{BatchError, GoldenError, ImageError, PredictError};
 pub use model::{Model, Output};
 pub use scratch::{Scratch, ScratchBuffer};
 pub use simd::Backend;
+
+/// The README's code runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,7 +5,7 @@ use crate::error::{BatchError, GoldenError, ImageError, PredictError};
 use crate::image::records::{DecileRecord, MAX_GOLDEN_ROWS, ModelRecord, StringRef, decision, kind};
 use crate::image::{SectionKind, Sections};
 use crate::nets::Net;
-use crate::num::index;
+use crate::num::{copy, each_row, each_row_mut, index};
 use crate::observe::Observer;
 use crate::scratch::Scratch;
 use crate::simd::{Backend, with_default_float_environment};
@@ -85,6 +85,16 @@ impl<'image> Model<'image> {
     ///
     /// # Errors
     /// The first thing found wrong.
+    ///
+    /// ```
+    /// use qsc_kernel::{ImageError, Model};
+    ///
+    /// let model = Model::check(qsc_models::XGB)?;
+    /// assert_eq!((model.name(), model.n_features(), model.seq_len()), ("xgb", 23, 1));
+    /// let cut = Model::check(&qsc_models::XGB[..4096]);
+    /// assert_eq!(cut.unwrap_err(), ImageError::Length { expected: 103_424, actual: 4096 });
+    /// # Ok::<(), ImageError>(())
+    /// ```
     pub fn check(bytes: &'image [u8]) -> Result<Self, ImageError> {
         let sections = Sections::check(bytes)?;
         let header = sections.header();
@@ -128,6 +138,19 @@ impl<'image> Model<'image> {
     ///
     /// # Errors
     /// A row of another length, scratch memory smaller than [`Model::scratch_bytes`], or a value a network cannot take.
+    ///
+    /// ```
+    /// use qsc_kernel::ensemble::ConfidenceRule;
+    /// use qsc_kernel::{Model, Scratch};
+    ///
+    /// let model = Model::check(qsc_models::XGB)?;
+    /// let mut memory = vec![0; model.scratch_bytes() + 63];
+    /// let row = vec![0.5; model.row_len()];
+    /// let output = model.predict(&row, Scratch::new(&mut memory))?;
+    /// let prediction = model.decide(&row, &output, ConfidenceRule::Max);
+    /// assert!(prediction.is_ok_and(|prediction| prediction.confidence() >= 1.0 / 3.0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn predict<'s>(&self, row: &[f32], scratch: Scratch<'s>) -> Result<Output<'s>, PredictError> {
         self.predict_observed(row, scratch, &mut ())
     }
@@ -160,6 +183,18 @@ impl<'image> Model<'image> {
     /// # Errors
     /// Slices that are not of the same number of rows, scratch memory smaller than [`Model::batch_scratch_bytes`], or a
     /// value a network cannot take. After an error the outputs are undefined.
+    ///
+    /// ```
+    /// use qsc_kernel::{Model, Scratch};
+    ///
+    /// let model = Model::check(qsc_models::LGBM)?;
+    /// let rows = vec![0.5; 100 * model.row_len()];
+    /// let (mut raw, mut values) = (vec![0.0; 100 * model.n_raw()], vec![0.0; 100 * model.n_outputs()]);
+    /// let mut memory = vec![0; model.batch_scratch_bytes() + 63];
+    /// model.predict_batch(&rows, &mut raw, &mut values, Scratch::new(&mut memory))?;
+    /// assert_eq!(values[..3], values[297..]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn predict_batch(
         &self,
         rows: &[f32],
@@ -178,16 +213,13 @@ impl<'image> Model<'image> {
                 trees.predict_batch(rows, raw, values, scratch, self.backend)
             }),
             Body::Net(_) => {
-                let outputs =
-                    raw.chunks_exact_mut(n_raw.max(1)).zip(values.chunks_exact_mut(n_outputs.max(1)));
-                for (row, (input, (raw, values))) in
-                    rows.chunks_exact(row_len.max(1)).zip(outputs).enumerate()
-                {
+                let outputs = each_row_mut(raw, n_raw).zip(each_row_mut(values, n_outputs));
+                for (row, (input, (raw, values))) in each_row(rows, row_len).zip(outputs).enumerate() {
                     let output = self
                         .predict(input, scratch.reborrow())
                         .map_err(|error| BatchError::Row { row, error })?;
-                    raw.copy_from_slice(output.raw);
-                    values.copy_from_slice(output.values);
+                    copy(output.raw, raw).ok_or(BatchError::Lengths)?;
+                    copy(output.values, values).ok_or(BatchError::Lengths)?;
                 }
                 Ok(())
             }
@@ -202,9 +234,9 @@ impl<'image> Model<'image> {
         if self.golden_rows() == 0 {
             return Err(GoldenError::Absent);
         }
-        let raw_bits = self.golden.raw.chunks_exact(self.n_raw().max(1));
-        let output_bits = self.golden.outputs.chunks_exact(self.n_outputs().max(1));
-        let rows = self.golden.rows.chunks_exact(self.row_len().max(1));
+        let raw_bits = each_row(self.golden.raw, self.n_raw());
+        let output_bits = each_row(self.golden.outputs, self.n_outputs());
+        let rows = each_row(self.golden.rows, self.row_len());
         for (row, (values, (raw, outputs))) in rows.zip(raw_bits.zip(output_bits)).enumerate() {
             let got = self.predict(values, scratch.reborrow()).map_err(GoldenError::Predict)?;
             let same = got.raw.iter().map(|v| v.to_bits()).eq(raw.iter().copied())

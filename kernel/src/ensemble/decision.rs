@@ -2,6 +2,7 @@
 
 use crate::ensemble::Inactive;
 use crate::model::{DecisionRule, Model, Output};
+use crate::simd::with_default_float_environment;
 
 /// What a model or the ensemble says. There is no default action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +107,15 @@ impl Model<'_> {
     /// [`Inactive::NonFiniteOutput`] for NaN, infinity or a confidence outside [0, 1]; [`Inactive::DeadZone`];
     /// [`Inactive::ExceptionInPredict`] for a model whose outputs are no votes.
     pub fn decide(
+        &self,
+        row: &[f32],
+        output: &Output<'_>,
+        confidence: ConfidenceRule,
+    ) -> Result<Prediction, Inactive> {
+        with_default_float_environment(|| self.decide_inside(row, output, confidence))
+    }
+
+    fn decide_inside(
         &self,
         row: &[f32],
         output: &Output<'_>,

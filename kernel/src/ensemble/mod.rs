@@ -18,6 +18,7 @@ pub use window::{Window, WindowTooSmall};
 
 use crate::guard::input::Row;
 use crate::scratch::Scratch;
+use crate::simd::with_default_float_environment;
 
 /// Up to `N` members and the rules they vote by.
 ///
@@ -84,14 +85,16 @@ impl<P: Predict, const N: usize> Ensemble<P, N> {
     /// Members that err, are sick or only shadow have weight 0; the others are renormalized. There is no
     /// default: with no active member the vote is [`NoActiveModel`].
     pub fn decide(&mut self, inputs: &[Input<'_>], mut scratch: Scratch<'_>) -> Round<N> {
-        self.round(|at, member, degeneracy| {
-            let input = inputs.get(at).copied().unwrap_or(Input::Unavailable(Inactive::MissingFeature));
-            let bound = match input {
-                Input::Row(row) => Ok((Row::of(row), scratch.reborrow())),
-                Input::Unavailable(reason) => Err(reason),
-            };
-            let answer = member.predict(bound, at, &mut ());
-            member.guard(answer, degeneracy)
+        with_default_float_environment(|| {
+            self.round(|at, member, degeneracy| {
+                let input = inputs.get(at).copied().unwrap_or(Input::Unavailable(Inactive::MissingFeature));
+                let bound = match input {
+                    Input::Row(row) => Ok((Row::of(row), scratch.reborrow())),
+                    Input::Unavailable(reason) => Err(reason),
+                };
+                let answer = member.predict(bound, at, &mut ());
+                member.guard(answer, degeneracy)
+            })
         })
     }
 

@@ -7,6 +7,7 @@ use crate::guard::input::{Row, Unusual};
 use crate::guard::{Fingerprint, FingerprintLayout, FingerprintRing};
 use crate::observe::{Observer, Stage};
 use crate::scratch::{Scratch, padded};
+use crate::simd::with_default_float_environment;
 
 /// A feature of an event.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,6 +43,26 @@ impl From<f32> for Feature {
 ///
 /// `I` holds the indices of a member's features (`&[u16]`, an array, a vector), `B` the bytes that are hashed: all memory is the
 /// caller's. Nothing is allocated, locked or asked of the operating system.
+///
+/// ```
+/// use qsc_kernel::ensemble::{Decision, Degeneracy, Ensemble, Feature, Member, Pipeline, Ppm, VoteRules, Window};
+/// use qsc_kernel::guard::FingerprintLayout;
+/// use qsc_kernel::{Model, ScratchBuffer};
+///
+/// let model = Model::check(qsc_models::XGB)?;
+/// let places: [u16; 23] = std::array::from_fn(|at| at as u16);
+/// let layout = FingerprintLayout::new(model.feature_names(), [0; 1024])?;
+/// let ensemble = Ensemble::new(VoteRules::STANDARD, Degeneracy::Enforce);
+/// let mut pipeline: Pipeline<Model<'_>, _, _, 4> = Pipeline::new(ensemble, layout);
+/// pipeline.push(Member::new(Some(model), Ppm::ONE), places)?;
+///
+/// let mut scratch = ScratchBuffer::<16384>::new();
+/// // A sequence model would have a window for each symbol.
+/// let windows: &mut [Window<[f32; 0]>] = &mut [];
+/// let decided = pipeline.decide(&[Feature::Number(0.5); 23], windows, None, scratch.scratch());
+/// assert!(matches!(decided.round.vote, Ok(Decision::Side(side)) if side.active == 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pipeline<P, I, B, const N: usize> {
     ensemble: Ensemble<P, N>,
@@ -128,6 +149,18 @@ impl<P: Predict, I: AsRef<[u16]>, B: AsRef<[u8]> + AsMut<[u8]>, const N: usize> 
         features: &[Feature],
         windows: &mut [Window<W>],
         refused: Option<Inactive>,
+        scratch: Scratch<'_>,
+        observer: &mut dyn Observer,
+    ) -> Decided<N> {
+        // Means, shares and the fingerprint are rounded too, not only what models compute.
+        with_default_float_environment(|| self.decide_inside(features, windows, refused, scratch, observer))
+    }
+
+    fn decide_inside<W: AsRef<[f32]> + AsMut<[f32]>>(
+        &mut self,
+        features: &[Feature],
+        windows: &mut [Window<W>],
+        refused: Option<Inactive>,
         mut scratch: Scratch<'_>,
         observer: &mut dyn Observer,
     ) -> Decided<N> {
@@ -210,6 +243,7 @@ mod tests {
     use super::*;
     use crate::ensemble::{Action, ConfidenceRule, Degeneracy, Outcome, Ppm, Prediction, VoteRules};
     use crate::guard::input::Missing;
+    use crate::simd::with_hostile_float_environment;
     use Feature::{Absent, NotANumber, Number};
     use std::vec;
     use std::vec::Vec;
@@ -286,6 +320,23 @@ mod tests {
         assert_eq!(see(&numbers(0.5, 0.5, 0.5), None)[1], Ok(0.5));
         // Fewer features than were promised are missing ones.
         assert_eq!(see(&[Number(0.5), Number(0.5)], None), [Ok(0.5), Err(MissingFeature)]);
+    }
+
+    #[test]
+    fn a_callers_float_environment_changes_no_bit() {
+        // Means and decimals that no binary fraction holds.
+        let event = |at: u8| [1.0, 3.1, 0.7].map(|factor| Number(f32::from(at) / 211.0 * factor));
+        let events: Vec<_> = (1..200).map(event).collect();
+        let decide = || {
+            let mut pipeline = pipeline(Missing::Reject);
+            let mut windows = [Window::new(2, 1, [0.0; 4]).unwrap()];
+            let mut memory = vec![0; pipeline.scratch_bytes(0) + 63];
+            let mut one = |features: &[Feature; 3]| {
+                pipeline.decide(features, &mut windows, None, Scratch::new(&mut memory))
+            };
+            events.iter().map(&mut one).collect::<Vec<_>>()
+        };
+        assert_eq!(decide(), with_hostile_float_environment(decide));
     }
 
     #[test]

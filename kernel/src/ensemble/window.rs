@@ -47,6 +47,13 @@ impl<S: AsRef<[f32]> + AsMut<[f32]>> Window<S> {
         Ok(Self { values, row_len, step_len: n_features, used: 0, since_nan: never, since_infinite: never })
     }
 
+    /// `seq_len` and `n_features`, as [`Self::new`] was given them.
+    #[must_use]
+    pub fn shape(&self) -> (usize, usize) {
+        // A step has at least one value.
+        (self.row_len.checked_div(self.step_len).unwrap_or(0), self.step_len)
+    }
+
     /// Forgets all steps: after one that could not be read the window would hide a gap in time.
     pub fn clear(&mut self) {
         self.used = 0;

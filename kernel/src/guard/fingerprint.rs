@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use crate::math::round_ties_even;
 use crate::num::index;
+use crate::simd::with_default_float_environment;
 
 /// Vectors a ring remembers.
 pub const RING: usize = 50;
@@ -20,14 +21,16 @@ pub struct Fingerprint(pub [u8; 4]);
 impl Fingerprint {
     /// The fingerprint of a vector given as pairs of name and value.
     pub fn of<'a>(features: impl IntoIterator<Item = (&'a str, f32)>) -> Self {
-        let mut hash = Sha256::new();
-        for (name, value) in features {
-            let length = u32::try_from(name.len()).unwrap_or(u32::MAX);
-            hash.update(length.to_le_bytes());
-            hash.update(name.as_bytes());
-            hash.update(canonical(value).to_le_bytes());
-        }
-        Self::first(hash)
+        with_default_float_environment(|| {
+            let mut hash = Sha256::new();
+            for (name, value) in features {
+                let length = u32::try_from(name.len()).unwrap_or(u32::MAX);
+                hash.update(length.to_le_bytes());
+                hash.update(name.as_bytes());
+                hash.update(canonical(value).to_le_bytes());
+            }
+            Self::first(hash)
+        })
     }
 
     fn first(hash: Sha256) -> Self {
@@ -83,6 +86,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> FingerprintLayout<B> {
     /// The fingerprint of a vector of these values, in the order of the names; `None` is a feature that is not there, nor in the
     /// hash. The same as [`Fingerprint::of`] the names and values that are there.
     pub fn fingerprint(&mut self, values: impl IntoIterator<Item = Option<f32>>) -> Fingerprint {
+        with_default_float_environment(|| self.hash(values))
+    }
+
+    fn hash(&mut self, values: impl IntoIterator<Item = Option<f32>>) -> Fingerprint {
         let mut hash = Sha256::new();
         let bytes = self.bytes.as_mut();
         let mut pending = bytes.get_mut(..self.len).unwrap_or_default();

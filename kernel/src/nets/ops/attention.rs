@@ -3,6 +3,7 @@
 use super::reduce::{Columns, Term, column_sum};
 use super::softmax::{softmax, softmax_of_halves};
 use super::{load, size};
+use crate::num::{each_row, each_row_mut};
 use crate::simd::{LANES, Simd, Work};
 
 /// The shape of an attention step: heads divide the width, sequences divide the rows.
@@ -60,8 +61,8 @@ impl Work for Sequences<'_> {
         let Self { attention: Attention { width, heads, tokens }, source, target, scores } = self;
         let head_width = size(width.checked_div(heads)?);
         let row_width = size(width.checked_mul(3)?);
-        let sequences = source.chunks_exact(size(row_width.checked_mul(tokens)?));
-        for (source, target) in sequences.zip(target.chunks_exact_mut(size(width.checked_mul(tokens)?))) {
+        let sequences = each_row(source, row_width.checked_mul(tokens)?);
+        for (source, target) in sequences.zip(each_row_mut(target, width.checked_mul(tokens)?)) {
             for first in (0..width).step_by(head_width) {
                 let head = Head { source, row_width, tokens, first, head_width };
                 // The widths heads mostly have are constants.
@@ -102,7 +103,7 @@ impl Head<'_> {
                 softmax(simd, scores);
             }
             let value = (row_width / 3).checked_mul(2)?.checked_add(first)?;
-            for (weights, row) in scores.chunks_exact(size(tokens)).zip(rows) {
+            for (weights, row) in each_row(scores, tokens).zip(rows) {
                 self.weigh(simd, weights, value, row.get_mut(first..)?.get_mut(..head_width)?);
             }
         }
@@ -147,7 +148,7 @@ impl Head<'_> {
                 *column = simd.load(self.columns::<N>(token, part.wrapping_mul(2))?.get(block)?);
             }
             let first = self.first.wrapping_add(block.wrapping_mul(LANES));
-            for (weights, row) in weights.iter().zip(target.chunks_exact_mut(size(width))) {
+            for (weights, row) in weights.iter().zip(each_row_mut(target, width)) {
                 let sums = column_sum(simd, HALF, &WeightedColumns::<S> { weights, columns: &columns });
                 simd.store(sums, row.get_mut(first..)?.first_chunk_mut()?);
             }

@@ -2,6 +2,7 @@
 
 use super::reduce::row_sum;
 use super::size;
+use crate::num::{each_row, each_row_mut};
 use crate::simd::{LANES, Simd};
 
 /// `rows [n, width]` in place: y = (x − mean) · r · gain + bias per row, with r = 1 / √(population variance + ε).
@@ -22,12 +23,12 @@ pub(crate) fn layer_norm<S: Simd>(
     // Sixteen rows side by side: a lane for each one's sums, root and quotients.
     for rows in rows.chunks_mut(size(width.saturating_mul(LANES))) {
         let mut terms = [simd.terms(zero); LANES];
-        for (row, terms) in rows.chunks_exact(width).zip(&mut terms) {
+        for (row, terms) in each_row(rows, width).zip(&mut terms) {
             *terms = row_sum(simd, row);
         }
         let mut means = [0.0; LANES];
         simd.store(simd.div(simd.sums(terms), count), &mut means);
-        for ((row, terms), &mean) in rows.chunks_exact(width).zip(&mut terms).zip(&means) {
+        for ((row, terms), &mean) in each_row(rows, width).zip(&mut terms).zip(&means) {
             let (mut squares, middle) = (zero, simd.splat(mean));
             let (whole, rest) = row.as_chunks();
             for part in whole {
@@ -44,7 +45,7 @@ pub(crate) fn layer_norm<S: Simd>(
         let root = simd.sqrt(simd.add(variance, simd.splat(epsilon)));
         let mut inverses = [0.0; LANES];
         simd.store(simd.div(simd.splat(1.0), root), &mut inverses);
-        for ((row, mean), r) in rows.chunks_exact_mut(width).zip(means).zip(inverses) {
+        for ((row, mean), r) in each_row_mut(rows, width).zip(means).zip(inverses) {
             let (middle, r) = (simd.splat(mean), simd.splat(r));
             let norm = |x, gain, bias| simd.add(simd.mul(simd.mul(simd.sub(x, middle), r), gain), bias);
             let (whole, rest) = row.as_chunks_mut();

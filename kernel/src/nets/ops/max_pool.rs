@@ -1,11 +1,12 @@
 //! Max pooling over time.
 
 use super::size;
+use crate::num::{each_row, each_row_mut};
 
 /// `target [rows, ⌈width / kernel⌉]` from `source [rows, width]`: the largest of each `kernel` neighbours, without overlap;
 /// the last window holds what is left (PyTorch's ceil mode). NaN is larger than any number. Exact.
 pub(crate) fn max_pool(source: &[f32], width: usize, kernel: usize, target: &mut [f32], out: usize) {
-    for (source, target) in source.chunks_exact(size(width)).zip(target.chunks_exact_mut(size(out))) {
+    for (source, target) in each_row(source, width).zip(each_row_mut(target, out)) {
         for (window, to) in source.chunks(size(kernel)).zip(target) {
             *to = maximum(window.iter().copied());
         }

@@ -3,6 +3,7 @@
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::size;
+use crate::num::{each_part_mut, each_row, each_row_mut};
 use crate::simd::{LANES, Simd};
 
 /// How the quantized values of one token are read: x ≈ middle + scale · q.
@@ -47,15 +48,15 @@ pub(crate) fn quantize<S: Simd, const FINE: bool>(
 ) -> Option<()> {
     let (width, groups) = (size(width), size(width.div_ceil(4)));
     let row_groups = groups.checked_mul(if FINE { 2 } else { 1 })?;
-    let mut digits = digits.chunks_exact_mut(row_groups);
-    for (rows, tokens) in source.chunks(width.checked_mul(ROWS)?).zip(tokens.chunks_mut(ROWS)) {
+    let mut digits = each_row_mut(digits, row_groups);
+    for (rows, tokens) in source.chunks(width.checked_mul(ROWS)?).zip(each_part_mut(tokens, ROWS)) {
         let mut ranges = Ranges::default();
         for (at, row) in rows.chunks_exact(width).enumerate() {
             ranges.set(simd, at, row);
         }
         let units = ranges.units(simd, if FINE { TWO_DIGITS } else { DIGIT });
         let lanes = units.scale.iter().zip(&units.middle).zip(&units.inverse);
-        let rows = rows.chunks_exact(width).zip(tokens).zip(digits.by_ref());
+        let rows = each_row(rows, width).zip(tokens).zip(digits.by_ref());
         for (((row, token), digits), ((&scale, &middle), &inverse)) in rows.zip(lanes) {
             *token = Token { scale, middle };
             quantize_row::<S, FINE>(simd, row, middle, inverse, digits, groups)?;

@@ -1,7 +1,7 @@
 //! Many tokens to one: mean or maximum over a sequence.
 
 use super::reduce::{Columns, column_sum};
-use super::size;
+use crate::num::{each_row, each_row_mut};
 use crate::simd::{LANES, Simd};
 
 /// What is kept of the tokens.
@@ -25,8 +25,8 @@ impl TokenPool {
         count: f32,
         target: &mut [f32],
     ) -> Option<()> {
-        let sequences = source.chunks_exact(size(tokens.checked_mul(width)?));
-        for (source, target) in sequences.zip(target.chunks_exact_mut(size(width))) {
+        let sequences = each_row(source, tokens.checked_mul(width)?);
+        for (source, target) in sequences.zip(each_row_mut(target, width)) {
             for (at, target) in target.chunks_mut(LANES).enumerate() {
                 let columns = Columns::new(source, width, at.checked_mul(LANES)?);
                 let pooled = match self {

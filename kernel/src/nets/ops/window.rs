@@ -2,6 +2,7 @@
 
 use super::reduce::{Columns, Term, column_sum};
 use super::size;
+use crate::num::each_part_mut;
 use crate::simd::{LANES, Simd};
 
 /// Which shift and divisor a column gets.
@@ -32,7 +33,9 @@ impl Statistics {
         target: &mut [f32],
     ) -> Option<()> {
         let (shifts, divisors) = target.split_at_mut_checked(width)?;
-        for (at, (shifts, divisors)) in shifts.chunks_mut(LANES).zip(divisors.chunks_mut(LANES)).enumerate() {
+        for (at, (shifts, divisors)) in
+            each_part_mut(shifts, LANES).zip(each_part_mut(divisors, LANES)).enumerate()
+        {
             let columns = Columns::new(source, width, at.checked_mul(LANES)?);
             let (shift, divisor) = self.block(simd, columns, rows, epsilon, count);
             simd.store_part(shift, shifts);
