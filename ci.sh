@@ -52,6 +52,9 @@ job_setup() {
     has strace || packages+=(strace)
     has openssl || packages+=(openssl)
     has cc || packages+=(gcc libc6-dev)
+    has c++ || packages+=(g++)
+    has pkg-config || packages+=(pkgconf)
+    has objcopy || packages+=(binutils)
     has valgrind || packages+=(valgrind)
     has chromium || packages+=(chromium)
     has promtool || packages+=(prometheus)
@@ -102,7 +105,7 @@ bare_target() {
 job_fmt() {
     cargo fmt --all --check
     if has shellcheck; then
-        shellcheck ci.sh .ci/run benches/peers/run.sh
+        shellcheck ci.sh .ci/run benches/peers/run.sh benches/redis/run.sh kernel/capi/install.sh
     else
         echo "shellcheck is not here: the scripts are not checked"
     fi
