@@ -2,18 +2,20 @@
 //! `redis-server`, and how long an event takes, beside a bare loop that reads, adds and acknowledges the same payloads with
 //! the same batches and decides nothing. Prints a Markdown table; `benches/redis/run.sh` calls it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, hint};
 
 use anyhow::{Context as _, bail, ensure};
 use hdrhistogram::Histogram;
+use qsc_cli::engine::Engine;
+use qsc_cli::engine::config::ModelsConfig;
 use qsc_cli::engine::intent::intent;
-use qsc_cli::engine::{Engine, bundled};
-use qsc_cli::stream::{Event, Source, SourceSpec, Window};
+use qsc_cli::engine::load::Images;
+use qsc_cli::stream::{Event, EventId, MARKET_FEATURES, Source, SourceSpec, Window};
 use redis::streams::StreamReadReply;
 use tempfile::TempDir;
 
@@ -42,17 +44,26 @@ fn main() -> anyhow::Result<()> {
     let qsc = qsc.context("--qsc names the binary to measure")?;
     let directory = TempDir::new()?;
     let models = Models::write(directory.path())?;
-    let payloads = Payloads::of_bundle()?;
 
-    println!("| {events} events, batches of {BATCH} | thousand events/s | of the bare loop |");
-    println!("| --- | ---: | ---: |");
-    let bare = best(|| bare_throughput(&payloads, events))?;
-    println!("| bare XREADGROUP, XADD, XACK | {:.1} | 1.00 |", bare / 1e3);
+    println!(
+        "| {events} events, batches of {BATCH}: thousand/s | bare loop | kernel alone | qsc run | of the smaller |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: |");
     for (name, path) in [("two tree models", &models.trees), ("four models", &models.all)] {
-        let rate = best(|| qsc_throughput(&qsc, path, &payloads, events))?;
-        println!("| qsc run, {name} | {:.1} | {:.2} |", rate / 1e3, rate / bare);
+        let payloads = Payloads::of(path)?;
+        let bare = best(|| bare_throughput(&payloads, events))?;
+        let kernel = best(|| kernel_throughput(path, &payloads, events))?;
+        let own = best(|| qsc_throughput(&qsc, path, &payloads, events))?;
+        let (thousand, share) = (1e-3, own / bare.min(kernel));
+        println!(
+            "| {name} | {:.1} | {:.1} | {:.1} | {share:.2} |",
+            bare * thousand,
+            kernel * thousand,
+            own * thousand
+        );
     }
     println!();
+    let payloads = Payloads::of(&models.all)?;
     println!("| one event every {PACE:?} | p50 µs | p99 µs | p50 added µs |");
     println!("| --- | ---: | ---: | ---: |");
     let bare = latency(&payloads, |server, stop| bare_loop(server, &payloads, usize::MAX, stop).map(|_| ()))?;
@@ -101,22 +112,22 @@ impl Models {
     }
 }
 
-/// Bundled events and the intents four models make of them.
+/// Bundled events and the intents that an ensemble makes of them.
 struct Payloads {
     features: Vec<String>,
     intents: Vec<String>,
 }
 
 impl Payloads {
-    fn of_bundle() -> anyhow::Result<Self> {
+    fn of(models: &Path) -> anyhow::Result<Self> {
         let directory = TempDir::new()?;
         let path = directory.path().join("features.jsonl");
         fs::write(&path, qsc_models::FEATURES_CAPTURE)?;
-        let config = bundled::config()?;
-        let images = bundled::images();
+        let config = ModelsConfig::read(models)?;
+        let images = Images::read(&config);
         let mut engine = Engine::new(&config, images.load(&config, &mut |_| ())?)?;
         let mut payloads = Self { features: Vec::new(), intents: Vec::new() };
-        let window = Window { after: None, newest: None, event_types: &["market.features"] };
+        let window = Window { after: None, newest: None, event_types: &[MARKET_FEATURES] };
         Source::open(&SourceSpec::File(path), "", &qsc_cli::stream::LinkOptions::default())?.for_each(
             &window,
             |item| {
@@ -189,6 +200,31 @@ fn bare_throughput(payloads: &Payloads, events: usize) -> anyhow::Result<f64> {
     payloads.load(&server, events)?;
     let took = bare_loop(&server, payloads, events, &AtomicBool::new(false))?;
     Ok(events as f64 / took.as_secs_f64())
+}
+
+/// Decisions a second on features that are bound already, with every window full.
+fn kernel_throughput(models: &Path, payloads: &Payloads, events: usize) -> anyhow::Result<f64> {
+    let config = ModelsConfig::read(models)?;
+    let images = Images::read(&config);
+    let mut engine = Engine::new(&config, images.load(&config, &mut |_| ())?)?;
+    let mut bound = Vec::new();
+    for payload in &payloads.features {
+        let event = Event {
+            id: EventId::default(),
+            event_type: MARKET_FEATURES.to_owned(),
+            payload: payload.clone(),
+            trace_id: None,
+            timestamp: None,
+            source: None,
+        };
+        let symbol = engine.decide(&event, 0).map_err(|reject| anyhow::anyhow!("{reject}"))?.symbol;
+        bound.push((symbol, engine.schema().features().to_vec()));
+    }
+    let started = Instant::now();
+    for (symbol, features) in bound.iter().cycle().take(events) {
+        hint::black_box(engine.decide_features(symbol, features, None, &mut ()));
+    }
+    Ok(events as f64 / started.elapsed().as_secs_f64())
 }
 
 fn qsc_throughput(qsc: &Path, models: &Path, payloads: &Payloads, events: usize) -> anyhow::Result<f64> {
