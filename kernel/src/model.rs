@@ -91,8 +91,9 @@ impl<'image> Model<'image> {
     ///
     /// let model = Model::check(qsc_models::XGB)?;
     /// assert_eq!((model.name(), model.n_features(), model.seq_len()), ("xgb", 23, 1));
+    /// let (expected, actual) = (qsc_models::XGB.len() as u64, 4096);
     /// let cut = Model::check(&qsc_models::XGB[..4096]);
-    /// assert_eq!(cut.unwrap_err(), ImageError::Length { expected: 103_424, actual: 4096 });
+    /// assert_eq!(cut.unwrap_err(), ImageError::Length { expected, actual });
     /// # Ok::<(), ImageError>(())
     /// ```
     pub fn check(bytes: &'image [u8]) -> Result<Self, ImageError> {
