@@ -52,13 +52,11 @@ const LOGGED_REJECTS: u64 = 20;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Streams are read by a consumer group: every feature event gets exactly one intent, or one dead letter in KEY:dead that \
-says why it has none, whatever crashes. One consumer owns the stream at a time; others stand by.
+says why it has none, whatever crashes. One consumer owns a stream at a time; others stand by. With --shards, workers
+share several streams between them: docs/scale-out.md. Files are read once, from file:features.jsonl.
 
-Examples:
-  qsc run --source file:features.jsonl --sink file:intents.jsonl --models MODELS.toml
-  qsc run --source redis://127.0.0.1:6379 --sink redis://127.0.0.1:6379 --models MODELS.toml
-  qsc run --source redis-cluster://127.0.0.1:6379 --sink redis-cluster://127.0.0.1:6379 --models MODELS.toml \
-    --shards all --shard-count 8")]
+Example:
+  qsc run --source redis://127.0.0.1:6379 --sink redis://127.0.0.1:6379 --models MODELS.toml")]
 pub struct RunArgs {
     /// Feature events: file:PATH, - (stdin), redis://[user:pass@]host:port[/db] or redis+unix:///path/to/socket. A
     /// password is better given in QSC_SOURCE, for others can see arguments
