@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use qsc_cli::stream::EventId;
+use qsc_cli::stream::{Backoff, EventId, Link, LinkOptions, RedisAddress};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -164,14 +164,30 @@ impl Worker {
     /// If it cannot be started.
     #[must_use]
     pub fn start(url: &str, models: &Path, consumer: &str, more: &[&str]) -> Self {
+        Self::start_on(FEATURES, INTENTS, url, models, consumer, more)
+    }
+
+    /// The same on streams of these names.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_on(
+        features: &str,
+        intents: &str,
+        url: &str,
+        models: &Path,
+        consumer: &str,
+        more: &[&str],
+    ) -> Self {
         let directory = TempDir::new().expect("a scratch directory");
         let log = directory.path().join("log");
         let mut command = qsc::command(["run", "--source", url, "--sink", url, "--models", text(models)]);
         command.args([
             "--stream",
-            FEATURES,
+            features,
             "--sink-stream",
-            INTENTS,
+            intents,
             "--consumer",
             consumer,
             "--format",
@@ -268,11 +284,18 @@ impl Events {
     /// `count` events of the bundled capture, over and over, for `symbols` symbols in an order that `seed` decides.
     #[must_use]
     pub fn new(count: usize, symbols: u64, seed: u64) -> Self {
+        let symbols: Vec<String> = (0..symbols).map(|symbol| format!("SYM{symbol}")).collect();
+        Self::of_symbols(count, &symbols, seed)
+    }
+
+    /// The same for symbols of these names.
+    #[must_use]
+    pub fn of_symbols(count: usize, symbols: &[String], seed: u64) -> Self {
         let bundled: Vec<Value> = bundle::captured_payloads().collect();
         let mut random = Random(seed);
         let payload = |index: usize| {
             let mut payload = bundled[index % bundled.len()].clone();
-            payload["symbol"] = format!("SYM{}", random.below(symbols)).into();
+            payload["symbol"] = symbols[random.below(symbols.len() as u64) as usize].clone().into();
             payload.to_string()
         };
         Self { payloads: (0..count).map(payload).collect() }
@@ -338,6 +361,55 @@ impl Events {
                 (event["id"].as_str().expect("an id").parse().expect("an id"), payload)
             })
             .collect()
+    }
+}
+
+/// A link to the owner of a stream that is made anew until it is answered.
+pub struct Patient(Link);
+
+impl Patient {
+    /// Of the stream `key` behind `url`.
+    ///
+    /// # Panics
+    /// If nobody answers.
+    #[must_use]
+    pub fn to(url: &str, key: &str) -> Self {
+        let address = RedisAddress::parse(url).expect("the URL is valid");
+        Self(Link::connect(&address, key, &LinkOptions::default()).expect("a server answers"))
+    }
+
+    /// The answer to a command, which is sent again until there is one.
+    ///
+    /// # Panics
+    /// If it is refused, or nobody answers for too long.
+    pub fn ask<T: redis::FromRedisValue>(&mut self, cmd: &redis::Cmd) -> T {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1), 1);
+        wait_for("an answer", || match self.0.query(cmd) {
+            Ok(answer) => Some(answer),
+            Err(trouble) => {
+                assert!(trouble.calls_for_reconnect(), "{trouble}");
+                thread::sleep(backoff.next());
+                let _ = self.0.reconnect();
+                None
+            }
+        })
+    }
+
+    /// Adds these events to the stream.
+    pub fn add(&mut self, events: &Events, range: std::ops::Range<usize>) {
+        for index in range {
+            let mut add = redis::cmd("XADD");
+            add.arg(self.0.key()).arg(id(index)).arg("event_type").arg("market.features");
+            add.arg("payload").arg(&events.payloads[index]);
+            let _: String = self.ask(&add);
+        }
+    }
+
+    /// Waits until the stream `key` of the same slot is so long.
+    pub fn wait_for_length(&mut self, key: &str, count: usize) {
+        wait_for(&format!("{count} entries of {key}"), || {
+            (self.ask::<usize>(redis::cmd("XLEN").arg(key)) >= count).then_some(())
+        });
     }
 }
 

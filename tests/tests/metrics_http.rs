@@ -323,7 +323,9 @@ fn dashboard_and_documentation_name_what_is_served() {
 
     let documented = fs::read_to_string(docs.join("metrics.md")).unwrap();
     let rows = documented.lines().filter_map(|line| line.strip_prefix("| `qsc_")?.split_once('`'));
-    let documented: BTreeSet<String> = rows.map(|(name, _)| format!("qsc_{name}")).collect();
+    // Alerts are expressions, and shards have metrics of their own.
+    let names = rows.map(|(name, _)| name).filter(|name| !name.contains(' ') && !name.starts_with("shard_"));
+    let documented: BTreeSet<String> = names.map(|name| format!("qsc_{name}")).collect();
     let served: BTreeSet<String> = families.iter().map(|&name| name.to_owned()).collect();
     assert_eq!(documented, served);
     assert_eq!(serving.end().0, Some(0));

@@ -25,7 +25,7 @@ struct Stamp {
 }
 
 /// The weights file of a state directory, watched.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LiveWeights {
     state: State,
     names: Vec<String>,

@@ -3,12 +3,13 @@
 mod live;
 
 use std::io::Write as _;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -32,7 +33,7 @@ use crate::report;
 use crate::signals::Stop;
 use crate::stream::{
     AtomicFile, Event, EventId, FEATURE_STREAM, INTENT_STREAM, Item, LinkOptions, MARKET_FEATURES, Reading,
-    Sink, SinkSpec, Source, SourceSpec, Window, parse_duration,
+    Shard, Shards, Sink, SinkSpec, Source, SourceSpec, Window, parse_duration,
 };
 
 /// Events read ahead of the engine.
@@ -41,6 +42,8 @@ const QUEUE: usize = 1024;
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 /// A lease is renewed three times in its term, whatever else is to be done.
 const SHORTEST_LEASE: Duration = Duration::from_millis(500);
+/// Each costs a worker a thread and a connection.
+const MOST_SHARDS: u16 = 1024;
 const STREAMS: &str = "Streams";
 /// Rejects logged one by one; further ones are only counted and kept in `--rejects`.
 const LOGGED_REJECTS: u64 = 20;
@@ -49,7 +52,8 @@ const LOGGED_REJECTS: u64 = 20;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Streams are read by a consumer group: every feature event gets exactly one intent, or one dead letter in KEY:dead that \
-says why it has none, whatever crashes. One consumer owns the stream at a time; others stand by.
+says why it has none, whatever crashes. One consumer owns a stream at a time; others stand by. With --shards, workers
+share several streams between them: docs/scale-out.md. Files are read once, from file:features.jsonl.
 
 Example:
   qsc run --source redis://127.0.0.1:6379 --sink redis://127.0.0.1:6379 --models MODELS.toml")]
@@ -73,6 +77,13 @@ pub struct RunArgs {
     /// Key of the stream of intents
     #[arg(long, default_value = INTENT_STREAM, value_name = "KEY", help_heading = STREAMS)]
     sink_stream: String,
+    /// Shards this worker may own: all, or a range such as 0-3. Shard 3 of a stream is KEY:{shard-3}. Workers share them
+    /// evenly, and take over those of one that dies
+    #[arg(long, value_name = "all|A-B", requires = "shard_count", help_heading = STREAMS)]
+    shards: Option<Shards>,
+    /// How many shards there are: the same for all workers and producers
+    #[arg(long, value_name = "N", requires = "shards", value_parser = shard_count, help_heading = STREAMS)]
+    shard_count: Option<NonZeroU16>,
     /// Consumer group; created at the beginning of the stream if there is none
     #[arg(long, default_value = "qsc", value_name = "NAME", help_heading = STREAMS)]
     group: String,
@@ -118,6 +129,11 @@ fn host_name() -> String {
     if name.trim().is_empty() { "qsc".to_owned() } else { name.trim().to_owned() }
 }
 
+fn shard_count(text: &str) -> Result<NonZeroU16, String> {
+    let count = text.parse().ok().filter(|count: &NonZeroU16| count.get() <= MOST_SHARDS);
+    count.ok_or_else(|| format!("a number of shards is 1 to {MOST_SHARDS}"))
+}
+
 fn lease(text: &str) -> Result<Duration, String> {
     let lease = parse_duration(text)?;
     if lease < SHORTEST_LEASE { Err("a lease is at least 500ms".to_owned()) } else { Ok(lease) }
@@ -135,23 +151,37 @@ pub fn run(args: &RunArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit
         error!("error: --format json and --sink - would share stdout; write intents to file:PATH");
         return Ok(Exit::Usage);
     }
+    let shards: Vec<Option<Shard>> = match (args.shards, args.shard_count) {
+        (Some(shards), Some(count)) => {
+            ensure!(
+                matches!(args.source, SourceSpec::Redis(_)),
+                "--shards are those of a stream in Redis; {} has none",
+                args.source
+            );
+            shards.of(count).map_err(anyhow::Error::msg)?.into_iter().map(Some).collect()
+        }
+        _ => vec![None],
+    };
     let config = ModelsConfig::read(&args.models)?;
     ensure_files_apart(args, &config)?;
     let metrics = args.metrics.as_deref().map(Server::bind).transpose()?;
     let images = Images::read(&config);
     let candidates = images.load(&config, &mut |line| info!("{line}"))?;
     let mut engine = Engine::new(&config, candidates)?;
-    let meter = metrics.map(|server| {
-        info!("METRICS http://{}/", server.address());
-        server.serve(&config, Live::new(rules.clone(), args.source.to_string()))
-    });
-    let meter = meter.transpose()?;
+    let mut meters: Vec<Option<Meter>> = match metrics {
+        Some(server) => {
+            info!("METRICS http://{}/", server.address());
+            let live = Live::new(rules.clone(), args.source.to_string());
+            server.serve(&config, live, &shards)?.into_iter().map(Some).collect()
+        }
+        None => shards.iter().map(|_| None).collect(),
+    };
     let mut live = args.state_dir.as_deref().map(|state| LiveWeights::open(state, &config)).transpose()?;
     if let Some(live) = &live {
         info!("{}", live.apply(&mut engine));
     }
     if let SourceSpec::Redis(source) = &args.source {
-        let (document, text) = live::run(args, source, engine, live, meter, stop)?;
+        let (document, text) = live::run(args, source, &shards, engine, live, meters, stop)?;
         if json {
             report::print(&format!("{document:#}\n"))?;
         } else {
@@ -160,7 +190,7 @@ pub fn run(args: &RunArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit
         return Ok(Exit::Pass);
     }
     let mut replay = Replay::new(engine);
-    replay.report_to(meter);
+    replay.report_to(meters.pop().flatten());
     replay.tell_weights(live.as_ref().map_or(0, LiveWeights::generation));
 
     let mut outputs = Outputs::open(args)?;

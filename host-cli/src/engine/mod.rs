@@ -26,7 +26,7 @@ use qsc_kernel::guard::{Fingerprint, FingerprintLayout, FingerprintRing};
 use qsc_kernel::observe::Observer;
 use qsc_kernel::{Inactive, Scratch};
 
-use crate::stream::{Event, Json, parse_timestamp};
+use crate::stream::{Event, Json, Shard, parse_timestamp};
 use bind::{Histories, Schema};
 use config::{ModelConfig, ModelsConfig};
 
@@ -42,6 +42,13 @@ pub enum Reject {
     NoFeatures,
     /// The payload has no `symbol` text.
     NoSymbol,
+    /// The symbol belongs to another shard, whose owner keeps its windows.
+    OtherShard {
+        /// What is traded.
+        symbol: String,
+        /// Where it belongs.
+        belongs: Shard,
+    },
 }
 
 impl fmt::Display for Reject {
@@ -50,6 +57,11 @@ impl fmt::Display for Reject {
             Self::NoJson(error) => write!(formatter, "the payload is no JSON: {error}"),
             Self::NoFeatures => formatter.write_str("the payload has no features object"),
             Self::NoSymbol => formatter.write_str("the payload has no symbol"),
+            Self::OtherShard { symbol, belongs } => write!(
+                formatter,
+                "the symbol {symbol:?} belongs to {belongs} of {}, not here: the producer places symbols another way",
+                belongs.count()
+            ),
         }
     }
 }
@@ -103,6 +115,7 @@ pub struct Engine<P> {
     schema: Schema,
     max_age_ms: Option<u64>,
     watches: bool,
+    shard: Option<Shard>,
 }
 
 /// What of earlier events a decision depends on.
@@ -165,7 +178,14 @@ impl<P: Predict> Engine<P> {
             pipeline,
         };
         let watches = config.degeneracy() != Degeneracy::Off;
-        Ok(Self { core, configs, schema, max_age_ms: config.max_age_ms(), watches })
+        Ok(Self { core, configs, schema, max_age_ms: config.max_age_ms(), watches, shard: None })
+    }
+
+    /// The same engine, which rejects events of symbols that belong to other shards.
+    #[must_use]
+    pub fn for_shard(mut self, shard: Option<Shard>) -> Self {
+        self.shard = shard;
+        self
     }
 
     /// The models' configurations, in member order.
@@ -241,6 +261,12 @@ impl<P: Predict> Engine<P> {
         listener.parsed();
         let symbol = payload.get("symbol").and_then(Json::as_str).filter(|symbol| !symbol.is_empty());
         let symbol = symbol.ok_or(Reject::NoSymbol)?.to_owned();
+        if let Some(shard) = self.shard {
+            let belongs = Shard::of(&symbol, shard.count());
+            if belongs != shard {
+                return Err(Reject::OtherShard { symbol, belongs });
+            }
+        }
         let features = payload.get("features").and_then(Json::as_object).ok_or(Reject::NoFeatures)?;
         let timestamp = payload.get("timestamp").cloned().map(Json::into_owned);
         let refused = refused(self, timestamp.as_ref());

@@ -30,6 +30,7 @@ pub enum Outlet<'a> {
 }
 
 /// Counts over a replay.
+#[derive(Clone)]
 pub struct Summary {
     /// Intents written.
     pub intents: u64,
@@ -41,6 +42,33 @@ pub struct Summary {
     pub inactive: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Time per decision in nanoseconds, from payload text to the finished vote.
     pub latency: Histogram<u64>,
+}
+
+impl Default for Summary {
+    fn default() -> Self {
+        // Up to a minute; longer decisions are counted as one.
+        let latency =
+            Histogram::new_with_max(60_000_000_000, 3).expect("the bounds of the histogram are in range");
+        Self { intents: 0, rejects: 0, sides: BTreeMap::new(), inactive: BTreeMap::new(), latency }
+    }
+}
+
+impl Summary {
+    /// Adds what another replay has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.intents += other.intents;
+        self.rejects += other.rejects;
+        for (side, count) in &other.sides {
+            *self.sides.entry(side).or_default() += count;
+        }
+        for (model, reasons) in &other.inactive {
+            let of_model = self.inactive.entry(model.clone()).or_default();
+            for (reason, count) in reasons {
+                *of_model.entry(reason).or_default() += count;
+            }
+        }
+        self.latency.add(&other.latency).expect("all histograms have the same bounds");
+    }
 }
 
 /// An engine fed event by event.
@@ -57,21 +85,7 @@ impl<P: Predict> Replay<P> {
     #[must_use]
     pub fn new(engine: Engine<P>) -> Self {
         let models = engine.models().to_vec();
-        // Up to a minute; longer decisions are counted as one.
-        let latency =
-            Histogram::new_with_max(60_000_000_000, 3).expect("the bounds of the histogram are in range");
-        Self {
-            engine,
-            models,
-            summary: Summary {
-                intents: 0,
-                rejects: 0,
-                sides: BTreeMap::new(),
-                inactive: BTreeMap::new(),
-                latency,
-            },
-            meter: None,
-        }
+        Self { engine, models, summary: Summary::default(), meter: None }
     }
 
     /// From now on `meter` is told what it does.

@@ -8,7 +8,8 @@ use anyhow::{anyhow, ensure};
 use qsc_kernel::ensemble::Predict;
 use redis::{Cmd, Script, Value};
 
-use super::script::{self, Lease};
+use super::fair::Seat;
+use super::script;
 use super::{Doing, Keys, Surroundings, Tally};
 use crate::engine::Engine;
 use crate::engine::replay::Replay;
@@ -47,6 +48,8 @@ pub(super) enum Halt {
     Trouble(Trouble),
     /// The lease went to another consumer.
     Fenced(String),
+    /// The shard is to go to a worker that has fewer; everything read is settled.
+    HandOver,
     /// The group is gone, or an entry was delivered to somebody else: what is remembered does not fit any more.
     Astray(String),
     /// The server's answer is not one of Redis 7.
@@ -76,7 +79,7 @@ pub struct Consumer<'a, P> {
     /// What tells this process from every other one.
     pub(super) token: String,
     /// A service is its own successor: right after a crash it need not wait for its own lease to end.
-    successor: bool,
+    pub(super) successor: bool,
     /// SHA-1 of the settling script.
     pub(super) sha: String,
     pub(super) replay: Replay<P>,
@@ -94,6 +97,12 @@ pub struct Consumer<'a, P> {
     pub(super) looked_for_gaps: Instant,
     /// The last entry that this process has read or claimed: what is pending for it up to there did not kill it.
     pub(super) met: EventId,
+    /// This shard among those of the process; `None` where the stream is no shard.
+    pub(super) seat: Option<Seat<'a>>,
+    /// When other workers were last told that this one lives.
+    pub(super) told: Instant,
+    /// The shard goes to another worker as soon as everything read is settled.
+    pub(super) handing_over: bool,
     /// Whether the server has done all that is asked of it once: what it refuses from then on may be permitted again.
     pub(super) served: bool,
 }
@@ -107,6 +116,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
         mut link: Link,
         token: String,
         engine: Engine<P>,
+        seat: Option<Seat<'a>>,
     ) -> Self {
         let now = Instant::now();
         // A read that waits for entries is no server that does not answer.
@@ -127,6 +137,9 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
             renewed: now,
             looked_for_gaps: now,
             met: EventId::default(),
+            seat,
+            told: now,
+            handing_over: false,
             served: false,
         }
     }
@@ -155,16 +168,23 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
             };
             match halt {
                 Halt::Stop => {
-                    self.release();
+                    self.retire();
                     return Ok(());
                 }
                 Halt::Fenced(owner) => {
                     self.tally.leases_lost += 1;
                     self.successor = false;
+                    self.leave();
                     around.log(&format!(
                         "the lease of {} went to {owner}: nothing more is written until it is free again",
                         self.keys.features
                     ));
+                }
+                Halt::HandOver => {
+                    self.tally.handed_over += 1;
+                    self.release();
+                    around
+                        .log(&format!("handed {} over: another worker has fewer shards", self.keys.features));
                 }
                 Halt::Astray(why) => {
                     around.log(&format!("{why}: going on from what is settled, {}", self.settled))
@@ -202,64 +222,10 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
         self.decide_all(around)
     }
 
-    /// Waits until the lease is ours.
-    fn take_lease(&mut self, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
-        let mut take = redis::cmd("EVAL");
-        take.arg(script::LEASE).arg(1).arg(&self.keys.owner).arg(&self.token).arg(&self.settings.consumer);
-        take.arg(millis(self.settings.lease)).arg(u8::from(self.successor));
-        let mut said = false;
-        loop {
-            let asked = Instant::now();
-            match self.ask(&take, Lease::read)? {
-                Lease::Taken { before, last, seen } => {
-                    self.renewed = asked;
-                    self.successor = false;
-                    self.settled = last.unwrap_or_default();
-                    self.seen = seen;
-                    if said || !(before.is_empty() || before == self.token) {
-                        around.log(&format!("took over the lease of {}", self.keys.features));
-                    }
-                    return Ok(());
-                }
-                Lease::Held { by, left_ms } => {
-                    if !said {
-                        around.log(&format!(
-                            "standing by: {by} holds the lease of {} for {left_ms} ms unless renewed",
-                            self.keys.features
-                        ));
-                        said = true;
-                    }
-                    self.tally.doing = Doing::Waiting { owner: by };
-                    let pause = Duration::from_millis(left_ms)
-                        .clamp(Duration::from_millis(5), self.settings.lease / 10);
-                    if !self.pause(pause, around) {
-                        return Err(Halt::Stop);
-                    }
-                }
-            }
-        }
-    }
-
     /// Sends a command once and reads its answer.
     pub(super) fn ask<T>(&mut self, cmd: &Cmd, read: impl FnOnce(Value) -> Option<T>) -> Result<T, Halt> {
         let answer = self.link.query(cmd)?;
         read(answer).ok_or(Halt::Odd("a command"))
-    }
-
-    /// Called in everything that takes long: renews the lease when it is time to.
-    pub(super) fn keep_lease(&mut self, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
-        if !around.goes_on(&mut self.replay, &self.tally) {
-            return Err(Halt::Stop);
-        }
-        if self.renewal_is_due() {
-            self.settle(self.batch(), around)?;
-        }
-        Ok(())
-    }
-
-    /// A third of the lease is over.
-    pub(super) fn renewal_is_due(&self) -> bool {
-        self.renewed.elapsed() >= self.settings.lease / 3
     }
 
     pub(super) fn backoff(&self) -> Backoff {
@@ -315,6 +281,19 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
                  --stream and --sink-stream",
                 self.keys.features, self.keys.intents
             ),
+            Some("SHARDS") => {
+                let Trouble::Refused { message, .. } = trouble else { return trouble.explain(address) };
+                let here = self.seat.as_ref().map_or_else(
+                    || "as no shard".to_owned(),
+                    |seat| format!("with --shard-count {}", seat.count),
+                );
+                format!(
+                    "{} of Redis at {address} is one of {message} shards, and cannot be consumed {here}; start every \
+                     worker with --shard-count {message}, or drain the shards and give them another name \
+                     (docs/scale-out.md)",
+                    self.keys.features
+                )
+            }
             Some("NOPERM") => {
                 format!("{}; docs/ingest.md lists the commands and keys", trouble.explain(address))
             }

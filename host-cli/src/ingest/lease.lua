@@ -1,15 +1,46 @@
 #!lua
 -- Takes the lease of a feature stream if it is free, over, or already held by the same token.
--- KEYS  owner
--- ARGV  token, consumer, term in ms, "1" if the same consumer's lease may be taken over before it is over
--- Gives {"1", token before, last, seen} or {"0", the owner's name, ms left}.
+-- Workers that share the shards of a stream tell here that they live, and hear how many do.
+-- KEYS  owner, workers
+-- ARGV  token, consumer, term in ms, "1" if the same consumer's lease may be taken over before it is over,
+--       number of shards ("": the stream is no shard), "1" to take it if it is free,
+--       "1" if this worker has room for it
+-- Gives {"1", token before, last, seen, workers, "1" if another worker has room for it},
+--       {"0", the owner's name, ms left, workers}, or {"free", workers}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local token, consumer, over, last, seen =
-  unpack(redis.call('HMGET', KEYS[1], 'token', 'consumer', 'until', 'last', 'seen'))
+local token, consumer, over, last, seen, shards =
+  unpack(redis.call('HMGET', KEYS[1], 'token', 'consumer', 'until', 'last', 'seen', 'shards'))
+if shards and shards ~= ARGV[5] then
+  return redis.error_reply('SHARDS ' .. shards)
+end
+
+local workers, wanted = 1, '0'
+if ARGV[5] ~= '' then
+  local heard = redis.call('HGETALL', KEYS[2])
+  for at = 1, #heard, 2 do
+    local known, room = string.match(heard[at + 1], '^(%d+) (%d)$')
+    if heard[at] ~= ARGV[2] then
+      if not known or tonumber(known) <= now then
+        redis.call('HDEL', KEYS[2], heard[at])
+      else
+        workers = workers + 1
+        if room == '1' then wanted = '1' end
+      end
+    end
+  end
+  redis.call('HSET', KEYS[2], ARGV[2], string.format('%.0f %s', now + ARGV[3], ARGV[7]))
+end
+
 local left = (tonumber(over) or 0) - now
 if token and token ~= ARGV[1] and left > 0 and not (ARGV[4] == '1' and consumer == ARGV[2]) then
-  return {'0', consumer or '', tostring(left)}
+  return {'0', consumer or '', tostring(left), tostring(workers)}
+end
+if ARGV[6] ~= '1' and not (token == ARGV[1] and left > 0) then
+  return {'free', tostring(workers)}
 end
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'consumer', ARGV[2], 'until', string.format('%.0f', now + ARGV[3]))
-return {'1', token or '', last or '', seen or ''}
+if ARGV[5] ~= '' and not shards then
+  redis.call('HSET', KEYS[1], 'shards', ARGV[5])
+end
+return {'1', token or '', last or '', seen or '', tostring(workers), wanted}

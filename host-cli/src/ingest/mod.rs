@@ -5,7 +5,9 @@
 //! | [`keys`] | which keys belong together, and that they share a slot |
 //! | `lease.lua`, `settle.lua` | everything that is written: who owns a stream, and what an entry becomes |
 //! | `script` | their calls and answers |
-//! | [`consumer`] | one owner's shift: the lease, and what each fault means |
+//! | [`consumer`] | one owner's shift, and what each fault means |
+//! | `lease` | taking, keeping and handing over the lease |
+//! | [`fair`] | which shards a worker takes where several share them |
 //! | `group` | the consumer group, how far it stands, what was removed before it was read |
 //! | `settle` | a batch on its way to the server |
 //! | [`inspect`] | what a server must be like |
@@ -20,9 +22,11 @@
 //! with all entries before it remembered.
 
 pub mod consumer;
+pub mod fair;
 mod group;
 pub mod inspect;
 pub mod keys;
+mod lease;
 mod pending;
 pub mod proof;
 mod rebuild;
@@ -34,6 +38,7 @@ mod steady;
 use std::fmt;
 
 pub use consumer::{Consumer, Settings};
+pub use fair::Fair;
 pub use keys::Keys;
 
 use crate::engine::replay::Replay;
@@ -57,10 +62,28 @@ pub struct Tally {
     pub reconnects: u64,
     /// Times the lease went to another consumer while this one held it.
     pub leases_lost: u64,
-    /// Entries in the stream that are not settled, when last looked at.
+    /// Shards handed over to another worker.
+    pub handed_over: u64,
+    /// Entries in the stream that are not settled, when last looked at by the owner.
     pub lag: u64,
     /// What it is doing.
     pub doing: Doing,
+}
+
+impl Tally {
+    /// Adds what another consumer has done; what it is doing stays its own.
+    pub fn add(&mut self, other: &Self) {
+        self.intents += other.intents;
+        self.dead += other.dead;
+        self.poison += other.poison;
+        self.other_types += other.other_types;
+        self.foreign += other.foreign;
+        self.lost += other.lost;
+        self.reconnects += other.reconnects;
+        self.leases_lost += other.leases_lost;
+        self.handed_over += other.handed_over;
+        self.lag += other.lag;
+    }
 }
 
 /// What a consumer is doing.
@@ -74,6 +97,8 @@ pub enum Doing {
         /// Its name.
         owner: String,
     },
+    /// The shard is free, and left to workers that have fewer.
+    InReserve,
     /// Reading back what the engine must remember.
     Rebuilding,
     /// Deciding events.
@@ -90,6 +115,7 @@ impl fmt::Display for Doing {
         match self {
             Self::Starting => formatter.write_str("starting"),
             Self::Waiting { owner } => write!(formatter, "standing by: {owner} holds the lease"),
+            Self::InReserve => formatter.write_str("standing by: the shard is another worker's share"),
             Self::Rebuilding => formatter.write_str("rebuilding windows from the stream"),
             Self::Deciding => formatter.write_str("deciding"),
             Self::Troubled { reason } => write!(formatter, "waiting: {reason}"),

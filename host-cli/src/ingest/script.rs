@@ -21,6 +21,10 @@ pub(super) enum Lease {
         last: Option<EventId>,
         /// How many entries of the stream were accounted for, counted from its first one ever.
         seen: Option<u64>,
+        /// Workers that would own it.
+        workers: u32,
+        /// One of the others has room for it.
+        wanted: bool,
     },
     /// It is another's.
     Held {
@@ -28,6 +32,13 @@ pub(super) enum Lease {
         by: String,
         /// What is left of its term in ms.
         left_ms: u64,
+        /// Workers that would own it.
+        workers: u32,
+    },
+    /// It is nobody's, and was not asked for.
+    Free {
+        /// Workers that would own it.
+        workers: u32,
     },
 }
 
@@ -36,11 +47,16 @@ impl Lease {
     pub(super) fn read(answer: Value) -> Option<Self> {
         let mut texts = reply::array(answer)?.into_iter().map(reply::text);
         let mut next = || texts.next().flatten();
-        Some(match (next()?.as_str(), next()?, next()?) {
-            ("1", before, last) => {
-                Self::Taken { before, last: last.parse().ok(), seen: next()?.parse().ok() }
-            }
-            (_, by, left) => Self::Held { by, left_ms: left.parse().ok()? },
+        Some(match next()?.as_str() {
+            "1" => Self::Taken {
+                before: next()?,
+                last: next()?.parse().ok(),
+                seen: next()?.parse().ok(),
+                workers: next()?.parse().ok()?,
+                wanted: next()? == "1",
+            },
+            "0" => Self::Held { by: next()?, left_ms: next()?.parse().ok()?, workers: next()?.parse().ok()? },
+            _ => Self::Free { workers: next()?.parse().ok()? },
         })
     }
 }

@@ -16,7 +16,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         self.batch_by("EVALSHA", &self.sha, self.settings.lease)
     }
 
-    fn batch_by(&self, command: &str, script: &str, term: Duration) -> Batch {
+    pub(super) fn batch_by(&self, command: &str, script: &str, term: Duration) -> Batch {
         Batch::new(&Terms {
             command,
             script,
@@ -94,11 +94,5 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             self.link.send_ahead(&call.bytes)?;
             answer = self.link.receive();
         }
-    }
-
-    /// Gives the lease back. If that fails it ends by itself.
-    pub(super) fn release(&mut self) {
-        let call = self.batch_by("EVALSHA", &self.sha, Duration::ZERO).call(self.settled);
-        let _ = self.link.send_ahead(&call.bytes).and_then(|()| self.link.receive());
     }
 }

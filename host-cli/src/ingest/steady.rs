@@ -35,9 +35,11 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         // The first round shows whether the server takes what is to come.
         self.settle(self.batch(), around)?;
         loop {
-            let stop = !around.goes_on(&mut self.replay, &self.tally);
+            self.meet_workers()?;
+            let ends = !around.goes_on(&mut self.replay, &self.tally);
+            let stop = ends || self.handing_over;
             if stop && entries.is_empty() && decided.batch.len() == 0 {
-                return Err(Halt::Stop);
+                return Err(if ends { Halt::Stop } else { Halt::HandOver });
             }
             if entries.is_empty() && decided.batch.len() == 0 && self.gaps_are_due() {
                 self.look_for_gaps(around)?;

@@ -120,6 +120,8 @@ pub struct Board {
     pub(super) loaded: AtomicBool,
     pub(super) source: AtomicBool,
     lease: AtomicU8,
+    /// Of how many shards it holds the lease, where these figures are those of several.
+    pub(super) shards: Option<(usize, usize)>,
 }
 
 /// The figures of a consumer of a stream.
@@ -154,26 +156,32 @@ impl Board {
     /// Figures of an engine that has seen nothing.
     #[must_use]
     pub fn new(config: &ModelsConfig) -> Self {
-        let model = |model: &ModelConfig| ModelBoard {
-            name: model.name.clone(),
-            shadow: model.mode() == Mode::Shadow,
-            loaded: AtomicBool::default(),
-            weight: AtomicU64::new(u64::from(model.weight.get())),
-            actions: Default::default(),
-            inactive: Default::default(),
-            time: Histogram::default(),
+        let model = |model: &ModelConfig| {
+            ModelBoard::new(&model.name, model.mode() == Mode::Shadow, u64::from(model.weight.get()))
         };
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self::of(Instant::now(), since.as_secs_f64(), config.models.iter().map(model).collect())
+    }
+
+    /// Figures of another engine of the same models, started at the same time.
+    pub(super) fn blank(&self) -> Self {
+        let model = |model: &ModelBoard| {
+            ModelBoard::new(&model.name, model.shadow, model.weight.load(Ordering::Relaxed))
+        };
+        Self::of(self.started, self.started_at, self.models.iter().map(model).collect())
+    }
+
+    fn of(started: Instant, started_at: f64, models: Vec<ModelBoard>) -> Self {
         Self {
-            started: Instant::now(),
-            started_at: since.as_secs_f64(),
+            started,
+            started_at,
             events: AtomicU64::default(),
             rejects: AtomicU64::default(),
             sides: Default::default(),
             stages: Default::default(),
             kernel_stages: Default::default(),
-            recent: Recent::new(config.models.len()),
-            models: config.models.iter().map(model).collect(),
+            recent: Recent::new(models.len()),
+            models,
             generation: AtomicU64::default(),
             newest_event: AtomicU64::new(UNKNOWN),
             stream: StreamBoard::default(),
@@ -181,6 +189,72 @@ impl Board {
             loaded: AtomicBool::default(),
             source: AtomicBool::default(),
             lease: AtomicU8::default(),
+            shards: None,
+        }
+    }
+
+    /// Adds what another engine has counted.
+    pub(super) fn count(&mut self, other: &Self) {
+        let (ours, theirs) = (&self.stream, &other.stream);
+        let cells = [
+            (&self.events, &other.events),
+            (&self.rejects, &other.rejects),
+            (&ours.lag, &theirs.lag),
+            (&ours.settled, &theirs.settled),
+            (&ours.dead, &theirs.dead),
+            (&ours.lost, &theirs.lost),
+            (&ours.reconnects, &theirs.reconnects),
+            (&ours.leases_lost, &theirs.leases_lost),
+        ];
+        let models = self.models.iter().zip(&other.models);
+        let by_model = models.clone().flat_map(|(ours, theirs)| {
+            let actions = ours.actions.iter().zip(&theirs.actions);
+            actions.chain(ours.inactive.iter().zip(&theirs.inactive))
+        });
+        for (cell, by) in cells.into_iter().chain(self.sides.iter().zip(&other.sides)).chain(by_model) {
+            add(cell, by.load(Ordering::Relaxed));
+        }
+        let histograms = self.stages.iter().zip(&other.stages);
+        let histograms = histograms.chain(self.kernel_stages.iter().zip(&other.kernel_stages));
+        for (histogram, by) in histograms.chain(models.map(|(ours, theirs)| (&ours.time, &theirs.time))) {
+            histogram.add(by);
+        }
+    }
+
+    /// Is as well, or ill, as another engine.
+    pub(super) fn copy_state(&mut self, other: &Self) {
+        for (cell, value) in [
+            (&self.generation, &other.generation),
+            (&self.newest_event, &other.newest_event),
+            (&self.beat, &other.beat),
+        ] {
+            cell.store(value.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        for (cell, value) in [
+            (&self.loaded, &other.loaded),
+            (&self.source, &other.source),
+            (&self.stream.is_one, &other.stream.is_one),
+        ] {
+            cell.store(value.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        for (model, other) in self.models.iter().zip(&other.models) {
+            model.loaded.store(other.loaded.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.set_lease(other.lease());
+    }
+
+    /// Is as ill as the worse of the two. A lease held by either is held.
+    pub(super) fn join_state(&mut self, other: &Self) {
+        self.generation.fetch_min(other.generation.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.beat.fetch_min(other.beat.load(Ordering::Relaxed), Ordering::Relaxed);
+        if let Some(newest) = known(&other.newest_event) {
+            let newest = known(&self.newest_event).map_or(newest, |ours| ours.max(newest));
+            self.newest_event.store(newest, Ordering::Relaxed);
+        }
+        self.loaded.fetch_and(other.loaded.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.source.fetch_and(other.source.load(Ordering::Relaxed), Ordering::Relaxed);
+        if other.lease() == Lease::Held {
+            self.set_lease(Lease::Held);
         }
     }
 
@@ -199,6 +273,20 @@ impl Board {
     #[must_use]
     pub fn weight(model: &ModelBoard) -> f64 {
         model.weight.load(Ordering::Relaxed) as f64 / 1e6
+    }
+}
+
+impl ModelBoard {
+    fn new(name: &str, shadow: bool, weight: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            shadow,
+            loaded: AtomicBool::default(),
+            weight: AtomicU64::new(weight),
+            actions: Default::default(),
+            inactive: Default::default(),
+            time: Histogram::default(),
+        }
     }
 }
 

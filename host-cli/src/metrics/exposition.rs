@@ -11,9 +11,11 @@ use prometheus_client::registry::Registry;
 use qsc_kernel::{Action, Inactive};
 
 use super::board::{Board, HostStage, KernelStage, SIDES, known};
+use super::boards::Boards;
 use super::health;
 use super::histogram::Histogram;
 use crate::identity;
+use crate::stream::Shard;
 
 /// A text format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +54,11 @@ impl Format {
 pub struct Exposition(Registry);
 
 impl Exposition {
-    /// The exposition of `board`.
+    /// The exposition of `boards`.
     #[must_use]
-    pub fn new(board: Arc<Board>) -> Self {
+    pub fn new(boards: Arc<Boards>) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Figures(board)));
+        registry.register_collector(Box::new(Figures(boards)));
         Self(registry)
     }
 
@@ -74,12 +76,26 @@ impl Exposition {
 }
 
 #[derive(Debug)]
-struct Figures(Arc<Board>);
+struct Figures(Arc<Boards>);
 
 impl Collector for Figures {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let board = &*self.0;
         let mut page = Page(encoder);
+        self.0.read(|board| page.board(board))?;
+        page.shards(&self.0)
+    }
+}
+
+fn of(cell: &std::sync::atomic::AtomicU64) -> u64 {
+    cell.load(Ordering::Relaxed)
+}
+
+/// The page being written.
+struct Page<'encoder>(DescriptorEncoder<'encoder>);
+
+impl Page<'_> {
+    fn board(&mut self, board: &Board) -> fmt::Result {
+        let page = self;
         page.counter("qsc_events", "Feature events taken from the source", &board.events)?;
         page.counter("qsc_rejects", "Events that could not be decided at all", &board.rejects)?;
         let sides = SIDES.into_iter().zip(&board.sides);
@@ -95,16 +111,27 @@ impl Collector for Figures {
         page.stream(board)?;
         page.process(board)
     }
-}
 
-fn of(cell: &std::sync::atomic::AtomicU64) -> u64 {
-    cell.load(Ordering::Relaxed)
-}
+    /// Which shards this process owns, and how far behind it is in each.
+    fn shards(&mut self, boards: &Boards) -> fmt::Result {
+        let shards = boards.shards();
+        if shards.clone().next().is_none() {
+            return Ok(());
+        }
+        let label = |shard: Shard| [("shard", shard.index().to_string())];
+        self.family("qsc_shard_held", "1 if this process owns the shard", MetricType::Gauge, |family| {
+            shards.clone().try_for_each(|(shard, lag)| {
+                family.encode_family(&label(shard))?.encode_gauge(&i64::from(lag.is_some()))
+            })
+        })?;
+        let help = "Entries of a shard owned that are not settled";
+        self.family("qsc_shard_lag_entries", help, MetricType::Gauge, |family| {
+            let held = shards.filter_map(|(shard, lag)| Some((shard, lag?)));
+            held.into_iter()
+                .try_for_each(|(shard, lag)| family.encode_family(&label(shard))?.encode_gauge(&(lag as f64)))
+        })
+    }
 
-/// The page being written.
-struct Page<'encoder>(DescriptorEncoder<'encoder>);
-
-impl Page<'_> {
     fn family(
         &mut self,
         name: &str,

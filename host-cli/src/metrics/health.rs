@@ -48,7 +48,8 @@ pub fn health(board: &Board) -> Health {
     Health::of(vec![("loop", silence <= SILENCE, words)])
 }
 
-/// It can decide: the loop goes on, a model is loaded, the source answers, and its shards are its own.
+/// It can decide: the loop goes on, a model is loaded, the source answers, and it owns its stream, or one
+/// shard at least.
 #[must_use]
 pub fn readiness(board: &Board) -> Health {
     let mut findings = health(board).findings;
@@ -61,11 +62,12 @@ pub fn readiness(board: &Board) -> Health {
     findings.push(("models", loaded > 0, words));
     let source = board.source.load(Ordering::Relaxed);
     findings.push(("source", source, if source { "answers" } else { "not reached" }.to_owned()));
-    let (held, words) = match board.lease() {
-        Lease::NotNeeded => (true, "not needed"),
-        Lease::Held => (true, "held"),
-        Lease::NotHeld => (false, "not held"),
+    let (held, words) = match (board.lease(), board.shards) {
+        (Lease::NotNeeded, _) => (true, "not needed".to_owned()),
+        (lease, Some((held, of))) => (lease == Lease::Held, format!("{held} of {of} shards held")),
+        (Lease::Held, None) => (true, "held".to_owned()),
+        (Lease::NotHeld, None) => (false, "not held".to_owned()),
     };
-    findings.push(("lease", held, words.to_owned()));
+    findings.push(("lease", held, words));
     Health::of(findings)
 }

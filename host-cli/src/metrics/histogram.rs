@@ -41,6 +41,14 @@ impl Histogram {
         add(&self.sum_ns, ns);
     }
 
+    /// Counts what another one has counted. Only the one writer calls this.
+    pub(super) fn add(&self, other: &Self) {
+        for (bucket, by) in self.buckets.iter().zip(&other.buckets) {
+            add(bucket, by.load(Ordering::Relaxed));
+        }
+        add(&self.sum_ns, other.sum_ns.load(Ordering::Relaxed));
+    }
+
     /// The counts as they are.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::board::{Board, HostStage, ModelBoard, SIDES, known};
+use super::boards::Boards;
 use super::recent::{KEPT, Record, Said};
 use super::{health, histogram};
 use crate::gate::{Mode, ModelVerdict, QualityGate, QualityVerdict, Require, Rules, Scoreboard, Terms};
@@ -53,21 +54,25 @@ impl Live {
 
     /// The document, at most a second old.
     #[must_use]
-    pub fn json(&self, board: &Board) -> String {
+    pub fn json(&self, boards: &Boards) -> String {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
             Some((made, text)) if made.elapsed() < FRESH => text.clone(),
             _ => {
-                let text = self.document(board).to_string();
+                let text = self.document(boards).to_string();
                 *last = Some((Instant::now(), text.clone()));
                 text
             }
         }
     }
 
-    fn document(&self, board: &Board) -> Value {
-        let records = board.recent.read();
-        let verdict = judge(board, &records, &self.rules);
+    fn document(&self, boards: &Boards) -> Value {
+        let records = boards.recent();
+        boards.read(|board| self.document_of(board, &records))
+    }
+
+    fn document_of(&self, board: &Board, records: &[Record]) -> Value {
+        let verdict = judge(board, records, &self.rules);
         let scoreboard = Scoreboard::of(&verdict);
         let number = |cell: &std::sync::atomic::AtomicU64| cell.load(Ordering::Relaxed);
         let sides: BTreeMap<_, _> = SIDES.into_iter().zip(board.sides.iter().map(number)).collect();

@@ -3,6 +3,7 @@
 //! | file | does |
 //! | --- | --- |
 //! | [`board`] | the figures: atomics with one writer, the deciding loop, which never waits for a reader |
+//! | [`boards`] | the boards of several loops, one a shard, read as one |
 //! | [`meter`] | the writer's side, told by the loop and by the engine's stages |
 //! | [`histogram`] | durations in buckets of powers of two |
 //! | [`recent`] | what the models said in the newest decisions, for the live scoreboard |
@@ -12,6 +13,7 @@
 //! | [`server`] | the listener, its threads and its bounds |
 
 pub mod board;
+pub mod boards;
 pub mod exposition;
 pub mod health;
 pub mod histogram;
@@ -21,6 +23,7 @@ pub mod recent;
 pub mod server;
 
 pub use board::{Board, Lease};
+pub use boards::Boards;
 pub use live::Live;
 pub use meter::Meter;
 pub use server::Server;

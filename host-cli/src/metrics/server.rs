@@ -13,8 +13,9 @@ use anyhow::{Context as _, anyhow};
 
 use super::exposition::{Exposition, Format};
 use super::live::Live;
-use super::{Board, Meter, health};
+use super::{Boards, Meter, health};
 use crate::engine::config::ModelsConfig;
+use crate::stream::Shard;
 
 /// Connections served at a time; further ones wait in the system's queue.
 const WORKERS: usize = 4;
@@ -71,14 +72,20 @@ impl Server {
         self.address
     }
 
-    /// Serves the figures of an engine of these models until the process ends; what is returned writes them.
+    /// Serves the figures of engines of these models until the process ends: one for each of `loops`, which decides for a
+    /// shard or for none. What is returned writes them, in that order.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn serve(self, config: &ModelsConfig, live: Live) -> anyhow::Result<Meter> {
-        let board = Arc::new(Board::new(config));
-        let meter = Meter::new(Arc::clone(&board));
-        let pages = Arc::new(Pages { exposition: Exposition::new(Arc::clone(&board)), live, board });
+    pub fn serve(
+        self,
+        config: &ModelsConfig,
+        live: Live,
+        loops: &[Option<Shard>],
+    ) -> anyhow::Result<Vec<Meter>> {
+        let (boards, meters) = Boards::new(config, loops);
+        let boards = Arc::new(boards);
+        let pages = Arc::new(Pages { exposition: Exposition::new(Arc::clone(&boards)), live, boards });
         let listener = Arc::new(self.listener);
         for _ in 0..WORKERS {
             let (listener, pages) = (Arc::clone(&listener), Arc::clone(&pages));
@@ -87,7 +94,7 @@ impl Server {
                 .spawn(move || work(&listener, &pages))
                 .context("cannot start a thread for --metrics")?;
         }
-        Ok(meter)
+        Ok(meters)
     }
 }
 
@@ -222,7 +229,7 @@ fn parse(bytes: &[u8]) -> Option<Result<Request, Response>> {
 
 /// Everything that can be asked for.
 struct Pages {
-    board: Arc<Board>,
+    boards: Arc<Boards>,
     exposition: Exposition,
     live: Live,
 }
@@ -238,15 +245,15 @@ impl Pages {
                     body: self.exposition.text(format),
                 }
             }
-            "/healthz" => Self::health(&health::health(&self.board)),
-            "/readyz" => Self::health(&health::readiness(&self.board)),
+            "/healthz" => Self::health(&self.boards.read(health::health)),
+            "/readyz" => Self::health(&self.boards.read(health::readiness)),
             "/" => Response {
                 status: OK,
                 content_type: "text/html; charset=utf-8",
                 body: self.live.page().to_owned(),
             },
             "/scoreboard.json" => {
-                Response { status: OK, content_type: "application/json", body: self.live.json(&self.board) }
+                Response { status: OK, content_type: "application/json", body: self.live.json(&self.boards) }
             }
             _ => Response::text(
                 "404 Not Found",

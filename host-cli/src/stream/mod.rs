@@ -9,6 +9,7 @@ mod capture;
 mod event;
 mod json;
 mod redis;
+mod shard;
 mod sink;
 mod source;
 mod time;
@@ -21,6 +22,7 @@ pub use json::{Json, Members};
 pub use redis::{
     Backoff, Dump, Durability, Link, LinkOptions, RedisAddress, SentinelLogin, TlsFiles, Trouble, key_slot,
 };
+pub use shard::{Shard, Shards};
 pub use sink::Sink;
 pub use source::{Gap, Reading, Source, Window};
 pub use time::{format_rfc3339, parse_duration, parse_timestamp};

@@ -1,7 +1,11 @@
-//! `qsc run` from stream to stream.
+//! `qsc run` from stream to stream: one consumer, or one a shard.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::{process, thread};
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use qsc_kernel::ensemble::Predict;
@@ -11,21 +15,25 @@ use tracing::{info, warn};
 use super::{RunArgs, summary, text};
 use crate::canary::live::LiveWeights;
 use crate::engine::Engine;
-use crate::engine::replay::Replay;
+use crate::engine::replay::{Replay, Summary};
 use crate::ingest::inspect::{ensure_one_server, inspect};
-use crate::ingest::{Consumer, Doing, Keys, Settings, Surroundings, Tally};
-use crate::metrics::{Lease, Meter};
+use crate::ingest::{Consumer, Doing, Fair, Keys, Settings, Surroundings, Tally};
+use crate::metrics::{Lease, Meter, health};
 use crate::notify::Notifier;
 use crate::signals::Stop;
-use crate::stream::{Link, LinkOptions, RedisAddress, SinkSpec, SourceSpec};
+use crate::stream::{Link, LinkOptions, RedisAddress, Shard, SinkSpec, SourceSpec};
 
-/// Consumes until a signal; what was done, as JSON and as text.
+/// How often the process looks after its consumers.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Consumes until a signal; what was done, as JSON and as text. `shards` and `meters` have one for each consumer.
 pub(super) fn run<P: Predict + Clone + Send>(
     args: &RunArgs,
     source: &RedisAddress,
+    shards: &[Option<Shard>],
     engine: Engine<P>,
     live: Option<LiveWeights>,
-    meter: Option<Meter>,
+    meters: Vec<Option<Meter>>,
     stop: Stop,
 ) -> anyhow::Result<(Value, String)> {
     let SinkSpec::Redis(sink) = &args.sink else {
@@ -40,17 +48,31 @@ pub(super) fn run<P: Predict + Clone + Send>(
         "with streams, events that cannot be decided are kept in {}:dead; leave --rejects out",
         args.stream
     );
-    let keys = Keys::new(&args.stream, &args.sink_stream, &args.group).map_err(anyhow::Error::msg)?;
+    let keys = |shard: &Option<Shard>| match shard {
+        Some(shard) => Keys::of_shard(*shard, &args.stream, &args.sink_stream, &args.group),
+        None => Keys::new(&args.stream, &args.sink_stream, &args.group),
+    };
+    let keys: Vec<Keys> = shards.iter().map(keys).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
     let options = LinkOptions {
         backoff_first: args.redis_backoff,
         backoff_cap: args.redis_backoff_cap,
         ..args.redis.options()
     };
-    let mut link = Link::connect(source, &keys.features, &options)?;
-    for warning in inspect(&mut link, &keys)? {
-        warn!("{warning}");
+    let mut links = Vec::new();
+    let mut warned = Vec::new();
+    for keys in &keys {
+        let mut link = Link::connect(source, &keys.features, &options)?;
+        for warning in inspect(&mut link, keys)? {
+            if !warned.contains(&warning) {
+                warn!("{warning}");
+                warned.push(warning);
+            }
+        }
+        links.push(link);
     }
-    ensure_one_server(&mut link, &mut Link::connect(sink, &keys.intents, &options)?)?;
+    if let (Some(link), Some(keys)) = (links.first_mut(), keys.first()) {
+        ensure_one_server(link, &mut Link::connect(sink, &keys.intents, &options)?)?;
+    }
     let settings = Settings {
         group: args.group.clone(),
         consumer: args.consumer.clone(),
@@ -60,26 +82,47 @@ pub(super) fn run<P: Predict + Clone + Send>(
         deliveries: args.deliveries,
         intents_maxlen: args.intents_maxlen,
     };
-    let mut consumer = Consumer::new(&settings, &keys, link, token(&args.consumer), engine);
-    consumer.replay().report_to(meter);
-    consumer.replay().tell_weights(live.as_ref().map_or(0, LiveWeights::generation));
-    let mut service = Service { stop, live, manager: Notifier::from_env(), ready: false };
-    // Linux hands signals to the first thread as long as there is one: a read of the consumer is never cut short by one,
+    let token = token(&args.consumer);
+    let fair = Fair::new(shards.len());
+    let process = Process { stop, failed: AtomicBool::default() };
+    let lanes: Vec<Lane> = shards.iter().map(|shard| Lane::new(*shard)).collect();
+    let mut manager = Notifier::from_env();
+    // Linux hands signals to the first thread as long as there is one: a read of a consumer is never cut short by one,
     // which would cost it its connection.
-    let ended = thread::scope(|scope| scope.spawn(|| consumer.run(&mut service)).join());
-    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-    service.manager.stopping();
-    let tally = consumer.tally().clone();
-    let counts = consumer.replay().summary();
-    let mut document = summary(counts, Some(tally.other_types));
+    let done = thread::scope(|scope| {
+        let mut running = Vec::new();
+        for (at, (((lane, keys), link), meter)) in lanes.iter().zip(&keys).zip(links).zip(meters).enumerate()
+        {
+            let seat = lane.shard.map(|shard| fair.seat(at, shard.count().get()));
+            let engine = engine.clone().for_shard(lane.shard);
+            let mut consumer = Consumer::new(&settings, keys, link, token.clone(), engine, seat);
+            consumer.replay().report_to(meter);
+            consumer.replay().tell_weights(live.as_ref().map_or(0, LiveWeights::generation));
+            let service = Service { process: &process, lane, live: live.clone(), speaks: at == 0 };
+            running.push(scope.spawn(move || service.run(consumer)));
+        }
+        look_after(&running, &lanes, &process, &mut manager);
+        let join = |consumer: ScopedJoinHandle<'_, _>| {
+            consumer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        running.into_iter().map(join).collect::<anyhow::Result<Vec<(Tally, Summary)>>>()
+    })?;
+    manager.stopping();
+    let (mut tally, mut counts) = (Tally::default(), Summary::default());
+    for (consumer_tally, consumer_counts) in &done {
+        tally.add(consumer_tally);
+        counts.add(consumer_counts);
+    }
+    let mut document = summary(&counts, Some(tally.other_types));
     if let Some(document) = document.as_object_mut() {
         document.insert(
             "stream".to_owned(),
             json!({"added": tally.intents, "dead": tally.dead, "poison": tally.poison, "lost": tally.lost,
-                   "foreign": tally.foreign, "reconnects": tally.reconnects, "leases_lost": tally.leases_lost}),
+                   "foreign": tally.foreign, "reconnects": tally.reconnects, "leases_lost": tally.leases_lost,
+                   "handed_over": tally.handed_over}),
         );
     }
-    let text = format!("{}\n{}", text(counts, Some(tally.other_types)), told(&tally));
+    let text = format!("{}\n{}", text(&counts, Some(tally.other_types)), told(&tally));
     Ok((document, text))
 }
 
@@ -98,41 +141,132 @@ fn told(tally: &Tally) -> String {
     )
 }
 
-/// The process around a consumer.
-struct Service {
-    stop: Stop,
-    live: Option<LiveWeights>,
-    manager: Notifier,
-    ready: bool,
+/// Tells the service manager how the consumers are until all have ended.
+fn look_after<T>(
+    running: &[ScopedJoinHandle<'_, T>],
+    lanes: &[Lane],
+    process: &Process,
+    manager: &mut Notifier,
+) {
+    let mut ready = false;
+    while !running.iter().all(ScopedJoinHandle::is_finished) {
+        if running.iter().any(ScopedJoinHandle::is_finished) {
+            // One that has ended by an error or a panic takes the others along.
+            process.failed.store(true, Ordering::Relaxed);
+        }
+        if !ready && lanes.iter().any(|lane| lane.state().is_ready()) {
+            ready = true;
+            manager.ready(&status(lanes));
+        }
+        // The manager's watchdog ends a process of which one consumer hangs.
+        if lanes.iter().all(|lane| lane.state().seen.elapsed() < health::SILENCE) {
+            manager.beat(|| status(lanes));
+        }
+        thread::sleep(LOOK);
+    }
 }
 
-impl<P: Predict> Surroundings<P> for Service {
+/// One line for `systemctl status`.
+fn status(lanes: &[Lane]) -> String {
+    let mut sum = Tally::default();
+    let mut deciding = 0;
+    for lane in lanes {
+        let state = lane.state();
+        sum.add(&state.tally);
+        deciding += usize::from(state.tally.doing == Doing::Deciding);
+    }
+    let doing = match lanes {
+        [lane] => lane.state().tally.doing.to_string(),
+        _ => format!("deciding on {deciding} of {} shards", lanes.len()),
+    };
+    format!("{doing}; {} intents, {} dead letters", sum.intents, sum.dead + sum.poison)
+}
+
+/// What ends all consumers.
+struct Process {
+    stop: Stop,
+    /// One of them has ended by itself.
+    failed: AtomicBool,
+}
+
+/// A consumer as the process sees it.
+struct Lane {
+    shard: Option<Shard>,
+    state: Mutex<LaneState>,
+}
+
+struct LaneState {
+    tally: Tally,
+    /// Its last sign of life.
+    seen: Instant,
+}
+
+impl LaneState {
+    const fn is_ready(&self) -> bool {
+        matches!(self.tally.doing, Doing::Deciding | Doing::Waiting { .. } | Doing::InReserve)
+    }
+}
+
+impl Lane {
+    fn new(shard: Option<Shard>) -> Self {
+        Self { shard, state: Mutex::new(LaneState { tally: Tally::default(), seen: Instant::now() }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, LaneState> {
+        // What is written is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The process around one consumer.
+struct Service<'a> {
+    process: &'a Process,
+    lane: &'a Lane,
+    live: Option<LiveWeights>,
+    /// It says what all consumers find out in the same moment.
+    speaks: bool,
+}
+
+impl Service<'_> {
+    fn run<P: Predict + Clone>(mut self, mut consumer: Consumer<'_, P>) -> anyhow::Result<(Tally, Summary)> {
+        consumer.run(&mut self)?;
+        let tally = consumer.tally().clone();
+        Ok((tally, consumer.replay().summary().clone()))
+    }
+}
+
+impl<P: Predict> Surroundings<P> for Service<'_> {
     fn log(&mut self, line: &str) {
-        info!("{line}");
+        match self.lane.shard {
+            Some(shard) => info!(shard = shard.index(), "{shard}: {line}"),
+            None => info!("{line}"),
+        }
     }
 
     fn goes_on(&mut self, replay: &mut Replay<P>, tally: &Tally) -> bool {
-        let status = || {
-            format!("{}; {} intents, {} dead letters", tally.doing, tally.intents, tally.dead + tally.poison)
-        };
-        if !self.ready && matches!(tally.doing, Doing::Deciding | Doing::Waiting { .. }) {
-            self.ready = true;
-            self.manager.ready(&status());
+        let mut state = self.lane.state();
+        state.seen = Instant::now();
+        if state.tally != *tally {
+            state.tally.clone_from(tally);
         }
-        self.manager.beat(status);
+        drop(state);
         replay.tell(|meter| {
             meter.beat();
             meter.source(!matches!(tally.doing, Doing::Starting | Doing::Troubled { .. }));
             meter.lease(match tally.doing {
                 Doing::Rebuilding | Doing::Deciding => Lease::Held,
-                Doing::Starting | Doing::Waiting { .. } | Doing::Troubled { .. } => Lease::NotHeld,
+                Doing::Starting | Doing::Waiting { .. } | Doing::InReserve | Doing::Troubled { .. } => {
+                    Lease::NotHeld
+                }
             });
             meter.stream(tally);
         });
         if let Some(line) = self.live.as_mut().and_then(|live| live.poll(&mut replay.engine)) {
-            info!("{line}");
+            if self.speaks {
+                info!("{line}");
+            }
             replay.tell_weights(self.live.as_ref().map_or(0, LiveWeights::generation));
         }
-        !self.stop.requested()
+        !(self.process.stop.requested() || self.process.failed.load(Ordering::Relaxed))
     }
 }

@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-use redis::cluster_routing::Slot;
 use redis::{ConnectionAddr, FromRedisValue as _, Value};
 
 use super::address::{Place, list};
@@ -15,9 +14,9 @@ const SLOTS: u16 = 16384;
 /// The slot of a key in a Cluster: of what stands in its first `{…}`, or of all of it.
 #[must_use]
 pub fn key_slot(key: &str) -> u16 {
-    let slot = Slot::for_key(key);
-    // The library computes it and keeps the number to itself.
-    (0..SLOTS).find(|&number| Slot::new(number) == Some(slot)).unwrap_or(0)
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
+    crc16::State::<crc16::XMODEM>::calculate(hashed.as_bytes()) % SLOTS
 }
 
 /// Finds servers, and remembers whom to ask.
@@ -209,6 +208,8 @@ pub(super) fn beside(node: &ConnectionAddr, host: String, port: u16) -> Connecti
 
 #[cfg(test)]
 mod tests {
+    use redis::cluster_routing::Slot;
+
     use super::*;
 
     #[test]
@@ -216,6 +217,9 @@ mod tests {
         // From the specification of Redis Cluster.
         assert_eq!(key_slot("123456789"), 12739);
         assert_eq!(key_slot("{user1000}.following"), key_slot("{user1000}.followers"));
+        for key in ["", "a", "{}", "{}{a}", "a{b", "a}b{c}", "{a{b}c}", "x{shard-3}y", "Ω{µ}"] {
+            assert_eq!(Slot::new(key_slot(key)), Some(Slot::for_key(key)), "as the library has it: {key}");
+        }
         assert_ne!(key_slot("quantum:stream:trade.intent"), key_slot("quantum:stream:market.features"));
     }
 

@@ -1,0 +1,235 @@
+//! Shards on a Redis Cluster of six nodes: workers share them evenly, take over those of one that is killed within the
+//! stated time, and every event has exactly one intent, that of an undisturbed run.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+use std::time::{Duration, Instant};
+
+use qsc_cli::stream::{EventId, Shard, key_slot};
+use qsc_tests::bundle::{self, text};
+use qsc_tests::ingest::{Entries, Events, PATIENCE, Patient, Worker, assert_same, id, wait_for};
+use qsc_tests::qsc;
+use qsc_tests::redis::{Cluster, Options};
+use redis::cmd;
+
+const FEATURES: &str = "test:features";
+const INTENTS: &str = "test:intents";
+const SHARDS: NonZeroU16 = NonZeroU16::new(8).unwrap();
+/// More than the longest window, of 128 steps.
+const EVENTS: usize = 300;
+const LEASE: Duration = Duration::from_secs(2);
+/// What a busy machine may add to a stated time.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// One shard: its streams, what goes in and what is to come out.
+struct Lane {
+    shard: Shard,
+    intents: String,
+    link: Patient,
+    events: Events,
+    expected: BTreeMap<EventId, String>,
+    added: usize,
+}
+
+impl Lane {
+    fn new(index: u16, url: &str) -> Self {
+        let shard = Shard::new(index, SHARDS).unwrap();
+        let symbols = (0..).map(|number| format!("SYM{number}"));
+        let symbol = symbols.into_iter().find(|symbol| Shard::of(symbol, SHARDS) == shard).unwrap();
+        let events = Events::of_symbols(EVENTS, &[symbol], u64::from(index));
+        let expected = events.undisturbed(&bundle::file("MODELS.toml"));
+        Self {
+            shard,
+            intents: shard.key(INTENTS),
+            link: Patient::to(url, &shard.key(FEATURES)),
+            events,
+            expected,
+            added: 0,
+        }
+    }
+
+    fn add(&mut self, count: usize) {
+        self.link.add(&self.events, self.added..self.added + count);
+        self.added += count;
+    }
+
+    /// Who owns it, if anybody does.
+    fn owner(&mut self) -> Option<String> {
+        let mut owner = cmd("HMGET");
+        owner.arg(format!("{}:owner:qsc", self.shard.key(FEATURES))).arg("consumer").arg("until");
+        let (consumer, until): (Option<String>, Option<u64>) = self.link.ask(&owner);
+        let (seconds, micros): (u64, u64) = self.link.ask(&cmd("TIME"));
+        consumer.filter(|_| until.is_some_and(|until| until > seconds * 1000 + micros / 1000))
+    }
+
+    fn wait_for_intents(&mut self) {
+        self.link.wait_for_length(&self.intents.clone(), self.added);
+    }
+
+    /// Every event has one intent, in order, bit for bit that of an undisturbed run; and the command finds so too.
+    fn assert_exact(&mut self, url: &str, dead: u64) {
+        let intents: Entries = self.link.ask(cmd("XRANGE").arg(&self.intents).arg("-").arg("+"));
+        assert_eq!(intents.len(), EVENTS);
+        assert_same(&intents, &self.expected);
+        let features = self.shard.key(FEATURES);
+        let streams = ["--stream", &features, "--sink-stream", &self.intents, "--format", "json"];
+        let run = qsc::run(["stream", "verify", "--source", url].into_iter().chain(streams));
+        assert_eq!(run.code, Some(0), "{run:?}");
+        let proof = &run.json()["proof"];
+        assert_eq!((proof["intents"].as_u64(), proof["dead"].as_u64()), (Some(EVENTS as u64), Some(dead)));
+    }
+}
+
+fn lanes(url: &str) -> Vec<Lane> {
+    (0..SHARDS.get()).map(|index| Lane::new(index, url)).collect()
+}
+
+fn worker(url: &str, name: &str) -> Worker {
+    let count = SHARDS.to_string();
+    let lease = format!("{}s", LEASE.as_secs());
+    let shards = ["--shards", "all", "--shard-count", &count, "--lease", &lease];
+    Worker::start_on(FEATURES, INTENTS, url, &bundle::file("MODELS.toml"), name, &shards)
+}
+
+/// How many shards each worker owns.
+fn shares(lanes: &mut [Lane]) -> BTreeMap<String, usize> {
+    let mut shares = BTreeMap::new();
+    for owner in lanes.iter_mut().filter_map(Lane::owner) {
+        *shares.entry(owner).or_default() += 1;
+    }
+    shares
+}
+
+/// Waits until `workers` own all shards, as evenly as they can; how long that took.
+fn wait_for_shares(lanes: &mut [Lane], workers: usize) -> Duration {
+    let begun = Instant::now();
+    loop {
+        let shares = shares(lanes);
+        let even = shares.values().all(|&share| share <= lanes.len().div_ceil(workers));
+        if shares.len() == workers && even && shares.values().sum::<usize>() == lanes.len() {
+            return begun.elapsed();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{shares:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn all_nodes(cluster: &Cluster) -> String {
+    cluster.url("", &(0..cluster.nodes.len()).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_killed_worker_is_replaced_in_time_and_nothing_is_lost_or_doubled() {
+    let Some(cluster) = Cluster::start(3, 1, &Options::default()) else { return };
+    let url = all_nodes(&cluster);
+    let mut lanes = lanes(&url);
+    let sequences = ["patchtst", "nhits"];
+    for lane in &lanes {
+        let (_, last) = lane.expected.last_key_value().unwrap();
+        let last: serde_json::Value = serde_json::from_str(last).unwrap();
+        for model in sequences {
+            assert_ne!(last["model_breakdown"][model]["inactive_reason"], "insufficient_history", "{last}");
+        }
+    }
+    lanes.iter_mut().for_each(|lane| lane.add(100));
+    let first = worker(&url, "a");
+    wait_for_shares(&mut lanes, 1);
+    let (second, third) = (worker(&url, "b"), worker(&url, "c"));
+    wait_for_shares(&mut lanes, 3);
+
+    // A symbol in a shard it does not belong to leaves a dead letter and no trace anywhere else.
+    let foreign = lanes[1].events.payloads[0].clone();
+    let mut add = cmd("XADD");
+    add.arg(lanes[0].shard.key(FEATURES)).arg(id(lanes[0].added - 1).replace("-0", "-1"));
+    add.arg("event_type").arg("market.features").arg("payload").arg(foreign);
+    let _: String = lanes[0].link.ask(&add);
+
+    // Killed in the middle: events go on being added before, while and after.
+    lanes.iter_mut().for_each(|lane| lane.add(30));
+    let killed: Vec<usize> =
+        (0..lanes.len()).filter(|&at| lanes[at].owner().as_deref() == Some("a")).collect();
+    assert!(killed.len() >= 2, "{killed:?}");
+    first.kill();
+    let begun = Instant::now();
+    lanes.iter_mut().for_each(|lane| lane.add(30));
+    wait_for("new owners", || {
+        let taken = |at: &usize| lanes[*at].owner().is_some_and(|owner| owner != "a");
+        killed.iter().all(taken).then_some(())
+    });
+    let took = begun.elapsed();
+    assert!(took <= LEASE * 12 / 10 + GRACE, "taken over after {took:?}, a lease is {LEASE:?}");
+    wait_for_shares(&mut lanes, 2);
+    lanes.iter_mut().for_each(|lane| lane.add(40));
+    lanes.iter_mut().for_each(Lane::wait_for_intents);
+
+    // Asked to end, it hands its shards over without waiting for the end of their leases.
+    let result = second.end();
+    let left = wait_for_shares(&mut lanes, 1);
+    assert!(left <= LEASE / 5 + GRACE, "handed over after {left:?}");
+    assert!(result["stream"]["added"].as_u64().unwrap() > 0, "{result}");
+    lanes.iter_mut().for_each(|lane| lane.add(100));
+    lanes.iter_mut().for_each(Lane::wait_for_intents);
+    let dead = format!("{}:dead", lanes[0].shard.key(FEATURES));
+    lanes[0].link.wait_for_length(&dead, 1);
+    let letters: Entries = lanes[0].link.ask(cmd("XRANGE").arg(&dead).arg("-").arg("+"));
+    assert!(letters[0].1["reason"].contains("belongs to shard-1 of 8"), "{letters:?}");
+    let _ = third.end();
+    for (at, lane) in lanes.iter_mut().enumerate() {
+        lane.assert_exact(&url, u64::from(at == 0));
+    }
+    refused(&url);
+}
+
+/// What would place symbols another way is refused before anything is read.
+fn refused(url: &str) {
+    let models = bundle::file("MODELS.toml");
+    for (stream, count, part) in [
+        (FEATURES, "16", "is one of 8 shards, and cannot be consumed with --shard-count 16"),
+        ("{test}:features", "8", "has a hash tag of its own"),
+    ] {
+        let run = qsc::run([
+            "run",
+            "--source",
+            url,
+            "--sink",
+            url,
+            "--models",
+            text(&models),
+            "--stream",
+            stream,
+            "--sink-stream",
+            INTENTS,
+            "--shards",
+            "all",
+            "--shard-count",
+            count,
+        ]);
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(run.stderr.lines().last().unwrap().contains(part), "{run:?}");
+    }
+}
+
+#[test]
+fn a_failover_under_shards_changes_nothing() {
+    let Some(mut cluster) = Cluster::start(3, 1, &Options::default()) else { return };
+    let url = all_nodes(&cluster);
+    let mut lanes = lanes(&url);
+    let workers = ["a", "b", "c"].map(|name| worker(&url, name));
+    lanes.iter_mut().for_each(|lane| lane.add(150));
+    wait_for_shares(&mut lanes, 3);
+    for lane in &mut lanes {
+        lane.wait_for_intents();
+        // From here on nothing that is not on the replica is asked for.
+        let _: u32 = lane.link.ask(cmd("WAIT").arg(1).arg(5000));
+    }
+    let node = cluster.owner(key_slot(&lanes[0].shard.key(FEATURES)), 0);
+    cluster.nodes[node].kill();
+    lanes.iter_mut().for_each(|lane| lane.add(150));
+    lanes.iter_mut().for_each(Lane::wait_for_intents);
+    let results = workers.map(Worker::end);
+    let reconnects = |result: &serde_json::Value| result["stream"]["reconnects"].as_u64().unwrap();
+    assert!(results.iter().map(reconnects).sum::<u64>() >= 1, "{results:?}");
+    lanes.iter_mut().for_each(|lane| lane.assert_exact(&url, 0));
+}
