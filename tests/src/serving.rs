@@ -73,15 +73,7 @@ impl Serving {
     /// If there is none.
     #[must_use]
     pub fn send(&self, request: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        // It may refuse before all is written.
-        let _ = stream.write_all(request);
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("an answer in UTF-8");
-        let (head, body) = text.split_once("\r\n\r\n").expect("head and body");
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-        Answer { status, head: head.to_lowercase(), body: body.to_owned() }
+        ask(self.address, request)
     }
 
     /// The answer to a GET.
@@ -134,6 +126,23 @@ impl Serving {
         assert_eq!(answer.status, 200);
         serde_json::from_str(&answer.body).expect("JSON")
     }
+}
+
+/// Sends these bytes to a server and reads the answer.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn ask(address: SocketAddr, request: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    // It may refuse before all is written.
+    let _ = stream.write_all(request);
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer in UTF-8");
+    let (head, body) = text.split_once("\r\n\r\n").expect("head and body");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
 }
 
 impl Drop for Serving {

@@ -12,6 +12,7 @@ use qsc_tests::bundle::{self, text};
 use qsc_tests::ingest::{Entries, Events, PATIENCE, Patient, Worker, assert_same, id, wait_for};
 use qsc_tests::qsc;
 use qsc_tests::redis::{Cluster, Options};
+use qsc_tests::serving::{Answer, ask};
 use redis::cmd;
 
 const FEATURES: &str = "test:features";
@@ -86,10 +87,11 @@ fn lanes(url: &str) -> Vec<Lane> {
     (0..SHARDS.get()).map(|index| Lane::new(index, url)).collect()
 }
 
+/// A worker that serves its metrics too.
 fn worker(url: &str, name: &str) -> Worker {
     let count = SHARDS.to_string();
     let lease = format!("{}s", LEASE.as_secs());
-    let shards = ["--shards", "all", "--shard-count", &count, "--lease", &lease];
+    let shards = ["--shards", "all", "--shard-count", &count, "--lease", &lease, "--metrics", "127.0.0.1:0"];
     Worker::start_on(FEATURES, INTENTS, url, &bundle::file("MODELS.toml"), name, &shards)
 }
 
@@ -100,6 +102,14 @@ fn shares(lanes: &mut [Lane]) -> BTreeMap<String, usize> {
         *shares.entry(owner).or_default() += 1;
     }
     shares
+}
+
+/// What a worker serves at this path.
+fn served(worker: &Worker, path: &str) -> Answer {
+    worker.wait_for("METRICS http://");
+    let logged = worker.logged();
+    let address = logged.split("METRICS http://").nth(1).unwrap().split('/').next().unwrap();
+    ask(address.parse().unwrap(), format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes())
 }
 
 /// Waits until `workers` own all shards, as evenly as they can; how long that took.
@@ -114,6 +124,28 @@ fn wait_for_shares(lanes: &mut [Lane], workers: usize) -> Duration {
         assert!(begun.elapsed() < PATIENCE, "{shares:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Moves all keys of a shard to another node, one after the other, while events come in.
+fn move_shard(cluster: &Cluster, lane: &mut Lane, to: usize) {
+    let slot = key_slot(&lane.intents);
+    let from = cluster.owner(slot, 0);
+    let id = |node: usize| cluster.nodes[node].ask::<String>("CLUSTER MYID");
+    let (from_id, to_id) = (id(from), id(to));
+    cluster.nodes[to].ask::<()>(&format!("CLUSTER SETSLOT {slot} IMPORTING {from_id}"));
+    cluster.nodes[from].ask::<()>(&format!("CLUSTER SETSLOT {slot} MIGRATING {to_id}"));
+    let keys: Vec<String> = cluster.nodes[from].ask(&format!("CLUSTER GETKEYSINSLOT {slot} 100"));
+    assert!(keys.len() >= 4, "{keys:?}");
+    for key in keys {
+        let port = cluster.nodes[to].port();
+        cluster.nodes[from].ask::<()>(&format!("MIGRATE 127.0.0.1 {port} {key} 0 5000"));
+        lane.add(2);
+    }
+    lane.add(10 - lane.added % 10);
+    for node in [to, from] {
+        cluster.nodes[node].ask::<()>(&format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
+    }
+    lane.wait_for_intents();
 }
 
 fn all_nodes(cluster: &Cluster) -> String {
@@ -138,6 +170,10 @@ fn a_killed_worker_is_replaced_in_time_and_nothing_is_lost_or_doubled() {
     wait_for_shares(&mut lanes, 1);
     let (second, third) = (worker(&url, "b"), worker(&url, "c"));
     wait_for_shares(&mut lanes, 3);
+    wait_for("readiness", || {
+        let ready = served(&third, "/readyz");
+        (ready.status == 200 && ready.body.contains(" of 8 shards held")).then_some(())
+    });
 
     // A symbol in a shard it does not belong to leaves a dead letter and no trace anywhere else.
     let foreign = lanes[1].events.payloads[0].clone();
@@ -175,7 +211,18 @@ fn a_killed_worker_is_replaced_in_time_and_nothing_is_lost_or_doubled() {
     lanes[0].link.wait_for_length(&dead, 1);
     let letters: Entries = lanes[0].link.ask(cmd("XRANGE").arg(&dead).arg("-").arg("+"));
     assert!(letters[0].1["reason"].contains("belongs to shard-1 of 8"), "{letters:?}");
-    let _ = third.end();
+    wait_for("all shards in the figures of the last worker", || {
+        let page = served(&third, "/metrics").body;
+        let of = |name: &str| {
+            let of_shards = page.lines().filter_map(|line| line.strip_prefix(name)?.split_once("} "));
+            of_shards.map(|(_, value)| value.parse::<f64>().unwrap()).collect::<Vec<_>>()
+        };
+        let held = of("qsc_shard_held{");
+        assert_eq!(held.len(), 8, "{page}");
+        (held == [1.0; 8] && of("qsc_shard_lag_entries{") == [0.0; 8]).then_some(())
+    });
+    let result = third.end();
+    assert!(result["intents"].as_u64().unwrap() >= 800, "{result}");
     for (at, lane) in lanes.iter_mut().enumerate() {
         lane.assert_exact(&url, u64::from(at == 0));
     }
@@ -212,21 +259,26 @@ fn refused(url: &str) {
 }
 
 #[test]
-fn a_failover_under_shards_changes_nothing() {
+fn a_moved_shard_and_a_failover_change_nothing() {
     let Some(mut cluster) = Cluster::start(3, 1, &Options::default()) else { return };
     let url = all_nodes(&cluster);
     let mut lanes = lanes(&url);
     let workers = ["a", "b", "c"].map(|name| worker(&url, name));
-    lanes.iter_mut().for_each(|lane| lane.add(150));
+    lanes.iter_mut().for_each(|lane| lane.add(100));
     wait_for_shares(&mut lanes, 3);
+    let node_of = |lane: &Lane| cluster.owner(key_slot(&lane.intents), 0);
+    let failing = node_of(&lanes[0]);
+    let at = lanes.iter().position(|lane| node_of(lane) != failing).unwrap();
+    let to = (0..3).find(|&to| to != failing && to != node_of(&lanes[at])).unwrap();
+    move_shard(&cluster, &mut lanes[at], to);
+    lanes.iter_mut().for_each(|lane| lane.add(40));
     for lane in &mut lanes {
         lane.wait_for_intents();
         // From here on nothing that is not on the replica is asked for.
         let _: u32 = lane.link.ask(cmd("WAIT").arg(1).arg(5000));
     }
-    let node = cluster.owner(key_slot(&lanes[0].shard.key(FEATURES)), 0);
-    cluster.nodes[node].kill();
-    lanes.iter_mut().for_each(|lane| lane.add(150));
+    cluster.nodes[failing].kill();
+    lanes.iter_mut().for_each(|lane| lane.add(EVENTS - lane.added));
     lanes.iter_mut().for_each(Lane::wait_for_intents);
     let results = workers.map(Worker::end);
     let reconnects = |result: &serde_json::Value| result["stream"]["reconnects"].as_u64().unwrap();
