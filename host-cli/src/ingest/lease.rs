@@ -29,12 +29,13 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             if !matches!(lease, Ok(Lease::Taken { .. })) {
                 self.leave();
             }
-            let pause = match lease? {
+            let lease = lease?;
+            self.successor = false;
+            let pause = match lease {
                 Lease::Taken { before, last, seen, workers, .. } => {
                     self.heard(workers, asked);
                     self.seat.iter_mut().for_each(Seat::hold);
                     self.renewed = asked;
-                    self.successor = false;
                     self.handing_over = false;
                     self.settled = last.unwrap_or_default();
                     self.seen = seen;
