@@ -1,5 +1,7 @@
 //! What is measured: the bundled models, and one made in code for each layout, leaf type and rank width.
 
+pub mod server;
+
 use std::collections::VecDeque;
 
 use qsc_cli::compile::ir::{Library, LibraryRules, Link, Missing, Node, Test, Tree, TreeModel};

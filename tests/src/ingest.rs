@@ -602,3 +602,22 @@ fn pump_both(client: &TcpStream, server: &TcpStream, plan: &Arc<Mutex<Plan>>) {
 fn count(bytes: &[u8], word: &str) -> usize {
     bytes.windows(word.len()).filter(|window| *window == word.as_bytes()).count()
 }
+
+/// The proof by `qsc stream verify`, which must agree with what a test sees: its exit code and what it counts.
+#[must_use]
+pub fn verify(server: &Server) -> (Option<i32>, Value) {
+    let run = qsc::run([
+        "stream",
+        "verify",
+        "--source",
+        &server.url(),
+        "--stream",
+        FEATURES,
+        "--sink-stream",
+        INTENTS,
+        "--format",
+        "json",
+    ]);
+    let proof = run.json()["proof"].clone();
+    (run.code, proof)
+}

@@ -13,9 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use qsc_tests::bundle;
 use qsc_tests::ingest::{
-    DEAD, Entries, Events, FEATURES, INTENTS, Proxy, Random, Server, Worker, assert_undisturbed, wait_for,
+    DEAD, Entries, Events, INTENTS, Proxy, Random, Server, Worker, assert_undisturbed, verify, wait_for,
 };
-use qsc_tests::qsc;
 
 /// How much is done and destroyed.
 struct Size {
@@ -136,18 +135,9 @@ fn no_kill_loses_doubles_or_changes_an_intent() {
     }
     assert_eq!(server.entries(DEAD), Entries::new(), "no event may be given up for it");
     assert_undisturbed(&server, &expected);
-    let verified = qsc::run([
-        "stream",
-        "verify",
-        "--source",
-        &server.url(),
-        "--stream",
-        FEATURES,
-        "--sink-stream",
-        INTENTS,
-    ]);
-    println!("{}", verified.stdout);
-    assert_eq!(verified.code, Some(0), "{verified:?}");
+    let (code, proof) = verify(&server);
+    println!("{proof}");
+    assert_eq!(code, Some(0), "{proof}");
 }
 
 /// As [`wait_for`], for as long as a long run takes.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use qsc_tests::bundle::{self, text};
 use qsc_tests::ingest::{
-    Cut, DEAD, Events, FEATURES, INTENTS, OWNER, Proxy, Server, Worker, assert_undisturbed, id, wait_for,
+    Cut, DEAD, Events, FEATURES, INTENTS, OWNER, Proxy, Server, Worker, assert_undisturbed, id, verify,
+    wait_for,
 };
 use qsc_tests::qsc;
 use serde_json::Value;
@@ -23,24 +24,6 @@ fn all_models() -> PathBuf {
 /// Waits until there are so many intents.
 fn wait_for_intents(server: &Server, count: usize) {
     wait_for(&format!("{count} intents"), || (server.length(INTENTS) >= count).then_some(()));
-}
-
-/// The proof by the command, which must agree with what the tests see.
-fn verify(server: &Server) -> (Option<i32>, Value) {
-    let run = qsc::run([
-        "stream",
-        "verify",
-        "--source",
-        &server.url(),
-        "--stream",
-        FEATURES,
-        "--sink-stream",
-        INTENTS,
-        "--format",
-        "json",
-    ]);
-    let proof = run.json()["proof"].clone();
-    (run.code, proof)
 }
 
 #[test]

@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use qsc_benches::server::Server;
 use qsc_cli::engine::intent::intent;
 use qsc_cli::engine::{Engine, bundled};
 use qsc_cli::stream::{INTENT_STREAM, LinkOptions, Source, SourceSpec, Window};
@@ -88,55 +89,6 @@ impl Arguments {
             }
         }
         Ok(Self { qsc: qsc.context("--qsc names the binary to measure")?, events })
-    }
-}
-
-/// A `redis-server` of its own on loopback, without persistence; dropped, it is gone with its data.
-struct Server {
-    process: Child,
-    directory: TempDir,
-}
-
-impl Server {
-    fn start() -> anyhow::Result<Self> {
-        let directory = TempDir::new()?;
-        let socket = directory.path().join("redis.sock");
-        let process = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
-            .arg(&socket)
-            .arg("--dir")
-            .arg(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .context("redis-server does not start; it is needed to measure")?;
-        let server = Self { process, directory };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < deadline {
-            if server.connection().is_ok() {
-                return Ok(server);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        bail!("redis-server does not answer")
-    }
-
-    fn url(&self) -> String {
-        format!("redis+unix://{}", self.directory.path().join("redis.sock").display())
-    }
-
-    fn connection(&self) -> anyhow::Result<redis::Connection> {
-        let mut connection = redis::Client::open(self.url())?.get_connection()?;
-        redis::cmd("PING").exec(&mut connection)?;
-        Ok(connection)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Both fail only if the server is gone already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

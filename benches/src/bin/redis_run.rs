@@ -11,6 +11,7 @@ use std::{fs, hint};
 
 use anyhow::{Context as _, bail, ensure};
 use hdrhistogram::Histogram;
+use qsc_benches::server::Server;
 use qsc_cli::engine::Engine;
 use qsc_cli::engine::config::ModelsConfig;
 use qsc_cli::engine::intent::intent;
@@ -290,48 +291,6 @@ fn paced(payloads: &Payloads, server: &Server) -> anyhow::Result<Histogram<u64>>
         }
     }
     Ok(times)
-}
-
-/// A server of its own, dropped with its data.
-struct Server {
-    process: Child,
-    directory: TempDir,
-}
-
-impl Server {
-    fn start() -> anyhow::Result<Self> {
-        let directory = TempDir::new()?;
-        let socket = directory.path().join("redis.sock");
-        let process = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
-            .arg(&socket)
-            .stdout(Stdio::null())
-            .spawn()
-            .context("redis-server does not start")?;
-        let server = Self { process, directory };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while server.connection().is_err() {
-            ensure!(Instant::now() < deadline, "redis-server does not answer");
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(server)
-    }
-
-    fn url(&self) -> String {
-        format!("redis+unix://{}", self.directory.path().join("redis.sock").display())
-    }
-
-    fn connection(&self) -> anyhow::Result<redis::Connection> {
-        Ok(redis::Client::open(self.url())?.get_connection()?)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Both fail only if it is gone already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 /// `qsc run` in the background.
