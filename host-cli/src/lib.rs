@@ -11,7 +11,7 @@
 //! | [`rows`] | `.npy`, CSV and JSONL rows |
 //! | [`settings`] | flag, environment, file, default |
 //! | [`signals`] | what SIGINT and SIGTERM do |
-//! | [`stream`] | events from files and Redis, intents to files |
+//! | [`stream`] | events from files and Redis, intents to files; links to Redis |
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
 //! | [`ingest`] | Redis streams of features ─▶ of intents, exactly once in effect |
 //! | [`notify`] | what the engine tells the service manager |
