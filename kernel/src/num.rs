@@ -1,4 +1,4 @@
-//! Integer conversions that cannot lose, stated once.
+//! What would be a panic or a lossy cast if written in place, stated once: conversions, and rows of slices.
 
 /// A 32-bit image offset or count as an index; targets have pointers of at least 32 bits (see `lib.rs`).
 #[allow(clippy::as_conversions, reason = "u32 to usize is lossless: 16-bit targets do not compile")]
