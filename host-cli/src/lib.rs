@@ -13,6 +13,7 @@
 //! | [`signals`] | what SIGINT and SIGTERM do |
 //! | [`stream`] | events from files and Redis, intents to files; links to Redis |
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
+//! | [`replay`] | events through an engine: an intent or a reject for each, counted |
 //! | [`ingest`] | Redis streams of features ─▶ of intents, exactly once in effect |
 //! | [`notify`] | what the engine tells the service manager |
 //! | [`log`] | where log lines go |
@@ -43,6 +44,7 @@ pub mod judge;
 pub mod log;
 pub mod metrics;
 pub mod notify;
+pub mod replay;
 pub mod report;
 pub mod rows;
 pub mod settings;

@@ -23,12 +23,12 @@ use crate::canary::live::LiveWeights;
 use crate::engine::Engine;
 use crate::engine::config::ModelsConfig;
 use crate::engine::load::Images;
-use crate::engine::replay::{Outlet, Replay, Summary};
 use crate::exit::Exit;
 use crate::gate::Rules;
 use crate::log::Log;
 use crate::metrics::{Live, Meter, Server};
 use crate::notify::Notifier;
+use crate::replay::{Outlet, Replay, Summary};
 use crate::report;
 use crate::signals::Stop;
 use crate::stream::{

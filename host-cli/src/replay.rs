@@ -1,4 +1,4 @@
-//! Events through an engine: every event ends as an intent or as a reject, none is lost.
+//! Events through an engine: every event ends as an intent or as a reject, none is lost, and all are counted.
 
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -6,9 +6,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use hdrhistogram::Histogram;
 use qsc_kernel::ensemble::{Decision, Member, NoActiveModel, Outcome, Ppm, Predict};
 
-use super::Engine;
-use super::config::ModelConfig;
-use super::intent::intent;
+use crate::engine::Engine;
+use crate::engine::config::ModelConfig;
+use crate::engine::intent::intent;
 use crate::metrics::Meter;
 use crate::stream::{Event, EventId, Item};
 
