@@ -7,6 +7,7 @@
 //! | [`identity`] | what this binary was built from |
 //! | [`commands`] | one file per command: arguments in, exit code out |
 //! | [`compile`] | trained files ─▶ intermediate model ─▶ image |
+//! | [`digest`] | SHA-256, spelled one way |
 //! | [`image`] | model images in memory the host owns |
 //! | [`rows`] | `.npy`, CSV and JSONL rows |
 //! | [`settings`] | flag, environment, file, default |
@@ -33,10 +34,10 @@ pub mod canary;
 pub mod commands;
 pub mod compile;
 pub mod deploy;
+pub mod digest;
 pub mod engine;
 pub mod exit;
 pub mod gate;
-pub mod hex;
 pub mod identity;
 pub mod image;
 pub mod ingest;

@@ -8,12 +8,13 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use qsc_kernel::ensemble::{Mode as MemberMode, Ppm};
 use serde_json::{Value, json};
 
-use super::audit::{Chain, Transition, sha256_of};
+use super::audit::{Chain, Transition};
 use super::evidence::{Examined, Expected, Finding, LEAST_EVENTS, examine};
-use super::state::{Lock, Standing, State, details, last_generation, next_baseline, sha256};
+use super::state::{Lock, Standing, State, details, last_generation, next_baseline};
 use super::telemetry::{Seen, Telemetry};
 use super::weights::{Baseline, WeightsFile};
 use crate::attest;
+use crate::digest::{sha256, sha256_of};
 use crate::engine::config::{ModelConfig, ModelsConfig};
 use crate::engine::load;
 use crate::gate::{Mode, Outcome, QualityVerdict, Require, Rules, SanityVerdict, Terms};
@@ -446,10 +447,11 @@ fn evidence(
             "sha256": events.sha256,
         },
         "sanity_events_sha256": judged.sanity.evidence.sha256,
-        "models_toml_sha256": sha256_of(request.models)?,
+        "models_toml_sha256": sha256_of(request.models)
+            .with_context(|| format!("cannot read {}", request.models.display()))?,
         "image_sha256": image_sha256,
         "build": identity::build(),
-        "binary_sha256": sha256_of(&PathBuf::from("/proc/self/exe"))?,
+        "binary_sha256": sha256_of(Path::new("/proc/self/exe")).context("cannot read /proc/self/exe")?,
         "checks": findings.iter().map(|finding| finding.check).collect::<Vec<_>>(),
     }))
 }
@@ -474,9 +476,9 @@ fn commit(
     let details = details([
         ("cutover", format_rfc3339(request.cutover).into()),
         ("weights_ppm", json!(file.weights.ppm())),
-        ("weights_sha256", sha256(&file.text()).into()),
+        ("weights_sha256", sha256(file.text()).into()),
         ("baseline_ppm", json!(baseline.weights.ppm())),
-        ("baseline_sha256", sha256(&baseline.text()).into()),
+        ("baseline_sha256", sha256(baseline.text()).into()),
         ("evidence", evidence),
         ("force", request.force.map_or(Value::Null, Into::into)),
     ]);

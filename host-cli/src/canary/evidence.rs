@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::state::sha256;
+use crate::digest::sha256;
 use crate::stream::{format_rfc3339, parse_timestamp};
 
 /// One thing that had to be shown.
@@ -101,7 +101,7 @@ pub fn examine(path: &Path, expected: &Expected<'_>) -> anyhow::Result<Examined>
     let document: Value =
         serde_json::from_str(&json).with_context(|| format!("{} is no JSON", json_path.display()))?;
     let html_path = with("html");
-    let html_sha256 = if html_path.exists() { Some(sha256(&read(&html_path)?)) } else { None };
+    let html_sha256 = if html_path.exists() { Some(sha256(read(&html_path)?)) } else { None };
     let name = stem.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let (json_sha256, markdown_sha256) = (sha256(&json), sha256(&markdown));
 

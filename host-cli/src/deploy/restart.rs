@@ -12,6 +12,7 @@ use super::process::{self, Process};
 use super::state::{Executable, Record};
 use super::systemd::{self, UnitState};
 use super::{Halt, Plan};
+use crate::digest;
 use crate::stream::format_rfc3339;
 
 /// What a step saw, or why it ends the deployment.
@@ -216,7 +217,7 @@ pub(super) fn executable(plan: &Plan, record: &mut Record) -> Seen {
         None => systemd::program(&plan.unit)?,
     };
     let running_sha256 = process::running_sha256(pid)?;
-    let installed = process::file_sha256(&path);
+    let installed = digest::sha256_of(&path);
     ensure_unchanged(plan, record)?;
     let installed_sha256 = installed.map_err(|error| {
         Halt::fail(

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
+use crate::digest::sha256;
 use crate::gate::{Mode, QualityVerdict};
 use crate::stream::create_new;
 
@@ -114,10 +114,6 @@ fn write_all<'file>(files: impl Iterator<Item = (&'file PathBuf, &'file str)>) -
         written.push(path);
     }
     Ok(true)
-}
-
-fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

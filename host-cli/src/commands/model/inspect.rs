@@ -11,8 +11,8 @@ use qsc_kernel::{Action, Model};
 use serde_json::{Value, json};
 
 use crate::args::Format;
+use crate::digest::hex;
 use crate::exit::Exit;
-use crate::hex;
 use crate::image::ImageBytes;
 use crate::report;
 
@@ -73,7 +73,7 @@ fn describe(command: &str, model: &Model<'_>, sha256: &str) -> Value {
         "calibrated": !model.deciles().is_empty(),
         "source": {
             "file": model.source_file(),
-            "sha256": hex::encode(model.source_sha256()),
+            "sha256": hex(model.source_sha256()),
             "library": model.library(),
             "library_version": model.library_version(),
             "objective": model.objective(),
@@ -182,7 +182,7 @@ fn text(model: &Model<'_>, sha256: &str) -> String {
         file = model.source_file(),
         library = format!("{} {}", model.library(), model.library_version()).trim_end(),
         objective = model.objective(),
-        source_sha = hex::encode(model.source_sha256()),
+        source_sha = hex(model.source_sha256()),
         bytes = model.image_bytes(),
         scratch = model.scratch_bytes(),
         sha = sha256,
