@@ -1,7 +1,7 @@
 //! Activation: everything is judged here and now, by this process, and any doubt blocks.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use ed25519_dalek::{SigningKey, VerifyingKey};
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::audit::{Chain, Transition};
 use super::evidence::{Examined, Expected, Finding, LEAST_EVENTS, examine};
 use super::state::{Lock, Standing, State, details, last_generation, next_baseline};
-use super::telemetry::{Seen, Telemetry};
-use super::weights::{Baseline, WeightsFile};
+use super::telemetry::{self, Seen};
+use super::weights::{Baseline, Weights, WeightsFile};
 use crate::attest;
 use crate::digest::{sha256, sha256_of};
 use crate::engine::config::{ModelConfig, ModelsConfig};
@@ -20,14 +20,10 @@ use crate::engine::load;
 use crate::gate::{Mode, Outcome, QualityVerdict, Require, Rules, SanityVerdict, Terms};
 use crate::identity;
 use crate::image::ImageBytes;
-use crate::judge::{self, EventSource};
+use crate::judge::{self, EventSource, QUALITY_EVENTS, SANITY_EVENTS};
 use crate::report::{self, QualityReport};
-use crate::stream::{TRADE_INTENT, Window, format_rfc3339, parse_timestamp};
+use crate::stream::{format_rfc3339, now_ms, parse_timestamp};
 
-/// Newest events the gate judges, as by its own default.
-pub const GATE_EVENTS: u64 = 2000;
-/// Newest events feature-sanity judges, as by its own default.
-const SANITY_EVENTS: u64 = 200;
 /// Oldest externally signed report that is still taken.
 const SIGNED_REPORT_AGE: Duration = Duration::from_secs(3600);
 /// How far the newest event may be ahead of this clock: producers' clocks differ a little.
@@ -182,7 +178,7 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
     let (infra, image_sha256) = infra(candidate);
     findings.push(infra);
 
-    let judged = judge_now(request)?;
+    let judged = judge_now(request, &config)?;
     findings.extend([gate(&judged.quality), clock(&judged.quality, started), sanity(&judged.sanity)]);
     let report = report::write_quality(&judged.quality, &request.source.header(None), request.report_dir)?;
     if let Some(key) = request.sign_key {
@@ -248,22 +244,23 @@ struct Judged {
     seen: Seen,
 }
 
-fn judge_now(request: &Request<'_>) -> anyhow::Result<Judged> {
+fn judge_now(request: &Request<'_>, config: &ModelsConfig) -> anyhow::Result<Judged> {
     let cutover = request.cutover;
-    let terms =
-        Terms { mode: Mode::Canary, require: Require::Any, requested: GATE_EVENTS, cutover: Some(cutover) };
+    let terms = Terms {
+        mode: Mode::Canary,
+        require: Require::Any,
+        requested: QUALITY_EVENTS,
+        cutover: Some(cutover),
+    };
     let quality = judge::quality(request.source, terms, request.rules, |_| {})?;
     let sanity = judge::sanity(request.source, cutover, SANITY_EVENTS, request.rules, |_| {})?;
     let in_force = request.state.weights().ok().flatten().map(|file| file.weights);
     let weights = match in_force {
         Some(weights) => weights,
-        None => super::weights::Weights::of_ensemble(&ModelsConfig::read(request.models)?)?,
+        None => Weights::of_ensemble(config)?,
     };
-    let mut telemetry = Telemetry::new(request.model, &weights);
-    let newest = std::num::NonZeroUsize::new(usize::try_from(GATE_EVENTS)?);
-    let window = Window { after: Some(cutover), newest, event_types: &[TRADE_INTENT] };
-    request.source.read(&window, |item| telemetry.observe(&item))?;
-    Ok(Judged { quality, sanity, seen: telemetry.finish() })
+    let (seen, _) = telemetry::read(request.source, Some(cutover), request.model, &weights)?;
+    Ok(Judged { quality, sanity, seen })
 }
 
 fn standing_finding(standing: &Standing) -> Finding {
@@ -484,13 +481,4 @@ fn commit(
     ]);
     state.log().append(&mut chain, Transition::Activated, Some(request.model), file.generation, details)?;
     state.write_weights(file)
-}
-
-/// Unix milliseconds.
-///
-/// # Errors
-/// The clock stands before 1970.
-pub fn now_ms() -> anyhow::Result<u64> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
-    Ok(u64::try_from(since.as_millis())?)
 }

@@ -1,12 +1,14 @@
 //! What intents say about a canary: its weight, its predictions, and the others beside it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
 use super::compare::{Comparison, Sides};
 use super::weights::{Weights, fraction};
-use crate::stream::{EventId, Item, Json};
+use crate::judge::{EventSource, QUALITY_EVENTS};
+use crate::stream::{EventId, Gap, Item, Json, TRADE_INTENT, Window};
 
 /// Largest distance of an effective weight from the expected one: producers round.
 const WEIGHT_TOLERANCE: f64 = 1e-6;
@@ -51,6 +53,23 @@ pub struct Seen {
     pub last: Option<EventId>,
     /// Id of the newest intent in which the canary was active.
     pub last_canary: Option<EventId>,
+}
+
+/// What the newest intents since `after` (Unix ms) say, as many as the quality gate judges, and what of them is missing.
+///
+/// # Errors
+/// The source cannot be read.
+pub fn read(
+    source: &EventSource,
+    after: Option<u64>,
+    canary: &str,
+    weights: &Weights,
+) -> anyhow::Result<(Seen, Option<Gap>)> {
+    let mut telemetry = Telemetry::new(canary, weights);
+    let newest = NonZeroUsize::new(usize::try_from(QUALITY_EVENTS)?);
+    let window = Window { after, newest, event_types: &[TRADE_INTENT] };
+    let reading = source.read(&window, |item| telemetry.observe(&item))?;
+    Ok((telemetry.finish(), reading.gap))
 }
 
 impl Telemetry {

@@ -13,15 +13,11 @@ use crate::args::Format;
 use crate::commands::drift;
 use crate::exit::Exit;
 use crate::gate::{Mode, QualityVerdict, Require, Rules, SanityVerdict, Terms};
-use crate::judge::{self, EventSource, Origin};
+use crate::judge::{self, EventSource, Origin, QUALITY_EVENTS, SANITY_EVENTS};
 use crate::report::{self, QualityReport};
 use crate::stream::{LinkOptions, SourceSpec};
 use dry_run::DryRun;
 use replay::{Bundle, Drill, Healthy};
-
-/// Newest events the gates look at, as by their own defaults.
-const SANITY_EVENTS: u64 = 200;
-const GATE_EVENTS: u64 = 2000;
 
 /// Arguments of `qsc demo`.
 #[derive(Debug, Args)]
@@ -75,7 +71,7 @@ fn judge_all(intents: &Path, cutover: u64, directory: &Path) -> anyhow::Result<J
     let rules = Rules::default();
     let drift = || drift::of_ensemble(&directory.join("MODELS.toml")).map(Some);
     let gate = |mode| {
-        let terms = Terms { mode, require: Require::Any, requested: GATE_EVENTS, cutover: Some(cutover) };
+        let terms = Terms { mode, require: Require::Any, requested: QUALITY_EVENTS, cutover: Some(cutover) };
         let verdict = judge::quality_with_drift(&source, terms, &rules, drift()?, |_| ())?;
         let report = report::write_quality(&verdict, &source.header(None), directory)?;
         anyhow::Ok((verdict, report))

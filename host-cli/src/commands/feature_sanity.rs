@@ -7,7 +7,7 @@ use super::events::{self, SourceArgs};
 use crate::args::Format;
 use crate::exit::Exit;
 use crate::gate::{Percent, Rules};
-use crate::judge;
+use crate::judge::{self, SANITY_EVENTS};
 use crate::report;
 use crate::stream::parse_timestamp;
 
@@ -29,7 +29,7 @@ pub struct FeatureSanityArgs {
     #[arg(long, value_name = "TS", value_parser = parse_timestamp)]
     after: u64,
     /// Only the newest N of them; 0 is all
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = SANITY_EVENTS)]
     count: u64,
     /// Share of features that may be flat, in percent [default: 0, or as [rules] has it]
     #[arg(long, value_name = "PCT")]

@@ -10,7 +10,7 @@ use crate::args::Format;
 use crate::attest;
 use crate::exit::Exit;
 use crate::gate::{Mode, Require, Rules, Terms};
-use crate::judge;
+use crate::judge::{self, QUALITY_EVENTS};
 use crate::report;
 use crate::stream::parse_timestamp;
 
@@ -39,7 +39,7 @@ pub struct QualityGateArgs {
     #[arg(long, value_name = "TS", value_parser = parse_timestamp)]
     after: Option<u64>,
     /// Only the newest N of them; 0 is all
-    #[arg(long, value_name = "N", default_value_t = 2000)]
+    #[arg(long, value_name = "N", default_value_t = QUALITY_EVENTS)]
     count: u64,
     /// Events, and active predictions of a model, that are needed [default: 100 collection, 200 canary]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

@@ -9,11 +9,10 @@ use serde_json::json;
 use super::canary::finding_lines;
 use crate::args::Format;
 use crate::attest;
-use crate::canary::activate::now_ms;
 use crate::canary::evidence::{Expected, Finding, examine};
 use crate::exit::Exit;
 use crate::report;
-use crate::stream::{parse_duration, parse_timestamp};
+use crate::stream::{now_ms, parse_duration, parse_timestamp};
 
 /// `qsc report …`.
 #[derive(Debug, Subcommand)]

@@ -11,7 +11,7 @@ use super::events::{self, SourceArgs};
 use crate::args::Format;
 use crate::exit::Exit;
 use crate::gate::{Mode, QualityVerdict, Require, Rules, Scoreboard, Terms};
-use crate::judge::{self, EventSource};
+use crate::judge::{self, EventSource, QUALITY_EVENTS};
 use crate::report;
 use crate::stream::parse_timestamp;
 
@@ -33,7 +33,7 @@ pub struct ScoreboardArgs {
     #[arg(long, value_name = "TS", value_parser = parse_timestamp)]
     after: Option<u64>,
     /// Only the newest N of them; 0 is all
-    #[arg(long, value_name = "N", default_value_t = 2000)]
+    #[arg(long, value_name = "N", default_value_t = QUALITY_EVENTS)]
     count: u64,
     /// Where the scoreboard is also written as a report; created if missing
     #[arg(long, value_name = "DIR", default_value = "reports/safety")]

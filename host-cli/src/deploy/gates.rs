@@ -10,15 +10,12 @@ use super::restart::{Seen, ensure_unchanged};
 use super::state::Record;
 use super::{GatePlan, Halt, Notice, Plan, Step};
 use crate::gate::{Mode, Outcome, QualityVerdict, Terms};
-use crate::judge;
+use crate::judge::{self, QUALITY_EVENTS, SANITY_EVENTS};
 use crate::report;
 use crate::stream::format_rfc3339;
 
 /// Between two looks at the stream.
 const POLL: Duration = Duration::from_secs(1);
-/// The newest events a gate looks at, as the commands do.
-const QUALITY_COUNT: u64 = 2000;
-const SANITY_COUNT: u64 = 200;
 
 /// The telemetry of the service that was started.
 pub(super) struct Telemetry<'deployment> {
@@ -37,7 +34,7 @@ impl Telemetry<'_> {
         self.wait_for(rules.sanity_min_events, Mode::Collection)?;
         let cutover = self.cutover()?;
         let source = &self.gates.source;
-        let verdict = judge::sanity(source, cutover, SANITY_COUNT, rules, |_| {})?;
+        let verdict = judge::sanity(source, cutover, SANITY_EVENTS, rules, |_| {})?;
         self.keep(Step::FeatureSanity, &report::sanity_json(&verdict, &source.header(None)))?;
         if verdict.outcome == Outcome::Pass {
             return Ok(format!("{} events, {} features alive", verdict.events, verdict.features.len()));
@@ -88,7 +85,7 @@ impl Telemetry<'_> {
         let GatePlan { source, rules, require, wait, .. } = self.gates;
         let cutover = self.cutover()?;
         let terms =
-            Terms { mode, require: *require, requested: QUALITY_COUNT.max(need), cutover: Some(cutover) };
+            Terms { mode, require: *require, requested: QUALITY_EVENTS.max(need), cutover: Some(cutover) };
         let end = Instant::now() + *wait;
         loop {
             ensure_unchanged(self.plan, self.record)?;

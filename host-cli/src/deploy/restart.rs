@@ -4,7 +4,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use jiff::Timestamp;
 
 use super::build_id::Build;
 use super::journal::Journal;
@@ -89,11 +88,6 @@ pub(super) fn stop(plan: &Plan, record: &mut Record) -> Seen {
         thread::sleep(POLL);
     }
     Ok(format!("main process {} is gone; {state}", old.pid))
-}
-
-/// Now, in Unix ms.
-pub(super) fn now_ms() -> anyhow::Result<u64> {
-    u64::try_from(Timestamp::now().as_millisecond()).context("the clock is before 1970; correct it")
 }
 
 /// Starts the service and waits until it is active, as an invocation there was not before.

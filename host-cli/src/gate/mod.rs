@@ -30,7 +30,7 @@ pub use model::{Actions, ConfidenceFigures, HISTOGRAM_BINS, ModelFigures, ModelV
 pub use quality::{EventFigures, Mode, PreCutover, QualityGate, QualityVerdict, Require, Terms};
 pub use rules::{Percent, Rules};
 pub use sanity::{FeatureFigures, SanityGate, SanityVerdict};
-pub use scoreboard::{Scoreboard, Signal, Standing, disagreements};
+pub use scoreboard::{Scoreboard, Signal, Standing};
 pub use slices::{Slice, SliceFigures};
 pub use timeline::Timeline;
 

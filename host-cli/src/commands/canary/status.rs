@@ -1,16 +1,13 @@
 //! `qsc canary status`.
 
-use std::num::NonZeroUsize;
-
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::StateArgs;
 use crate::args::Format;
-use crate::canary::activate::GATE_EVENTS;
 use crate::canary::audit::Chain;
 use crate::canary::state::{Standing, State};
-use crate::canary::telemetry::{Seen, Telemetry};
+use crate::canary::telemetry::{self, Seen};
 use crate::canary::watch::Watch;
 use crate::canary::weights::WeightsFile;
 use crate::commands::events::SourceParser;
@@ -18,7 +15,7 @@ use crate::commands::redis::RedisArgs;
 use crate::exit::Exit;
 use crate::judge::EventSource;
 use crate::report;
-use crate::stream::{INTENT_STREAM, SourceSpec, TRADE_INTENT, Window, parse_timestamp};
+use crate::stream::{INTENT_STREAM, SourceSpec, parse_timestamp};
 
 /// Arguments of `qsc canary status`.
 #[derive(Debug, Args)]
@@ -100,11 +97,7 @@ fn read(args: &StatusArgs) -> anyhow::Result<Status> {
     {
         let after = status.cutover.as_deref().and_then(|text| parse_timestamp(text).ok());
         let source = EventSource::live(spec.clone(), args.stream.clone(), args.redis.options());
-        let mut telemetry = Telemetry::new(canary, weights);
-        let newest = NonZeroUsize::new(usize::try_from(GATE_EVENTS)?);
-        source
-            .read(&Window { after, newest, event_types: &[TRADE_INTENT] }, |item| telemetry.observe(&item))?;
-        status.seen = Some(telemetry.finish());
+        status.seen = Some(telemetry::read(&source, after, canary, weights)?.0);
     }
     Ok(status)
 }
