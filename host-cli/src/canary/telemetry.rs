@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::compare::{Comparison, Sides};
 use super::weights::{Weights, fraction};
+use crate::gate::Entry;
 use crate::judge::{EventSource, QUALITY_EVENTS};
 use crate::stream::{EventId, Gap, Item, Json, TRADE_INTENT, Window};
 
@@ -93,7 +94,9 @@ impl Telemetry {
         self.last = Some(event.id);
         let Ok(payload) = Json::parse(&event.payload) else { return };
         let Some(models) = payload.get("model_breakdown").and_then(Json::as_object) else { return };
-        let active: BTreeMap<&str, &Json<'_>> = models.iter().filter(|(_, entry)| is_active(entry)).collect();
+        let entries = models.iter().map(|(name, entry)| (name, Entry::read(entry)));
+        let active: BTreeMap<&str, Entry<'_>> =
+            entries.filter(|(_, entry)| matches!(entry, Entry::Active { .. })).collect();
         let Some(canary) = active.get(self.canary.as_str()) else { return };
         self.last_canary = Some(event.id);
         self.observe_weight(event.id, &payload, active.keys().copied());
@@ -142,17 +145,12 @@ impl Telemetry {
     }
 }
 
-fn is_active(entry: &Json<'_>) -> bool {
-    matches!(entry.get("inactive"), None | Some(Json::Bool(false) | Json::Null))
-}
-
 /// Only confidences that are one as they stand are compared; the others are the gate's to judge.
-fn take(entry: &Json<'_>, confidences: &mut Vec<f64>, actions: &mut [u64; 3]) {
-    let confidence = entry.get("confidence").and_then(Json::as_number);
-    confidences.extend(confidence.filter(|confidence| (0.0..=1.0).contains(confidence)));
-    let action = entry.get("action").and_then(Json::as_str);
-    if let Some(at) = ["BUY", "SELL", "HOLD"].iter().position(|name| action == Some(*name)) {
-        actions[at] += 1;
+fn take(entry: &Entry<'_>, confidences: &mut Vec<f64>, actions: &mut [u64; 3]) {
+    let Entry::Active { action, confidence } = entry else { return };
+    confidences.extend(confidence.iter().filter(|&&confidence| confidence <= 1.0));
+    if let Ok(action) = action {
+        actions[usize::from(action.code())] += 1;
     }
 }
 

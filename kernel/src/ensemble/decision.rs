@@ -51,6 +51,12 @@ impl Action {
             Self::Hold => "HOLD",
         }
     }
+
+    /// The action of a name on the wire, exactly as [`wire_name`](Self::wire_name) spells it.
+    #[must_use]
+    pub fn from_wire_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.wire_name() == name)
+    }
 }
 
 /// An action with a confidence in [0, 1]: by construction never NaN.

@@ -85,11 +85,9 @@ pub(super) fn classes(given: &[String], outputs: usize) -> Result<Vec<Action>> {
     );
     given
         .iter()
-        .map(|name| match name.as_str() {
-            "BUY" => Ok(Action::Buy),
-            "SELL" => Ok(Action::Sell),
-            "HOLD" => Ok(Action::Hold),
-            other => bail!("classes has {other:?}, which is none of BUY, SELL, HOLD"),
+        .map(|name| {
+            Action::from_wire_name(name)
+                .with_context(|| format!("classes has {name:?}, which is none of BUY, SELL, HOLD"))
         })
         .collect()
 }
