@@ -2,7 +2,7 @@
 
 use super::Inactive;
 use crate::guard::input::{Row, Unusual};
-use crate::num::copy;
+use crate::rows::copy;
 
 /// The last `seq_len` steps of `n_features` values each, always in one piece, so that a model reads them where they lie.
 ///
