@@ -89,7 +89,7 @@ fn document(measured: &Measured) -> Value {
     let stages: Map<String, Value> =
         measured.stages.iter().map(|(name, share)| (name.to_owned(), json!(share))).collect();
     json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "bench",
         "subject": measured.subject,
         "backend": measured.backend,

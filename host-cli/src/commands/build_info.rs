@@ -37,7 +37,7 @@ pub fn run(_args: &BuildInfoArgs, format: Format) -> anyhow::Result<Exit> {
         }
         Format::Json => {
             let info = json!({
-                "contract": 1,
+                "contract": report::CONTRACT,
                 "command": "build-info",
                 "version": identity::VERSION,
                 "git_sha": identity::git_sha(),

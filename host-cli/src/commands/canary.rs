@@ -21,6 +21,7 @@ use crate::canary::weights::parse_fraction;
 use crate::canary::{actor::Actor, hooks};
 use crate::exit::Exit;
 use crate::gate::Rules;
+use crate::report;
 use crate::stream::parse_duration;
 
 /// `qsc canary …`.
@@ -110,7 +111,7 @@ impl HookArgs {
 
     fn event(event: &str, model: Option<&str>, generation: u64, detail: &Value) -> Value {
         json!({
-            "contract": 1,
+            "contract": report::CONTRACT,
             "event": event,
             "ts": jiff::Timestamp::now().to_string(),
             "model": model,

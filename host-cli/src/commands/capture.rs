@@ -68,7 +68,7 @@ pub fn run(args: &CaptureArgs, format: Format) -> anyhow::Result<Exit> {
         Format::Json => format!(
             "{:#}\n",
             json!({
-                "contract": 1,
+                "contract": report::CONTRACT,
                 "command": "capture",
                 "stream": source.stream,
                 "entries": entries,

@@ -172,7 +172,7 @@ fn document(sections: &[(String, Vec<Line>)], settings: &Settings) -> Value {
         })
         .collect();
     json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "config show",
         "file": (!path.as_os_str().is_empty()).then(|| path.display().to_string()),
         "settings": named,

@@ -160,7 +160,7 @@ fn reports(judged: &Judged) -> String {
 fn document(healthy: &Healthy, drill: &Drill, judged: &Judged, intents: &Path, exit: Exit) -> Value {
     let gate = |(verdict, report): &(QualityVerdict, QualityReport)| json!({"exit_code": verdict.outcome.exit().code(), "report": report.files.markdown});
     json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "demo",
         "synthetic": true,
         "exit_code": exit.code(),

@@ -86,7 +86,7 @@ fn sign(args: &SignArgs, format: Format) -> anyhow::Result<Exit> {
         Format::Text => format!("{} is signed by {key_id}: {}\n", args.report.display(), envelope.display()),
         Format::Json => {
             let document = json!({
-                "contract": 1,
+                "contract": report::CONTRACT,
                 "command": "report sign",
                 "exit_code": 0,
                 "envelope": envelope,
@@ -134,7 +134,7 @@ fn verify(args: &VerifyArgs, format: Format) -> anyhow::Result<Exit> {
         }
         Format::Json => {
             let document = json!({
-                "contract": 1,
+                "contract": report::CONTRACT,
                 "command": "report verify",
                 "verdict": match exit { Exit::Pass => "pass", Exit::Collection => "collection", _ => "fail" },
                 "exit_code": exit.code(),

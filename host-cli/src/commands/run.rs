@@ -347,7 +347,7 @@ fn status(summary: &Summary) -> String {
 fn summary(summary: &Summary, other_types: Option<u64>) -> Value {
     let latency = &summary.latency;
     json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "run",
         "intents": summary.intents,
         "rejects": summary.rejects,

@@ -61,7 +61,7 @@ pub fn run(command: &StreamCommand, format: Format) -> anyhow::Result<Exit> {
     report::print(&match format {
         Format::Json => format!(
             "{:#}\n",
-            json!({"contract": 1, "command": "stream verify", "verdict": verdict, "exit_code": exit.code(), "proof": proof})
+            json!({"contract": report::CONTRACT, "command": "stream verify", "verdict": verdict, "exit_code": exit.code(), "proof": proof})
         ),
         Format::Text => text(&proof, verdict),
     })?;

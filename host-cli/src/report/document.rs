@@ -4,13 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Header;
 use super::files::ReportFiles;
+use super::{CONTRACT, Header};
 use crate::gate::{EventFigures, Evidence, ModelVerdict, QualityVerdict, Rules, SanityVerdict, Scoreboard};
 use crate::stream::format_rfc3339;
-
-/// Version of the outward contract.
-const CONTRACT: u32 = 1;
 
 #[derive(Serialize)]
 struct Document<'verdict, Verdict> {

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use jiff::Timestamp;
 use serde::Serialize;
 
+use super::marks::{POST_CUTOVER, STEM, second};
 use crate::digest::sha256;
 use crate::gate::{Mode, QualityVerdict};
 use crate::stream::create_new;
@@ -45,16 +45,8 @@ const MAX_SAME_SECOND: u32 = 10_000;
 /// second.
 pub(super) fn quality_stem(verdict: &QualityVerdict, now: u64) -> String {
     let collection = if verdict.mode == Mode::Collection { "_collection" } else { "" };
-    let post_cutover = if verdict.cutover.is_some() { "_post_cutover" } else { "" };
-    format!("quality_gate_{}{collection}{post_cutover}", second(now))
-}
-
-/// The second of a file name, in UTC.
-pub(super) fn second(now: u64) -> String {
-    i64::try_from(now)
-        .ok()
-        .and_then(|now| Timestamp::from_millisecond(now).ok())
-        .map_or_else(|| now.to_string(), |time| time.strftime("%Y%m%d_%H%M%S").to_string())
+    let post_cutover = if verdict.cutover.is_some() { POST_CUTOVER } else { "" };
+    format!("{STEM}{}{collection}{post_cutover}", second(now))
 }
 
 /// Writes `markdown`, `html` and then the twin that `twin` makes, under the first stem that is free for all.

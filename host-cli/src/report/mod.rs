@@ -1,10 +1,20 @@
 //! One verdict rendered as text, JSON, Markdown and HTML: all from the same value, so they cannot disagree.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `text`, `markdown`, `html`, `document` | a verdict in one form each; `document` is the JSON of the contract |
+//! | `scoreboard` | the scoreboard as text and Markdown |
+//! | `format` | how all of them spell values and foreign names |
+//! | `marks` | what a quality report is known by: activation looks for it |
+//! | `svg` | charts of the page |
+//! | `files` | the files of a report, under one stem, never overwritten |
 
 mod document;
 mod files;
 mod format;
 mod html;
 mod markdown;
+pub(crate) mod marks;
 mod scoreboard;
 mod svg;
 mod text;
@@ -17,7 +27,10 @@ use anyhow::Context as _;
 use crate::gate::{QualityVerdict, SanityVerdict, Scoreboard};
 
 pub use files::ReportFiles;
-pub(crate) use format::one_line;
+pub(crate) use format::{one_line, percent};
+
+/// Version of the outward contract, in every JSON document.
+pub const CONTRACT: u32 = 1;
 
 /// What a report says about its making, besides the verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +92,7 @@ pub fn write_scoreboard(
     let board = Scoreboard::of(verdict);
     let markdown = scoreboard::markdown(&board, verdict, header);
     let twin = |files: &ReportFiles| document::scoreboard(&board, verdict, header, files);
-    let stem = format!("scoreboard_{}", files::second(header.now));
+    let stem = format!("scoreboard_{}", marks::second(header.now));
     let files = files::publish(directory, &stem, &markdown, None, twin)?;
     Ok((scoreboard::text(&board, verdict, header, &files), twin(&files)))
 }

@@ -146,7 +146,7 @@ fn document(model: &str, activation: &Activation, exit: Exit) -> String {
         .map(|finding| format!("{}: {}", finding.check, finding.detail))
         .collect();
     let document = json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "canary activate",
         "verdict": if exit == Exit::Pass { "pass" } else { "fail" },
         "exit_code": exit.code(),

@@ -64,7 +64,7 @@ fn document(verified: &Result<Chain, Broken>, exit: Exit) -> String {
     let chain = verified.as_ref().ok();
     let broken = verified.as_ref().err();
     let document = json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "canary audit verify",
         "verdict": if exit == Exit::Pass { "pass" } else { "fail" },
         "exit_code": exit.code(),

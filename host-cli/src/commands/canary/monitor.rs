@@ -15,7 +15,7 @@ use crate::commands::events::SourceArgs;
 use crate::engine::config::ModelsConfig;
 use crate::exit::Exit;
 use crate::gate::Rules;
-use crate::report;
+use crate::report::{self, percent};
 use crate::signals::Stop;
 use crate::stream::SourceSpec;
 
@@ -109,8 +109,6 @@ fn tell(args: &MonitorArgs, told: Told<'_>) {
             }
         }
         Told::Checked(watch, measured) => {
-            let percent =
-                |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} %"));
             eprintln!(
                 "check {}: ok, {} intents, agreement {}, hard disagreement {}, {}; {}",
                 watch.checks,
@@ -168,7 +166,7 @@ fn document(done: &Monitored, exit: Exit) -> Value {
         End::RollbackFailed(reasons, _) => ("rollback_failed", reasons.clone(), None),
     };
     json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "canary monitor",
         "verdict": match exit { Exit::Pass => "pass", Exit::Fail => "fail", _ => "error" },
         "exit_code": exit.code(),

@@ -36,7 +36,7 @@ pub(super) fn run(args: &PromoteArgs, format: Format) -> anyhow::Result<Exit> {
     let printed = report::print(&match format {
         Format::Json => {
             let document = json!({
-                "contract": 1,
+                "contract": report::CONTRACT,
                 "command": "canary promote",
                 "verdict": if exit == Exit::Pass { "pass" } else { "fail" },
                 "exit_code": exit.code(),

@@ -60,7 +60,7 @@ pub(super) fn run(args: &RollbackArgs, format: Format) -> anyhow::Result<Exit> {
     let printed = report::print(&match format {
         Format::Json => {
             let document = json!({
-                "contract": 1,
+                "contract": report::CONTRACT,
                 "command": "canary rollback",
                 "verdict": if exit == Exit::Pass { "pass" } else { "error" },
                 "exit_code": exit.code(),

@@ -168,7 +168,7 @@ fn text(status: &Status) -> String {
 fn document(status: &Status, exit: Exit) -> Value {
     let file = status.file.as_ref();
     json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "canary status",
         "verdict": if exit == Exit::Pass { "pass" } else { "error" },
         "exit_code": exit.code(),

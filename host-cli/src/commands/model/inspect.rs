@@ -48,7 +48,7 @@ pub(super) fn print(
 fn describe(command: &str, model: &Model<'_>, sha256: &str) -> Value {
     let (major, minor) = model.format_version();
     let mut document = json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": command,
         "name": model.name(),
         "kind": kind(model),

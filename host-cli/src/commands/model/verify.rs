@@ -81,7 +81,7 @@ fn document(
     exit: Exit,
 ) -> String {
     let document = json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "model verify",
         "verdict": if exit == Exit::Pass { "pass" } else { "fail" },
         "exit_code": exit.code(),
