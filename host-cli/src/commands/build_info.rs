@@ -47,7 +47,7 @@ pub fn run(_args: &BuildInfoArgs, format: Format) -> anyhow::Result<Exit> {
                 "target": identity::TARGET,
                 "backends": backends,
             });
-            format!("{info:#}\n")
+            report::json(&info)
         }
     })?;
     Ok(Exit::Pass)

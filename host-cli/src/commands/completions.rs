@@ -63,10 +63,7 @@ pub fn man(args: &ManArgs, mut root: Command, format: Format) -> anyhow::Result<
     report::print(&match format {
         Format::Text => pages.iter().map(|page| format!("{}\n", page.display())).collect(),
         Format::Json => {
-            format!(
-                "{:#}\n",
-                serde_json::json!({"contract": report::CONTRACT, "command": "man", "pages": pages})
-            )
+            report::json(&serde_json::json!({"contract": report::CONTRACT, "command": "man", "pages": pages}))
         }
     })?;
     Ok(Exit::Pass)

@@ -73,7 +73,7 @@ pub fn run(
     sections.push(("rules".to_owned(), rules(settings)));
     report::print(&match format {
         Format::Text => text(&sections),
-        Format::Json => format!("{:#}\n", document(&sections, settings)),
+        Format::Json => report::json(&document(&sections, settings)),
     })?;
     Ok(Exit::Pass)
 }

@@ -56,7 +56,7 @@ pub fn run(args: &DemoArgs, format: Format) -> anyhow::Result<Exit> {
     let exit = if as_it_must(&healthy, &drill, &judged) { Exit::Pass } else { Exit::Fail };
     report::print(&match format {
         Format::Text => text(&healthy, &drill, &judged, &intents, exit),
-        Format::Json => format!("{:#}\n", document(&healthy, &drill, &judged, &intents, exit)),
+        Format::Json => report::json(&document(&healthy, &drill, &judged, &intents, exit)),
     })?;
     Ok(exit)
 }

@@ -62,7 +62,7 @@ pub fn run(args: &FeatureSanityArgs, rules: &Rules, format: Format) -> anyhow::R
     let header = source.header(None);
     report::print(&match format {
         Format::Text => report::sanity_text(&verdict, &header),
-        Format::Json => report::sanity_json(&verdict, &header),
+        Format::Json => report::json(&report::sanity_document(&verdict, &header)),
     })?;
     Ok(verdict.outcome.exit())
 }

@@ -82,9 +82,9 @@ pub fn run(args: &QualityGateArgs, rules: &Rules, format: Format) -> anyhow::Res
     if let Some(key) = &sign_key {
         attest::sign(&report.files.json, key)?;
     }
-    report::print(match format {
-        Format::Text => &report.text,
-        Format::Json => &report.json,
+    report::print(&match format {
+        Format::Text => report.text,
+        Format::Json => report::json(&report.document),
     })?;
     Ok(verdict.outcome.exit())
 }

@@ -92,7 +92,7 @@ fn sign(args: &SignArgs, format: Format) -> anyhow::Result<Exit> {
                 "envelope": envelope,
                 "key_id": key_id,
             });
-            format!("{document:#}\n")
+            report::json(&document)
         }
     })?;
     Ok(Exit::Pass)
@@ -141,7 +141,7 @@ fn verify(args: &VerifyArgs, format: Format) -> anyhow::Result<Exit> {
                 "checks": findings,
                 "sha256": {"json": examined.json_sha256, "markdown": examined.markdown_sha256},
             });
-            format!("{document:#}\n")
+            report::json(&document)
         }
     })?;
     Ok(exit)

@@ -183,7 +183,7 @@ pub fn run(args: &RunArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit
     if let SourceSpec::Redis(source) = &args.source {
         let (document, text) = live::run(args, source, &shards, engine, live, meters, stop)?;
         if json {
-            report::print(&format!("{document:#}\n"))?;
+            report::print(&report::json(&document))?;
         } else {
             info!("{text}");
         }
@@ -230,7 +230,7 @@ pub fn run(args: &RunArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit
     outputs.finish()?;
     let other_types = reading.map(|reading| reading.other_types);
     if json {
-        report::print(&format!("{:#}\n", summary(replay.summary(), other_types)))?;
+        report::print(&report::json(&summary(replay.summary(), other_types)))?;
     } else {
         info!("{}", text(replay.summary(), other_types));
     }

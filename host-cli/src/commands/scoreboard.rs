@@ -71,10 +71,10 @@ pub fn run(args: &ScoreboardArgs, rules: &Rules, format: Format) -> anyhow::Resu
         return watch::run(&source, &terms, rules, format);
     }
     let verdict = judge(&source, terms, rules)?;
-    let (text, json) = report::write_scoreboard(&verdict, &source.header(args.now), &args.report_dir)?;
-    report::print(match format {
-        Format::Text => &text,
-        Format::Json => &json,
+    let (text, document) = report::write_scoreboard(&verdict, &source.header(args.now), &args.report_dir)?;
+    report::print(&match format {
+        Format::Text => text,
+        Format::Json => report::json(&document),
     })?;
     Ok(Scoreboard::of(&verdict).outcome.exit())
 }

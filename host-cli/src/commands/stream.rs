@@ -59,9 +59,8 @@ pub fn run(command: &StreamCommand, format: Format) -> anyhow::Result<Exit> {
     let proof = prove(&mut link, &keys, &args.group)?;
     let (verdict, exit) = if proof.holds() { ("pass", Exit::Pass) } else { ("fail", Exit::Fail) };
     report::print(&match format {
-        Format::Json => format!(
-            "{:#}\n",
-            json!({"contract": report::CONTRACT, "command": "stream verify", "verdict": verdict, "exit_code": exit.code(), "proof": proof})
+        Format::Json => report::json(
+            &json!({"contract": report::CONTRACT, "command": "stream verify", "verdict": verdict, "exit_code": exit.code(), "proof": proof}),
         ),
         Format::Text => text(&proof, verdict),
     })?;

@@ -35,7 +35,7 @@ impl Telemetry<'_> {
         let cutover = self.cutover()?;
         let source = &self.gates.source;
         let verdict = judge::sanity(source, cutover, SANITY_EVENTS, rules, |_| {})?;
-        self.keep(Step::FeatureSanity, &report::sanity_json(&verdict, &source.header(None)))?;
+        self.keep(Step::FeatureSanity, report::sanity_document(&verdict, &source.header(None)));
         if verdict.outcome == Outcome::Pass {
             return Ok(format!("{} events, {} features alive", verdict.events, verdict.features.len()));
         }
@@ -66,7 +66,7 @@ impl Telemetry<'_> {
         let verdict = self.wait_for(need, mode)?;
         let header = self.gates.source.header(None);
         let report = report::write_quality(&verdict, &header, &self.gates.report_dir)?;
-        self.keep(step, &report.json)?;
+        self.keep(step, report.document);
         let shown = report.files.markdown.display();
         if verdict.outcome == wanted {
             let eligible = verdict.eligible.join(", ");
@@ -117,9 +117,7 @@ impl Telemetry<'_> {
         self.record.cutover.context("the record has no cutover; deploy without --resume")
     }
 
-    fn keep(&mut self, step: Step, json: &str) -> anyhow::Result<()> {
-        let document = serde_json::from_str(json).context("a verdict is no JSON")?;
+    fn keep(&mut self, step: Step, document: Value) {
         self.documents.insert(step.name().to_owned(), document);
-        Ok(())
     }
 }

@@ -23,6 +23,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
+use serde_json::Value;
 
 use crate::gate::{QualityVerdict, SanityVerdict, Scoreboard};
 
@@ -50,8 +51,8 @@ pub struct Header {
 pub struct QualityReport {
     /// For people.
     pub text: String,
-    /// For machines; ends with a line end.
-    pub json: String,
+    /// For machines.
+    pub document: Value,
     /// The files.
     pub files: ReportFiles,
 }
@@ -70,17 +71,17 @@ pub fn write_quality(
 ) -> anyhow::Result<QualityReport> {
     let markdown = markdown::quality(verdict, header);
     let html = html::quality(verdict, header);
-    let twin = |files: &ReportFiles| document::quality(verdict, header, files);
+    let twin = |files: &ReportFiles| json(&document::quality(verdict, header, files));
     let stem = files::quality_stem(verdict, header.now);
     let files = files::publish(directory, &stem, &markdown, Some(&html), twin)?;
     Ok(QualityReport {
         text: text::quality(verdict, header, &files),
-        json: document::quality(verdict, header, &files),
+        document: document::quality(verdict, header, &files),
         files,
     })
 }
 
-/// Writes a scoreboard's Markdown and its JSON twin into `directory`, and returns it as text and JSON.
+/// Writes a scoreboard's Markdown and its JSON twin into `directory`, and returns it for people and for machines.
 ///
 /// # Errors
 /// The directory cannot be created or written.
@@ -88,13 +89,13 @@ pub fn write_scoreboard(
     verdict: &QualityVerdict,
     header: &Header,
     directory: &Path,
-) -> anyhow::Result<(String, String)> {
+) -> anyhow::Result<(String, Value)> {
     let board = Scoreboard::of(verdict);
     let markdown = scoreboard::markdown(&board, verdict, header);
-    let twin = |files: &ReportFiles| document::scoreboard(&board, verdict, header, files);
+    let document = |files: &ReportFiles| document::scoreboard(&board, verdict, header, files);
     let stem = format!("scoreboard_{}", marks::second(header.now));
-    let files = files::publish(directory, &stem, &markdown, None, twin)?;
-    Ok((scoreboard::text(&board, verdict, header, &files), twin(&files)))
+    let files = files::publish(directory, &stem, &markdown, None, |files| json(&document(files)))?;
+    Ok((scoreboard::text(&board, verdict, header, &files), document(&files)))
 }
 
 /// The verdict of feature-sanity for people.
@@ -103,10 +104,16 @@ pub fn sanity_text(verdict: &SanityVerdict, header: &Header) -> String {
     text::sanity(verdict, header)
 }
 
-/// The verdict of feature-sanity for machines; ends with a line end.
+/// The verdict of feature-sanity for machines.
 #[must_use]
-pub fn sanity_json(verdict: &SanityVerdict, header: &Header) -> String {
+pub fn sanity_document(verdict: &SanityVerdict, header: &Header) -> Value {
     document::sanity(verdict, header)
+}
+
+/// A document as it is printed and written.
+#[must_use]
+pub fn json(document: &Value) -> String {
+    format!("{document:#}\n")
 }
 
 /// Writes a result to stdout.

@@ -159,5 +159,5 @@ fn document(model: &str, activation: &Activation, exit: Exit) -> String {
         "report": activation.report.as_ref().map(|report| &report.files),
         "telemetry": activation.seen.as_ref().map(|seen| json!({"weight": seen.proof, "comparison": seen.comparison})),
     });
-    format!("{document:#}\n")
+    report::json(&document)
 }

@@ -73,5 +73,5 @@ fn document(verified: &Result<Chain, Broken>, exit: Exit) -> String {
         "first_bad_line": broken.and_then(|broken| broken.line),
         "reason": broken.map(|broken| &broken.reason),
     });
-    format!("{document:#}\n")
+    report::json(&document)
 }

@@ -77,7 +77,7 @@ pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::
     };
     let printed = report::print(&match format {
         Format::Text => text(&done),
-        Format::Json => format!("{:#}\n", document(&done, exit)),
+        Format::Json => report::json(&document(&done, exit)),
     });
     let watch = &done.watch;
     match &done.end {

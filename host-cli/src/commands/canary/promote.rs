@@ -44,7 +44,7 @@ pub(super) fn run(args: &PromoteArgs, format: Format) -> anyhow::Result<Exit> {
                 "checks": outcome.findings,
                 "weights": outcome.promoted,
             });
-            format!("{document:#}\n")
+            report::json(&document)
         }
         Format::Text => {
             let verdict = match &outcome.promoted {

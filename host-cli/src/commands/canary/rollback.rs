@@ -69,7 +69,7 @@ pub(super) fn run(args: &RollbackArgs, format: Format) -> anyhow::Result<Exit> {
                 "weights": done.restored,
                 "broken": done.broken,
             });
-            format!("{document:#}\n")
+            report::json(&document)
         }
         Format::Text => {
             let mut text = match &done.restored {

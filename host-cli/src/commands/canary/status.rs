@@ -55,7 +55,7 @@ pub(super) fn run(args: &StatusArgs, format: Format) -> anyhow::Result<Exit> {
     let exit = if status.broken.is_empty() { Exit::Pass } else { Exit::Error };
     report::print(&match format {
         Format::Text => text(&status),
-        Format::Json => format!("{:#}\n", document(&status, exit)),
+        Format::Json => report::json(&document(&status, exit)),
     })?;
     Ok(exit)
 }

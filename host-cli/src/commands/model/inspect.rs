@@ -39,7 +39,7 @@ pub(super) fn print(
     format: Format,
 ) -> anyhow::Result<Exit> {
     report::print(&match format {
-        Format::Json => format!("{:#}\n", describe(command, model, &image.sha256())),
+        Format::Json => report::json(&describe(command, model, &image.sha256())),
         Format::Text => text(model, &image.sha256()),
     })?;
     Ok(Exit::Pass)

@@ -98,7 +98,7 @@ fn document(
             })),
         })),
     });
-    format!("{document:#}\n")
+    report::json(&document)
 }
 
 fn text(
