@@ -12,10 +12,9 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::args::Format;
 use crate::commands::predict;
 use crate::exit::Exit;
-use crate::report;
+use crate::report::{self, Format};
 use clock::Shares;
 use latency::Latency;
 

@@ -3,10 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::identity;
-use crate::report;
+use crate::report::{self, Format};
 
 /// Arguments of `qsc build-info`.
 #[derive(Debug, Args)]

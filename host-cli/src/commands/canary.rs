@@ -14,14 +14,13 @@ use clap::{Args, Subcommand};
 use qsc_kernel::ensemble::Ppm;
 use serde_json::{Value, json};
 
-use crate::args::Format;
 use crate::canary::evidence::Finding;
 use crate::canary::state::State;
 use crate::canary::weights::parse_fraction;
 use crate::canary::{actor::Actor, hooks};
 use crate::exit::Exit;
 use crate::gate::Rules;
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::parse_duration;
 
 /// `qsc canary …`.

@@ -9,9 +9,8 @@ use serde_json::json;
 
 use super::events;
 use super::events::SourceArgs;
-use crate::args::Format;
 use crate::exit::Exit;
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::{AtomicFile, Dump, SourceSpec, parse_timestamp};
 
 /// Arguments of `qsc capture`.

@@ -7,9 +7,8 @@ use anyhow::Context as _;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::args::Format;
 use crate::exit::Exit;
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::AtomicFile;
 
 /// Arguments of `qsc completions`.

@@ -6,10 +6,9 @@ use clap::parser::ValueSource;
 use clap::{Arg, Args, Command, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::gate::Rules;
-use crate::report;
+use crate::report::{self, Format};
 use crate::settings::{self, Settings};
 
 /// Subcommands of `qsc config`.

@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::args::Format;
 use crate::commands::drift;
 use crate::exit::Exit;
 use crate::gate::{Mode, QualityVerdict, Require, Rules, SanityVerdict, Terms};
 use crate::judge::{self, EventSource, Origin, QUALITY_EVENTS, SANITY_EVENTS};
-use crate::report::{self, QualityReport};
+use crate::report::{self, Format, QualityReport};
 use crate::stream::{LinkOptions, SourceSpec};
 use dry_run::DryRun;
 use replay::{Bundle, Drill, Healthy};

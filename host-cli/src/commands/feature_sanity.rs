@@ -4,11 +4,10 @@ use clap::Args;
 
 use super::drift::DriftArgs;
 use super::events::{self, SourceArgs};
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::gate::{Percent, Rules};
 use crate::judge::{self, SANITY_EVENTS};
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::parse_timestamp;
 
 /// Arguments of `qsc feature-sanity`.

@@ -10,10 +10,9 @@ use qsc_kernel::{Action, Backend, BatchError, Model, Scratch};
 use serde_json::json;
 
 use super::{outputs, progress};
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::image::ImageBytes;
-use crate::report;
+use crate::report::{self, Format};
 use crate::rows::{self, RowShape, Rows};
 
 /// Rows of a batch, between two looks at the progress bar.

@@ -6,12 +6,11 @@ use clap::Args;
 
 use super::drift::DriftArgs;
 use super::events::{self, SourceArgs};
-use crate::args::Format;
 use crate::attest;
 use crate::exit::Exit;
 use crate::gate::{Mode, Require, Rules, Terms};
 use crate::judge::{self, QUALITY_EVENTS};
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::parse_timestamp;
 
 /// Arguments of `qsc quality-gate`.

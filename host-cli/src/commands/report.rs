@@ -7,11 +7,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::canary::finding_lines;
-use crate::args::Format;
 use crate::attest;
 use crate::canary::evidence::{Expected, Finding, examine};
 use crate::exit::Exit;
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::{now_ms, parse_duration, parse_timestamp};
 
 /// `qsc report …`.

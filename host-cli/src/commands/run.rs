@@ -18,7 +18,6 @@ use tracing::{error, info, warn};
 use super::events::{self, SinkParser, SourceParser};
 use super::outputs::{self, Named};
 use super::redis::RedisArgs;
-use crate::args::Format;
 use crate::canary::live::LiveWeights;
 use crate::engine::Engine;
 use crate::engine::config::ModelsConfig;
@@ -29,7 +28,7 @@ use crate::log::Log;
 use crate::metrics::{Live, Meter, Server};
 use crate::notify::Notifier;
 use crate::replay::{Outlet, Replay, Summary};
-use crate::report;
+use crate::report::{self, Format};
 use crate::signals::Stop;
 use crate::stream::{
     AtomicFile, Event, EventId, FEATURE_STREAM, INTENT_STREAM, Item, LinkOptions, MARKET_FEATURES, Reading,

@@ -8,11 +8,10 @@ use anyhow::ensure;
 use clap::Args;
 
 use super::events::{self, SourceArgs};
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::gate::{Mode, QualityVerdict, Require, Rules, Scoreboard, Terms};
 use crate::judge::{self, EventSource, QUALITY_EVENTS};
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::parse_timestamp;
 
 /// Arguments of `qsc scoreboard`.

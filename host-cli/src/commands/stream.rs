@@ -6,11 +6,10 @@ use serde_json::json;
 
 use super::events::SourceParser;
 use super::redis::RedisArgs;
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::ingest::Keys;
 use crate::ingest::proof::{Proof, prove};
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::{FEATURE_STREAM, INTENT_STREAM, Link, SourceSpec};
 
 /// Commands of `qsc stream`.

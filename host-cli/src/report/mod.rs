@@ -30,6 +30,16 @@ use crate::gate::{QualityVerdict, SanityVerdict, Scoreboard};
 pub use files::ReportFiles;
 pub(crate) use format::{one_line, percent};
 
+/// How results are written to stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON document and nothing else.
+    Json,
+}
+
 /// Version of the outward contract, in every JSON document.
 pub const CONTRACT: u32 = 1;
 

@@ -71,6 +71,14 @@ pub struct Prediction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAConfidence;
 
+impl core::fmt::Display for NotAConfidence {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("a confidence is a number from 0 to 1")
+    }
+}
+
+impl core::error::Error for NotAConfidence {}
+
 impl Prediction {
     /// An action with its confidence.
     ///

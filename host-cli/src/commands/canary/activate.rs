@@ -8,13 +8,12 @@ use qsc_kernel::ensemble::Ppm;
 use serde_json::json;
 
 use super::{HookArgs, StateArgs, finding_lines, parse_weight};
-use crate::args::Format;
 use crate::attest;
 use crate::canary::activate::{Activation, Request, Status, activate};
 use crate::commands::events::SourceArgs;
 use crate::exit::Exit;
 use crate::gate::Rules;
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::{parse_duration, parse_timestamp};
 
 /// Arguments of `qsc canary activate`.

@@ -5,10 +5,9 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::StateArgs;
-use crate::args::Format;
 use crate::canary::audit::{Broken, Chain};
 use crate::exit::Exit;
-use crate::report;
+use crate::report::{self, Format};
 
 /// `qsc canary audit …`.
 #[derive(Debug, Subcommand)]

@@ -8,14 +8,14 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{HookArgs, StateArgs, parse_interval};
-use crate::args::{Format, refuse};
 use crate::canary::monitor::{End, Monitored, Request, Told, monitor};
 use crate::canary::watch::Watch;
 use crate::commands::events::SourceArgs;
 use crate::engine::config::ModelsConfig;
 use crate::exit::Exit;
 use crate::gate::Rules;
-use crate::report::{self, percent};
+use crate::log;
+use crate::report::{self, Format, percent};
 use crate::signals::Stop;
 use crate::stream::SourceSpec;
 
@@ -89,7 +89,7 @@ pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::
         }
         End::RollbackFailed(reasons, error) => {
             // Whoever reads hears of it at once; the hook may take its time.
-            refuse(error);
+            log::failed(error);
             args.hook.tell_failed_rollback(Some(&watch.model), watch.generation, &json!(reasons), error);
         }
         End::EndedElsewhere(_) | End::Interrupted => {}

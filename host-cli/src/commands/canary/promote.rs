@@ -5,10 +5,9 @@ use qsc_kernel::ensemble::Ppm;
 use serde_json::json;
 
 use super::{HookArgs, StateArgs, finding_lines, parse_weight};
-use crate::args::Format;
 use crate::canary::promote::promote;
 use crate::exit::Exit;
-use crate::report;
+use crate::report::{self, Format};
 
 /// Arguments of `qsc canary promote`.
 #[derive(Debug, Args)]

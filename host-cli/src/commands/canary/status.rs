@@ -4,7 +4,6 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::StateArgs;
-use crate::args::Format;
 use crate::canary::audit::Chain;
 use crate::canary::state::{Standing, State};
 use crate::canary::telemetry::{self, Seen};
@@ -14,7 +13,7 @@ use crate::commands::events::SourceParser;
 use crate::commands::redis::RedisArgs;
 use crate::exit::Exit;
 use crate::judge::EventSource;
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::{INTENT_STREAM, SourceSpec, parse_timestamp};
 
 /// Arguments of `qsc canary status`.

@@ -10,11 +10,10 @@ use qsc_kernel::trees::Trees;
 use qsc_kernel::{Action, Model};
 use serde_json::{Value, json};
 
-use crate::args::Format;
 use crate::digest::hex;
 use crate::exit::Exit;
 use crate::image::ImageBytes;
-use crate::report;
+use crate::report::{self, Format};
 
 /// Arguments of `qsc model inspect`.
 #[derive(Debug, Args)]

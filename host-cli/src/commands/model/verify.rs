@@ -7,11 +7,10 @@ use clap::Args;
 use qsc_kernel::{GoldenError, Model, Scratch};
 use serde_json::json;
 
-use crate::args::Format;
 use crate::commands::predict::{backend, predict_rows, read_rows};
 use crate::exit::Exit;
 use crate::image::ImageBytes;
-use crate::report;
+use crate::report::{self, Format};
 use crate::rows;
 
 /// Arguments of `qsc model verify`.

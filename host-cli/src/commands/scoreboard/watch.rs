@@ -15,13 +15,12 @@ use ratatui::{DefaultTerminal, Frame};
 use signal_hook::consts::SIGTERM;
 use signal_hook::low_level;
 
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::gate::{
     Actions, ModelVerdict, Outcome, QualityVerdict, Rules, Scoreboard, Signal, Standing, Terms,
 };
 use crate::judge::{self, EventSource};
-use crate::report::percent;
+use crate::report::{Format, percent};
 use crate::signals::Stop;
 use crate::stream::format_rfc3339;
 
