@@ -20,8 +20,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::actor::Actor;
-use crate::hex;
 use crate::stream::replace_durably;
+use crate::{bounded, hex};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -245,12 +245,8 @@ impl AuditLog {
 }
 
 fn read_optional(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
-    match File::open(path) {
-        Ok(mut file) => {
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
-            Ok(Some(bytes))
-        }
+    match bounded::read(path, bounded::GROWING) {
+        Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(anyhow!(error).context(format!("cannot read {}", path.display()))),
     }

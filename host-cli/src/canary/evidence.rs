@@ -4,7 +4,6 @@
 //! being renamed, nor by editing one of them. Digests bind the files to each other and, where the caller knows them, to what
 //! was judged.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -12,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::state::sha256;
+use crate::bounded;
 use crate::stream::{format_rfc3339, parse_timestamp};
 
 /// One thing that had to be shown.
@@ -92,7 +92,7 @@ pub fn examine(path: &Path, expected: &Expected<'_>) -> anyhow::Result<Examined>
     };
     let with = |extension: &str| PathBuf::from(format!("{}.{extension}", stem.display()));
     let read = |path: &Path| {
-        fs::read_to_string(path).with_context(|| {
+        bounded::read_text(path, bounded::GROWING).with_context(|| {
             format!("cannot read {}: a report is a Markdown file and its JSON twin", path.display())
         })
     };
