@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-readonly jobs=(setup fmt clippy docs test bits nostd demo bench-guard)
+readonly jobs=(setup fmt clippy docs test bits nostd demo bench-guard fuzz-short)
 # A job that could not run on this machine ends with this code (EX_TEMPFAIL).
 readonly skipped=75
 # Targets without std, the preferred one first.
@@ -25,9 +25,13 @@ usage() {
   demo     runs the demo and looks for the reports it must write
   bench-guard  counts instructions of the hot functions under valgrind; 2 % more than benches/guard.toml fails.
                QSC_GUARD_UPDATE=1 writes that file anew
+  fuzz-short  ten seconds of every fuzz target, with nightly and cargo-fuzz
 
 by name only:
   arm64    kernel and identity tests for AArch64 under QEMU; all output bits must be those of this machine
+  deny     licences, sources and duplicates of all dependencies, by cargo-deny; advisories where their database is reachable
+  fuzz     QSC_FUZZ_SECONDS (600) of every fuzz target: two hours; QSC_FUZZ_TARGETS="image rows" are these alone
+  miri     the kernel's unit tests under Miri, on the scalar and the portable backend and on AVX2 as far as Miri knows it
   chaos    kills consumers, connections and servers by the hundred under `qsc run`: ten minutes
   peers    measures QSC beside other engines (hours the first time, then a quarter of an hour): benches/METHOD.md
 
@@ -191,6 +195,58 @@ digest() { grep -oE '^digest of all outputs: [0-9a-f]{64}$'; }
 job_chaos() {
     has redis-server || skip "redis-server is not here: ./ci.sh setup, or apt-get install redis-server"
     QSC_CHAOS=long cargo test --locked --profile ci --package qsc-tests --test chaos -- --nocapture
+}
+
+# The toolchain is pinned to a stable one: what needs nightly names it.
+nightly() { has rustup && rustup run nightly "$@"; }
+
+# Installs a cargo subcommand if it is missing.
+need_cargo() {
+    has "cargo-$1" && return
+    echo "installing cargo-$1"
+    cargo install --locked --quiet "cargo-$1" || skip "cargo-$1 is not here and cannot be installed"
+}
+
+job_fuzz-short() { QSC_FUZZ_SECONDS=${QSC_FUZZ_SECONDS:-10} job_fuzz; }
+
+job_fuzz() {
+    local root=tests/fuzz seconds=${QSC_FUZZ_SECONDS:-600} binaries target corpus failed=0 targets
+    nightly cargo --version >/dev/null 2>&1 \
+        || skip "no nightly toolchain (rustup toolchain install nightly): the targets ran over their seeds only (test fuzz_corpus)"
+    need_cargo fuzz
+    read -ra targets <<<"${QSC_FUZZ_TARGETS:-$(nightly cargo fuzz list --fuzz-dir "$root" | tr '\n' ' ')}"
+    nightly cargo fuzz build --fuzz-dir "$root"
+    binaries=$root/target/x86_64-unknown-linux-gnu/release
+    [[ -d $binaries ]] || binaries=$(dirname "$(find "$root/target" -path '*/release/image' | head -1)")
+    for target in "${targets[@]}"; do
+        corpus=$root/corpus/$target
+        mkdir -p "$corpus" "$root/artifacts/$target" "$root/target/seeds/$target"
+        printf '\n-- %s, %s s\n' "$target" "$seconds"
+        # A target writes its seeds before it starts. No input may take half a minute, 256 MiB at once or 512 MiB in all.
+        QSC_FUZZ_SEEDS=$root/target/seeds/$target "$binaries/$target" "$corpus" "$root/target/seeds/$target" \
+            -artifact_prefix="$root/artifacts/$target/" -max_total_time="$seconds" -timeout=30 -malloc_limit_mb=256 \
+            -rss_limit_mb=512 -use_value_profile=1 -print_final_stats=1 -verbosity=1 2>"$root/artifacts/$target.log" || failed=1
+        grep -E 'cov: |ERROR|SUMMARY|panicked' "$root/artifacts/$target.log" | tail -1
+        grep -E '^stat::(number_of_executed_units|peak_rss_mb)' "$root/artifacts/$target.log" || true
+    done
+    if ((failed)); then
+        echo "findings are in $root/artifacts; mended, their inputs belong into $root/regressions/TARGET" >&2
+        exit 1
+    fi
+}
+
+job_miri() {
+    nightly cargo miri --version >/dev/null 2>&1 || skip "Miri is not here: rustup toolchain install nightly --component miri,rust-src"
+    # Alignment of foreign bytes is checked by address, and a machine's features by CPUID: both are the host's here.
+    MIRIFLAGS="${MIRIFLAGS:--Zmiri-symbolic-alignment-check=no}" nightly cargo miri test --locked --package qsc-kernel --lib
+}
+
+job_deny() {
+    need_cargo deny
+    cargo deny --all-features check --hide-inclusion-graph bans licenses sources
+    cargo deny --all-features check --hide-inclusion-graph advisories && return
+    cargo deny fetch >/dev/null 2>&1 && exit 1
+    skip "the advisory database cannot be reached: licences, sources and duplicates hold, advisories were not looked at"
 }
 
 job_peers() {

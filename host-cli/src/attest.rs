@@ -4,7 +4,6 @@
 //! without the signature telling. Keys are PEM files as `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout` make
 //! them; `credential:NAME` is a file that systemd put into `$CREDENTIALS_DIRECTORY`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
@@ -14,6 +13,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::bounded;
 use crate::digest::sha256;
 use crate::stream::replace_durably;
 
@@ -55,7 +55,8 @@ pub fn read_signing_key(name: &str) -> anyhow::Result<SigningKey> {
         }
         None => PathBuf::from(name),
     };
-    let pem = fs::read_to_string(&path).with_context(|| format!("cannot read the key {}", path.display()))?;
+    let pem = bounded::read_text(&path, bounded::SMALL)
+        .with_context(|| format!("cannot read the key {}", path.display()))?;
     SigningKey::from_pkcs8_pem(&pem)
         .ok()
         .with_context(|| format!("{} is no Ed25519 private key in PEM (PKCS #8)", path.display()))
@@ -66,7 +67,8 @@ pub fn read_signing_key(name: &str) -> anyhow::Result<SigningKey> {
 /// # Errors
 /// The file cannot be read or is no Ed25519 key.
 pub fn read_verifying_key(path: &Path) -> anyhow::Result<VerifyingKey> {
-    let pem = fs::read_to_string(path).with_context(|| format!("cannot read the key {}", path.display()))?;
+    let pem = bounded::read_text(path, bounded::SMALL)
+        .with_context(|| format!("cannot read the key {}", path.display()))?;
     VerifyingKey::from_public_key_pem(&pem)
         .ok()
         .with_context(|| format!("{} is no Ed25519 public key in PEM", path.display()))
@@ -111,7 +113,7 @@ pub fn sign(json: &Path, key: &SigningKey) -> anyhow::Result<PathBuf> {
 /// A file cannot be read, or why the signature does not hold.
 pub fn verify(json: &Path, key: &VerifyingKey) -> anyhow::Result<Value> {
     let path = envelope_path(json);
-    let text = fs::read_to_string(&path)
+    let text = bounded::read_text(&path, bounded::SMALL)
         .with_context(|| format!("there is no signature: cannot read {}", path.display()))?;
     let envelope: Envelope =
         serde_json::from_str(&text).with_context(|| format!("{} is no DSSE envelope", path.display()))?;
@@ -141,7 +143,9 @@ fn pre_authentication_encoding(payload: &[u8]) -> Vec<u8> {
 
 /// The in-toto statement about a report: a function of its files.
 fn statement(json: &Path) -> anyhow::Result<Value> {
-    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let read = |path: &Path| {
+        bounded::read(path, bounded::GROWING).with_context(|| format!("cannot read {}", path.display()))
+    };
     let text = read(json)?;
     let report: Value =
         serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", json.display()))?;

@@ -1,13 +1,13 @@
 //! Model images in memory the host owns: a mapped file could change after its check.
 
-use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use bytemuck::{Pod, Zeroable};
+use qsc_kernel::image::records::MAGIC;
 use qsc_kernel::scratch::ALIGNMENT;
 
-use crate::digest;
+use crate::{bounded, digest};
 
 /// Larger files are no model images: offsets are 32 bits.
 const MAX_BYTES: u64 = u32::MAX as u64;
@@ -43,12 +43,10 @@ impl ImageBytes {
     /// # Errors
     /// The file cannot be read, or is larger than any image.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let file = std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let mut bytes = Vec::new();
-        let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
-        let read = read.with_context(|| format!("cannot read {}", path.display()))?;
-        ensure!(read as u64 <= MAX_BYTES, "{} is larger than 4 GiB, which no model image is", path.display());
-        if read == 0 {
+        // Of what does not begin as an image does, the beginning is enough to refuse it.
+        let bytes = bounded::read_if(path, &MAGIC, MAX_BYTES)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        if bytes.is_empty() {
             bail!("{} is empty; compile it again with `qsc model compile`", path.display());
         }
         Ok(Self::copy_of(&bytes))

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`args`], [`exit`] | the command line and the exit codes of the contract |
 //! | [`identity`] | what this binary was built from |
+//! | [`bounded`] | files read whole, up to a size |
 //! | [`commands`] | one file per command: arguments in, exit code out |
 //! | [`compile`] | trained files ─▶ intermediate model ─▶ image |
 //! | [`digest`] | SHA-256, spelled one way |
@@ -30,6 +31,7 @@
 
 pub mod args;
 pub mod attest;
+pub mod bounded;
 pub mod canary;
 pub mod commands;
 pub mod compile;

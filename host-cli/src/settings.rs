@@ -14,6 +14,7 @@ use clap::{Arg, ArgAction, Command};
 use serde::Deserialize as _;
 use toml::{Table, Value};
 
+use crate::bounded;
 use crate::gate::Rules;
 
 /// The table of thresholds.
@@ -81,8 +82,8 @@ impl Settings {
     /// The file cannot be read, is no TOML, or holds a key, command or threshold there is not.
     pub fn read(path: &Path, root: &Command) -> anyhow::Result<Self> {
         let shown = path.display();
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read the settings {shown}"))?;
+        let text = bounded::read_text(path, bounded::SMALL)
+            .with_context(|| format!("cannot read the settings {shown}"))?;
         Self::parse(&text, path, root).with_context(|| format!("the settings {shown} are not valid"))
     }
 

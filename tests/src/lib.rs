@@ -9,6 +9,7 @@ pub mod capture;
 pub mod chromium;
 pub mod engine;
 pub mod fixtures;
+pub mod fuzz;
 pub mod ingest;
 pub mod models;
 pub mod nets;

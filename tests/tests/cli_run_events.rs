@@ -252,7 +252,7 @@ fn a_model_without_a_sound_image_is_out_and_the_others_vote() {
     let mut golden = whole.clone();
     golden[section(&whole, GOLDEN_OUTPUTS).start] ^= 1;
     let cases: [(Option<Vec<u8>>, &str); 5] = [
-        (None, "cannot open"),
+        (None, "cannot read"),
         (Some(Vec::new()), "is empty"),
         (Some(whole[..whole.len() / 2].to_vec()), "refused"),
         (Some(flipped), "refused"),

@@ -160,7 +160,7 @@ fn what_is_no_image_is_refused() {
         }
     }
     verify(&path, &["--input", "x", "--expected", "y"]).assert_refused(&["format 1.1 is not supported"]);
-    verify(&directory.path().join("absent.qsm"), &[]).assert_refused(&["cannot open", "absent.qsm"]);
+    verify(&directory.path().join("absent.qsm"), &[]).assert_refused(&["cannot read", "absent.qsm"]);
     verify(directory.path(), &[]).assert_refused(&["directory"]);
 }
 

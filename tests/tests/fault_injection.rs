@@ -169,7 +169,7 @@ fn images_that_cannot_be_trusted_are_not_loaded() {
     };
     let golden = [SectionKind::GoldenRows, SectionKind::GoldenRaw, SectionKind::GoldenOutputs];
     let sick: [(&str, Option<Vec<u8>>, &str); 8] = [
-        ("absent", None, "cannot open"),
+        ("absent", None, "cannot read"),
         ("empty", Some(Vec::new()), "is empty"),
         ("text", Some(b"not an image".to_vec()), "not a model image"),
         ("torn", Some(altered(&|bytes| bytes.truncate(1000))), "header says"),

@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::actor::Actor;
+use crate::bounded;
 use crate::digest;
 use crate::stream::replace_durably;
 
@@ -244,12 +245,8 @@ impl AuditLog {
 }
 
 fn read_optional(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
-    match File::open(path) {
-        Ok(mut file) => {
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
-            Ok(Some(bytes))
-        }
+    match bounded::read(path, bounded::GROWING) {
+        Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(anyhow!(error).context(format!("cannot read {}", path.display()))),
     }

@@ -4,13 +4,13 @@
 //! being renamed, nor by editing one of them. Digests bind the files to each other and, where the caller knows them, to what
 //! was judged.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::bounded;
 use crate::digest::sha256;
 use crate::gate::{Mode, Outcome};
 use crate::report::{self, marks};
@@ -91,7 +91,7 @@ pub fn examine(path: &Path, expected: &Expected<'_>) -> anyhow::Result<Examined>
     };
     let with = |extension: &str| PathBuf::from(format!("{}.{extension}", stem.display()));
     let read = |path: &Path| {
-        fs::read_to_string(path).with_context(|| {
+        bounded::read_text(path, bounded::GROWING).with_context(|| {
             format!("cannot read {}: a report is a Markdown file and its JSON twin", path.display())
         })
     };

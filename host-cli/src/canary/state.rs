@@ -23,6 +23,7 @@ use serde_json::{Map, Value};
 
 use super::audit::{AuditLog, Chain, Entry, Transition};
 use super::weights::{Baseline, Origin, Weights, WeightsFile};
+use crate::bounded;
 use crate::digest::sha256;
 use crate::stream::{TEMPORARY, replace_durably};
 
@@ -142,7 +143,7 @@ impl State {
                 Err(fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
                     let mut holder = String::new();
                     // Who holds it is a courtesy; the refusal stands without it.
-                    let _ = file.read_to_string(&mut holder);
+                    let _ = (&mut file).take(32).read_to_string(&mut holder);
                     bail!(
                         "another qsc (process {}) holds {}; wait until it is done, or end it",
                         if holder.trim().is_empty() { "unknown" } else { holder.trim() },
@@ -391,7 +392,7 @@ pub fn next_baseline(
 }
 
 fn read_text(path: &Path) -> anyhow::Result<Option<String>> {
-    match fs::read_to_string(path) {
+    match bounded::read_text(path, bounded::SMALL) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),

@@ -1,6 +1,5 @@
 //! How far a watch is: kept on disk, so that a monitor that restarts continues the same watch.
 
-use std::fs;
 use std::io;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Moment;
 use super::state::State;
+use crate::bounded;
 use crate::stream::{EventId, replace_durably};
 
 /// Checks that may fail in a row before the last one rolls back, and intervals without a new prediction that make a
@@ -71,7 +71,7 @@ impl Watch {
     /// It cannot be read or is no watch.
     pub fn read(state: &State) -> anyhow::Result<Option<Self>> {
         let path = state.watch_path();
-        let text = match fs::read_to_string(&path) {
+        let text = match bounded::read_text(&path, bounded::SMALL) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),

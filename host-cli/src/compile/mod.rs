@@ -11,8 +11,6 @@
 //! | [`calibrate`] | deciles of the training rows, for drift to be seen later |
 //! | [`interpret`] | the plain interpreter of the intermediate model: the meaning of a model, in f64 and in the library's own order |
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,10 +25,8 @@ pub mod pack;
 mod writer;
 pub mod xgboost;
 
+use crate::bounded;
 use ir::TreeModel;
-
-/// The largest trained file that is read, in bytes: about thirty times a model of 5000 trees of depth 6.
-pub const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// Outputs below this are SELL for a one-probability model.
 const DEAD_ZONE_LOW: f32 = 0.4;
@@ -72,9 +68,10 @@ pub enum Iterations {
 /// Reads a trained tree model.
 ///
 /// # Errors
-/// The file cannot be read, is larger than [`MAX_FILE_BYTES`], or is refused by [`import_bytes`].
+/// The file cannot be read, is larger than [`bounded::TRAINED`], or is refused by [`import_bytes`].
 pub fn import(path: &Path, options: &ImportOptions) -> Result<TreeModel> {
-    let bytes = read_bounded(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes =
+        bounded::read(path, bounded::TRAINED).with_context(|| format!("cannot read {}", path.display()))?;
     import_bytes(&bytes, options).with_context(|| format!("cannot import {}", path.display()))
 }
 
@@ -133,17 +130,6 @@ fn unknown_format(bytes: &[u8]) -> &'static str {
             "this is no known model format; expected XGBoost .json or .ubj, or LightGBM text, as written by save_model"
         }
     }
-}
-
-/// Reads a trained file whole.
-///
-/// # Errors
-/// The file cannot be read, or is larger than [`MAX_FILE_BYTES`].
-pub fn read_bounded(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= MAX_FILE_BYTES, "the file is larger than {MAX_FILE_BYTES} bytes");
-    Ok(bytes)
 }
 
 /// How many of `total` iterations are used, given the `best` one (counted from 0) the file knows.

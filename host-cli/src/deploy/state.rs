@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::build_id::Build;
 use super::process::Process;
 use super::{Finding, Step, UnitName};
+use crate::bounded;
 use crate::stream::AtomicFile;
 
 /// How far a deployment has come: everything that going on with it needs.
@@ -94,7 +95,7 @@ impl Place {
     /// There is none, or it cannot be read.
     pub(super) fn load(&self) -> anyhow::Result<Record> {
         let path = self.path.display();
-        let text = fs::read_to_string(&self.path)
+        let text = bounded::read_text(&self.path, bounded::SMALL)
             .with_context(|| format!("no deployment to go on with ({path}); deploy without --resume"))?;
         let record: Record = serde_json::from_str(&text)
             .with_context(|| format!("{path} is no record of a deployment; deploy without --resume"))?;

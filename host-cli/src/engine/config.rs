@@ -8,6 +8,8 @@ use qsc_kernel::ensemble::{ConfidenceRule, Degeneracy, Mode, Multipliers, Ppm, V
 use qsc_kernel::guard::input::Missing;
 use serde::Deserialize;
 
+use crate::bounded;
+
 /// The whole file, checked: names are unique, weights and rules are in range, image paths are resolved.
 #[derive(Clone, Debug)]
 pub struct ModelsConfig {
@@ -126,8 +128,8 @@ impl ModelsConfig {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = bounded::read_text(path, bounded::SMALL)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         let directory = path.parent().unwrap_or(Path::new(""));
         Self::parse(&text, directory).with_context(|| format!("{} is no valid MODELS.toml", path.display()))
     }

@@ -1,9 +1,11 @@
 //! Numbered lines of text.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 
+/// Longest line read: a row of a million features in sixteen digits each.
+const MAX_LINE: usize = 16 << 20;
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Lines without their ends (`\n`, `\r\n`) and without the byte order mark some programs put first.
@@ -23,11 +25,18 @@ impl<R: BufRead> Lines<R> {
     pub(super) fn next_filled(&mut self) -> anyhow::Result<Option<(usize, &str)>> {
         loop {
             self.buffer.clear();
-            let read = self.reader.read_until(b'\n', &mut self.buffer).context("cannot be read")?;
+            let mut line = self.reader.by_ref().take(MAX_LINE as u64 + 1);
+            let read = line.read_until(b'\n', &mut self.buffer).context("cannot be read")?;
             if read == 0 {
                 return Ok(None);
             }
             self.number += 1;
+            ensure!(
+                read <= MAX_LINE,
+                "line {} is longer than {} MiB: write one row per line",
+                self.number,
+                MAX_LINE >> 20
+            );
             if self.number == 1 && self.buffer.starts_with(BYTE_ORDER_MARK) {
                 self.buffer.drain(..BYTE_ORDER_MARK.len());
             }

@@ -23,6 +23,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
+use crate::bounded;
 use crate::stream::AtomicFile;
 
 pub use self::csv::write as write_csv;
@@ -287,7 +288,7 @@ fn open(path: &Path) -> anyhow::Result<BufReader<File>> {
 }
 
 fn read_whole(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).context("cannot be read")
+    bounded::read_if(path, npy::MAGIC, bounded::ROWS).context("cannot be read")
 }
 
 #[cfg(test)]

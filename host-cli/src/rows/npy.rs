@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 
 use super::{RowShape, Rows, round_once};
 
-const MAGIC: &[u8] = b"\x93NUMPY";
+pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 /// NumPy aligns the data to this many bytes.
 const ALIGNMENT: usize = 64;
 /// NumPy leaves room for this many digits of the first dimension, so that a file can grow in place.

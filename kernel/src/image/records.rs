@@ -16,6 +16,9 @@ pub const VERSION_MINOR: u16 = 0;
 /// Golden vectors an image may carry, so that checking them costs no more than as many predictions.
 pub const MAX_GOLDEN_ROWS: u32 = 256;
 
+/// Values the arena of a network may hold, 4 MiB: an image cannot ask for memory out of proportion.
+pub const MAX_ARENA: u32 = 1 << 20;
+
 /// The first 64 bytes.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]

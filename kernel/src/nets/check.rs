@@ -3,7 +3,7 @@
 use super::step::{Access, Op, Region, Step, name};
 use super::{Data, Net, Sizes};
 use crate::error::ImageError;
-use crate::image::records::{ModelRecord, NO_INDEX, NetRecord, StepRecord};
+use crate::image::records::{MAX_ARENA, ModelRecord, NO_INDEX, NetRecord, StepRecord};
 use crate::image::{SectionKind, Sections};
 use crate::link::Link;
 use crate::num::index;
@@ -11,8 +11,6 @@ use crate::scratch::padded;
 
 /// More steps than any net has; bounds the check's time, which grows with their square.
 const MAX_STEPS: usize = 1024;
-/// Largest arena in values, 4 MiB: an image cannot ask for memory out of proportion.
-const MAX_ARENA: usize = 1 << 20;
 /// Most multiplications of one prediction: thirty times a PatchTST of 64 tokens.
 const MAX_WORK: usize = 1 << 30;
 
@@ -45,7 +43,7 @@ impl<'image> Net<'image> {
         let arena = Region { first: 0, len: self.sizes.arena };
         let row = Region { first: 0, len: index(model.seq_len).checked_mul(index(model.n_features))? };
         let output = Region { first: index(self.record.output), len: self.sizes.raw };
-        if self.steps.len() > MAX_STEPS || arena.len > MAX_ARENA || !arena.contains(row) {
+        if self.steps.len() > MAX_STEPS || arena.len > index(MAX_ARENA) || !arena.contains(row) {
             return None;
         }
         let mut sizes = self.sizes;

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::inspect;
+use crate::bounded;
 use crate::commands::predict::{bind_rows, read_rows};
 use crate::commands::{outputs, progress};
 use crate::compile::calibrate::calibrate;
@@ -19,7 +20,7 @@ use crate::compile::ir::{TreeModel, check_feature_names};
 use crate::compile::nets::pack::NetPackOptions;
 use crate::compile::nets::{self, Family};
 use crate::compile::pack::{PackOptions, pack};
-use crate::compile::{ImportOptions, Iterations, Source, import_bytes, read_bounded};
+use crate::compile::{ImportOptions, Iterations, Source, import_bytes};
 use crate::exit::Exit;
 use crate::image::ImageBytes;
 use crate::report::Format;
@@ -120,8 +121,8 @@ pub(super) fn run(args: &CompileArgs, format: Format) -> anyhow::Result<Exit> {
     let progress = progress::bar(None);
     progress.enable_steady_tick(TICK);
     progress.set_message(format!("importing {}", args.input.display()));
-    let source =
-        read_bounded(&args.input).with_context(|| format!("cannot read {}", args.input.display()))?;
+    let source = bounded::read(&args.input, bounded::TRAINED)
+        .with_context(|| format!("cannot read {}", args.input.display()))?;
     let network = nets::is_safetensors(&source) || matches!(args.from, From::Patchtst | From::Nhits);
     let compile = if network { compile_net } else { compile_trees };
     let mut image = compile(args, &source, &progress)?;
@@ -188,8 +189,8 @@ fn compile_net(args: &CompileArgs, source: &[u8], progress: &ProgressBar) -> any
     };
     let config = match &args.config {
         Some(path) => {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = bounded::read_text(path, bounded::SMALL)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             Some(serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?)
         }
         None => None,
@@ -226,7 +227,8 @@ impl CompileArgs {
 
 fn read_config(args: &CompileArgs) -> anyhow::Result<Config> {
     let Some(path) = &args.config else { return Ok(Config::default()) };
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = bounded::read_text(path, bounded::SMALL)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is no config of a tree model", path.display()))
 }
 

@@ -61,6 +61,16 @@ pub(super) fn check_dimensions(dimensions: &[(&str, usize)]) -> Result<()> {
     Ok(())
 }
 
+/// Refuses what `sizes` multiply to beyond `limit`, before memory of that size is asked for.
+pub(super) fn check_product(name: &str, sizes: &[usize], limit: usize) -> Result<()> {
+    let product = sizes.iter().copied().fold(1, usize::saturating_mul);
+    ensure!(
+        product <= limit,
+        "{name} is {product}, and at most {limit} is supported; train a smaller network"
+    );
+    Ok(())
+}
+
 /// Names of the features: those of the config, or `f0`, `f1`, ….
 pub(super) fn feature_names(given: Option<Vec<String>>, count: usize) -> Result<Vec<String>> {
     let Some(names) = given else { return Ok((0..count).map(|feature| format!("f{feature}")).collect()) };

@@ -1,6 +1,7 @@
 //! `PatchTSTForClassification` of Hugging Face transformers: each channel alone through a pre-norm encoder, then one head.
 
 use anyhow::{Result, bail, ensure};
+use qsc_kernel::image::records::MAX_ARENA;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -96,11 +97,13 @@ pub(super) fn import(tensors: &Tensors<'_>, config: &Value) -> Result<NetModel> 
 
     let mut net = Builder::new(context_length * channels);
     config.scale(&mut net)?;
-    let patches = (context_length - config.patch_length) / config.patch_stride + 1;
+    let patches = config.patches();
     let tokens = patches + usize::from(config.use_cls_token);
     let windows = net.gather("patches", net.row, config.patch_indices(patches));
     let hidden = net.new_linear("embedder.input_embedding", config.embedding(tensors, tokens)?, windows);
     encoder(&config, tensors, &mut net, hidden, tokens)?;
+    // Read before its inputs are gathered: their number is then no larger than the file.
+    let head = tensors.linear("head.linear", num_targets, channels * d_model)?;
     let pooled = if config.use_cls_token {
         let first =
             (0..channels).flat_map(|channel| (0..d_model).map(move |i| channel * tokens * d_model + i));
@@ -108,7 +111,6 @@ pub(super) fn import(tensors: &Tensors<'_>, config: &Value) -> Result<NetModel> 
     } else {
         net.token_pool(config.pooling_type.as_deref() == Some("max"), tokens, hidden, d_model)
     };
-    let head = tensors.linear("head.linear", num_targets, channels * d_model)?;
     let output = net.new_linear("head.linear", Linear::wide(head), pooled);
     let decision = match &config.classes {
         Some(classes) => NetDecision::Classes(config::classes(classes, num_targets)?),
@@ -184,7 +186,16 @@ impl Config {
             "pooling_type {:?} is not supported; mean and max are",
             self.pooling_type
         );
-        Ok(())
+        config::check_product(
+            "num_input_channels · tokens · patch_length",
+            &[self.num_input_channels, self.patches() + usize::from(self.use_cls_token), self.patch_length],
+            MAX_ARENA as usize,
+        )
+    }
+
+    /// Patches of a window of more steps than a patch has.
+    fn patches(&self) -> usize {
+        (self.context_length - self.patch_length) / self.patch_stride + 1
     }
 
     /// Scales each channel by its own window.

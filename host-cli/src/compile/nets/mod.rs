@@ -25,8 +25,9 @@ pub mod reference;
 mod simple_nhits;
 mod tensors;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use qsc_kernel::Action;
+use qsc_kernel::image::records::MAX_ARENA;
 use serde_json::Value;
 
 use config::Architecture;
@@ -74,6 +75,12 @@ pub fn import(bytes: &[u8], config: Option<&Value>, family: Option<Family>) -> R
         (_, config) => nhits::import(&tensors, config)?,
     };
     tensors.all_used()?;
+    // Sizes multiply: a small file with a large config could ask for any amount of memory.
+    ensure!(
+        model.arena <= MAX_ARENA as usize,
+        "a prediction of this network needs {} values at the same time, and an image holds {MAX_ARENA}; train a smaller one",
+        model.arena
+    );
     Ok(model)
 }
 

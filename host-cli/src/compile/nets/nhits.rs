@@ -10,6 +10,8 @@ use super::fold::{Interpolation, average_pool, interpolate};
 use super::ir::{Affine, Inputs, Linear, NetLink, NetModel, Op, Region, StatisticsKind};
 use super::tensors::Tensors;
 
+/// Weights of a matrix that is not in the file but made here, of a pool or an interpolation: 128 MiB.
+const MAX_MADE: usize = 1 << 24;
 /// neuralforecast's `TemporalNorm` default, added to the standard deviation.
 const SCALER_EPSILON: f32 = 1e-6;
 /// Losses whose network gives one value per step, the forecast itself.
@@ -180,6 +182,8 @@ impl Hyper {
         let mut pending = tensors.linear(&name(0), first_width, pooled)?;
         let mut hidden = residual;
         if kernel > 1 && self.pooling_mode == "AvgPool1d" {
+            let name = "input_size times the width of what it is pooled to";
+            config::check_product(name, &[length, pooled.max(first_width)], MAX_MADE)?;
             pending = pending.after(&average_pool(length, kernel));
         } else if kernel > 1 {
             hidden = net.max_pool(kernel, residual);
@@ -209,6 +213,8 @@ impl Hyper {
         let theta = tensors.linear(&layer, length + knots, hidden.len)?;
         let mut forecast = theta.outputs(length, knots);
         if knots != horizon {
+            let name = "h times the width of what it is interpolated from";
+            config::check_product(name, &[horizon, knots.max(hidden.len)], MAX_MADE)?;
             forecast = interpolate(self.interpolation()?, knots, horizon).after(&forecast);
         }
         if last {

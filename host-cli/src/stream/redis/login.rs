@@ -1,6 +1,5 @@
 //! Secrets and certificates, read from their files at each connection.
 
-use std::fs;
 use std::path::Path;
 
 use redis::{ClientTlsConfig, TlsCertificates};
@@ -8,6 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::{LinkOptions, RedisAddress, TlsFiles, Trouble};
+use crate::bounded;
 
 /// Who logs in, and to which database. Has no `Debug`: it holds the password.
 pub(super) struct Login {
@@ -43,7 +43,7 @@ impl Login {
 /// The file's text without the end of its line.
 fn secret(file: &Path) -> Result<String, Trouble> {
     let shown = file.display();
-    let text = fs::read_to_string(file)
+    let text = bounded::read_text(file, bounded::SMALL)
         .map_err(|error| Trouble::Unreachable(format!("cannot read the password file {shown} ({error})")))?;
     match text.trim_end_matches(['\n', '\r']) {
         "" => Err(Trouble::Unreachable(format!("the password file {shown} is empty"))),
@@ -54,7 +54,7 @@ fn secret(file: &Path) -> Result<String, Trouble> {
 /// What the files hold, in the library's terms.
 pub(super) fn certificates(files: &TlsFiles) -> Result<TlsCertificates, Trouble> {
     let read = |what: &str, file: &Path| {
-        fs::read(file).map_err(|error| {
+        bounded::read(file, bounded::SMALL).map_err(|error| {
             Trouble::Unreachable(format!("cannot read the {what} {} ({error})", file.display()))
         })
     };
