@@ -89,7 +89,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
 
     /// This worker does not own the shard.
     pub(super) fn leave(&mut self) {
-        self.tally.lag = 0;
+        (self.tally.lag, self.tally.pending) = (0, 0);
         self.seat.iter_mut().for_each(Seat::leave);
     }
 
@@ -122,6 +122,9 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         self.meet_workers()?;
         if self.renewal_is_due() {
             self.settle(&Batch::default(), around)?;
+        }
+        if self.look_is_due() {
+            self.look()?;
         }
         Ok(())
     }

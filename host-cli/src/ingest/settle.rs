@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use qsc_kernel::ensemble::Predict;
 use redis::Value;
 
-use super::consumer::{Consumer, Halt, is_full, millis};
+use super::consumer::{Consumer, Halt, WRITES_AGAIN, millis};
 use super::script::{self, Batch, Settled, Terms};
-use super::{Doing, Surroundings};
+use super::{Doing, Refusal, Surroundings};
 use crate::stream::Trouble;
 
 /// A call of the settling script that is on its way.
@@ -68,13 +68,13 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         mut answer: Result<Value, Trouble>,
         around: &mut impl Surroundings<P>,
     ) -> Result<Settled, Halt> {
-        let mut refused = None;
+        let mut backoff = None;
         loop {
             match answer {
                 Ok(answer) => {
                     let settled = Settled::read(answer).ok_or(Halt::Odd("EVALSHA"))?;
-                    if refused.is_some() {
-                        around.log("the server takes writes again");
+                    if self.tally.is_refused() {
+                        around.log(WRITES_AGAIN);
                         self.tally.doing = Doing::Deciding;
                     }
                     if sent.renews {
@@ -95,19 +95,20 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                     self.link.send_ahead(&learn)?;
                     self.link.receive()?;
                 }
-                Err(trouble) if is_full(&trouble) => {
-                    if refused.is_none() {
-                        let reason = trouble.explain(self.link.address());
+                Err(trouble) => {
+                    let Some(refusal) = Refusal::of(&trouble) else { return Err(trouble.into()) };
+                    let reason = trouble.explain(self.link.address());
+                    if self.tally.troubled(&reason, Some(refusal)) {
                         around.log(&format!("{reason}; no event is dropped, trying again"));
-                        self.tally.doing = Doing::Troubled { reason };
                     }
-                    let backoff = refused.get_or_insert_with(|| self.backoff());
-                    let pause = backoff.next();
+                    let pause = backoff.get_or_insert_with(|| self.backoff()).next();
                     if !self.pause(pause, around) {
                         return Err(Halt::Stop);
                     }
+                    if self.look_is_due() {
+                        self.look()?;
+                    }
                 }
-                Err(trouble) => return Err(trouble.into()),
             }
             let call;
             (call, sent) = self.call(batch);

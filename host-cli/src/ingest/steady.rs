@@ -42,8 +42,12 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             if stop && entries.is_empty() && decided.batch.len() == 0 {
                 return Err(if ends { Halt::Stop } else { Halt::HandOver });
             }
-            if entries.is_empty() && decided.batch.len() == 0 && self.gaps_are_due() {
-                self.look_for_gaps(around)?;
+            if self.look_is_due() {
+                if entries.is_empty() && decided.batch.len() == 0 {
+                    self.look_for_gaps(around)?;
+                } else {
+                    self.look()?;
+                }
             }
             let settling = decided;
             let write =
