@@ -1,13 +1,14 @@
 //! Streams under `qsc run`: a Redis server that survives being killed, workers, a proxy that cuts connections at a
-//! chosen command, feature events, and what an undisturbed run makes of them.
+//! chosen command, shards, feature events, and what an undisturbed run makes of them.
+
+mod lane;
+mod proxy;
+mod server;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,11 @@ use tempfile::TempDir;
 use crate::bundle::{self, text};
 use crate::capture::Capture;
 use crate::qsc;
+use crate::serving::{Answer, ask};
+
+pub use lane::Lane;
+pub use proxy::{Cut, Proxy};
+pub use server::{Disk, Server};
 
 /// Longer than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,110 +48,6 @@ pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < deadline, "in vain: {what}");
         thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A server with an append-only file on a port of its own, which can be killed and started again.
-pub struct Server {
-    process: Child,
-    directory: TempDir,
-    /// Its port on 127.0.0.1.
-    pub port: u16,
-}
-
-impl Server {
-    /// Starts a server, or says loudly that none is installed.
-    ///
-    /// # Panics
-    /// If it does not start.
-    #[must_use]
-    pub fn start() -> Option<Self> {
-        if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
-            crate::skip("redis-server is not installed");
-            return None;
-        }
-        let directory = TempDir::new().expect("a scratch directory");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("it is bound").port();
-        drop(listener);
-        let config = format!(
-            "bind 127.0.0.1\nport {port}\ndir {0}\nsave \"\"\nappendonly yes\nappendfsync always\n\
-             auto-aof-rewrite-percentage 0\nlogfile {0}/redis.log\n",
-            directory.path().display()
-        );
-        fs::write(directory.path().join("redis.conf"), config).expect("the configuration is written");
-        let process = Self::spawn(directory.path());
-        let server = Self { process, directory, port };
-        drop(server.connection());
-        Some(server)
-    }
-
-    fn spawn(directory: &Path) -> Child {
-        let mut command = Command::new("redis-server");
-        command.arg(directory.join("redis.conf")).stdin(Stdio::null()).stdout(Stdio::null());
-        command.spawn().expect("redis-server starts")
-    }
-
-    /// Kills it as a power cut would.
-    ///
-    /// # Panics
-    /// If it is gone already.
-    pub fn kill(&mut self) {
-        self.process.kill().expect("it runs");
-        self.process.wait().expect("it ends");
-    }
-
-    /// Starts it again on what it has written.
-    pub fn start_again(&mut self) {
-        self.process = Self::spawn(self.directory.path());
-        drop(self.connection());
-    }
-
-    /// URL of its port.
-    #[must_use]
-    pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// A connection; waits for the server.
-    ///
-    /// # Panics
-    /// If it does not answer.
-    #[must_use]
-    pub fn connection(&self) -> redis::Connection {
-        let client = redis::Client::open(self.url()).expect("the URL is valid");
-        wait_for("Redis answers", || {
-            let mut connection = client.get_connection().ok()?;
-            redis::cmd("PING").query::<String>(&mut connection).ok().map(|_| connection)
-        })
-    }
-
-    /// Sends one command given as words.
-    ///
-    /// # Panics
-    /// If the server refuses it.
-    pub fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        redis::cmd(words[0]).arg(&words[1..]).query(&mut self.connection()).expect("the server obeys")
-    }
-
-    /// Ids and fields of a stream.
-    #[must_use]
-    pub fn entries(&self, key: &str) -> Entries {
-        self.ask(&["XRANGE", key, "-", "+"])
-    }
-
-    /// Length of a stream.
-    #[must_use]
-    pub fn length(&self, key: &str) -> usize {
-        self.ask(&["XLEN", key])
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Both fail only if it is gone already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -218,6 +120,19 @@ impl Worker {
             assert!(Instant::now() < deadline, "{part:?} is not logged: {}", self.logged());
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// What it serves at this path, if it was started with `--metrics`.
+    ///
+    /// # Panics
+    /// If it serves nothing.
+    #[must_use]
+    pub fn served(&self, path: &str) -> Answer {
+        self.wait_for("METRICS http://");
+        let logged = self.logged();
+        let address = logged.split("METRICS http://").nth(1).and_then(|rest| rest.split('/').next());
+        let address = address.and_then(|address| address.parse().ok()).expect("an address");
+        ask(address, format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes())
     }
 
     /// Sends a signal by name.
@@ -454,153 +369,6 @@ impl Random {
         word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (word ^ (word >> 31)) % bound.max(1)
     }
-}
-
-/// When a proxy cuts a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
-    /// The server never sees the command.
-    Before,
-    /// The server carries it out; its answer never arrives.
-    After,
-}
-
-/// What a proxy does next.
-#[derive(Default)]
-struct Plan {
-    /// The command to cut at, how many of them still pass, and where.
-    at: Option<(&'static str, usize, Cut)>,
-    /// Both ends of every open connection.
-    open: Vec<(TcpStream, TcpStream)>,
-    cuts: usize,
-}
-
-/// A proxy in front of a server, which cuts connections: all at once, or at a chosen command.
-pub struct Proxy {
-    plan: Arc<Mutex<Plan>>,
-    port: u16,
-}
-
-impl Proxy {
-    /// A proxy to the server on `port`.
-    ///
-    /// # Panics
-    /// If no port is free.
-    #[must_use]
-    pub fn start(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let own = listener.local_addr().expect("it is bound").port();
-        let plan = Arc::new(Mutex::new(Plan::default()));
-        let shared = Arc::clone(&plan);
-        thread::spawn(move || {
-            for client in listener.incoming() {
-                let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", port))) else {
-                    continue;
-                };
-                pump_both(&client, &server, &shared);
-            }
-        });
-        Self { plan, port: own }
-    }
-
-    /// URL of the proxy.
-    #[must_use]
-    pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// Cuts every open connection.
-    ///
-    /// # Panics
-    /// If another thread died of it.
-    pub fn cut(&self) {
-        let mut plan = self.plan.lock().expect("no thread died");
-        let Plan { open, cuts, .. } = &mut *plan;
-        for (client, server) in open.drain(..) {
-            // Closed already, perhaps.
-            let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
-            *cuts += 1;
-        }
-    }
-
-    /// Cuts the connection on which `command` is sent after `pass` of them have passed.
-    ///
-    /// # Panics
-    /// If another thread died of it.
-    pub fn cut_at(&self, command: &'static str, pass: usize, when: Cut) {
-        self.plan.lock().expect("no thread died").at = Some((command, pass, when));
-    }
-
-    /// Connections cut so far.
-    ///
-    /// # Panics
-    /// If another thread died of it.
-    #[must_use]
-    pub fn cuts(&self) -> usize {
-        self.plan.lock().expect("no thread died").cuts
-    }
-}
-
-fn pump_both(client: &TcpStream, server: &TcpStream, plan: &Arc<Mutex<Plan>>) {
-    let ends = || Some((client.try_clone().ok()?, server.try_clone().ok()?));
-    let (Some(kept), Some(up), Some(down)) = (ends(), ends(), ends()) else { return };
-    let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    plan.lock().expect("no thread died").open.push(kept);
-    // An answer that must not arrive must not be on its way already either: both directions look at this.
-    let deaf = Arc::new(Mutex::new(false));
-    let (plan, deaf_down) = (Arc::clone(plan), Arc::clone(&deaf));
-    thread::spawn(move || {
-        let (mut from, mut to) = up;
-        let mut buffer = vec![0; 1 << 16];
-        while let Ok(length @ 1..) = from.read(&mut buffer) {
-            let cut = {
-                let mut plan = plan.lock().expect("no thread died");
-                let hits = plan.at.map_or(0, |(command, _, _)| count(&buffer[..length], command));
-                match plan.at {
-                    Some((_, pass, when)) if hits > pass => {
-                        plan.at = None;
-                        plan.cuts += 1;
-                        Some(when)
-                    }
-                    Some((command, pass, when)) => {
-                        plan.at = Some((command, pass - hits, when));
-                        None
-                    }
-                    None => None,
-                }
-            };
-            if cut == Some(Cut::Before) {
-                break;
-            }
-            if cut == Some(Cut::After) {
-                *deaf.lock().expect("no thread died") = true;
-            }
-            if to.write_all(&buffer[..length]).is_err() {
-                break;
-            }
-            if cut == Some(Cut::After) {
-                // The server answers in order: once it answers anything, it has carried out the command.
-                thread::sleep(Duration::from_millis(150));
-                break;
-            }
-        }
-        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-    });
-    thread::spawn(move || {
-        let (mut to, mut from) = down;
-        let mut buffer = vec![0; 1 << 16];
-        while let Ok(length @ 1..) = from.read(&mut buffer) {
-            if !*deaf_down.lock().expect("no thread died") && to.write_all(&buffer[..length]).is_err() {
-                break;
-            }
-        }
-        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-    });
-}
-
-/// How often `word` is in `bytes`.
-fn count(bytes: &[u8], word: &str) -> usize {
-    bytes.windows(word.len()).filter(|window| *window == word.as_bytes()).count()
 }
 
 /// The proof by `qsc stream verify`, which must agree with what a test sees: its exit code and what it counts.

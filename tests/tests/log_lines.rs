@@ -6,6 +6,7 @@ use std::path::Path;
 
 use qsc_tests::bundle::{self, text};
 use qsc_tests::qsc::{self, Run};
+use qsc_tests::systemd::Systemd;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -64,4 +65,37 @@ fn without_a_journal_it_is_refused() {
     }
     let directory = TempDir::new().unwrap();
     run(directory.path(), &["--log", "journald"]).assert_refused(&["journal", "--log stderr"]);
+}
+
+/// A real journald files every line with its priority and fields, and stderr has none of them.
+#[test]
+fn the_journal_has_what_stderr_would_have() {
+    let Some(systemd) = Systemd::boot() else { return };
+    systemd.write("/run/in.jsonl", "no capture line\n");
+    let models = "/qsc/models-bin/MODELS.toml";
+    let run = ["run", "--source", "file:in.jsonl", "--sink", "file:i.jsonl", "--models", models];
+    let plain = systemd.qsc(&run);
+    assert_eq!(plain.code, Some(0), "{plain:?}");
+    let journald = systemd.qsc(&[&run[..], &["--log", "journald"]].concat());
+    assert_eq!((journald.code, journald.stderr.as_str()), (Some(0), ""), "{journald:?}");
+    let refused = systemd.qsc(&[&run[..], &["--log", "journald", "--metrics", "nowhere"]].concat());
+    assert_eq!((refused.code, refused.stderr.as_str()), (Some(1), ""), "{refused:?}");
+
+    let filed = systemd.sh("journalctl --sync && journalctl --output json --no-pager SYSLOG_IDENTIFIER=qsc");
+    let lines: Vec<Value> = filed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (refused, lines): (Vec<_>, Vec<_>) =
+        lines.iter().partition(|line| line["MESSAGE"].as_str().unwrap().contains("QSC FAIL-CLOSED"));
+    let messages: Vec<&str> = lines.iter().map(|line| line["MESSAGE"].as_str().unwrap()).collect();
+    let expected: Vec<&str> = plain.stderr.lines().collect();
+    // The last line tells how long decisions took; then comes what the refused run has logged.
+    let (_, same) = expected.split_last().unwrap();
+    assert_eq!(messages[..same.len()], *same, "{filed}");
+    for line in &lines {
+        let priority = if line["QSC_PLACE"].is_null() { "5" } else { "4" };
+        assert_eq!(line["PRIORITY"], priority, "{line}");
+    }
+    let rejected = lines.iter().find(|line| line["PRIORITY"] == "4").unwrap();
+    assert_eq!(rejected["QSC_PLACE"], "line 1");
+    assert!(rejected["QSC_REASON"].as_str().unwrap().contains("no capture line"), "{rejected}");
+    assert_eq!((refused.len(), &refused[0]["PRIORITY"]), (1, &"3".into()));
 }

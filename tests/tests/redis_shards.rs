@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
-use qsc_cli::stream::{EventId, Shard, key_slot};
+use qsc_cli::stream::{Shard, key_slot};
 use qsc_tests::bundle::{self, text};
-use qsc_tests::ingest::{Entries, Events, PATIENCE, Patient, Worker, assert_same, id, wait_for};
+use qsc_tests::ingest::{Entries, Lane, PATIENCE, Worker, id, wait_for};
 use qsc_tests::qsc;
 use qsc_tests::redis::{Cluster, Options};
-use qsc_tests::serving::{Answer, ask};
 use redis::cmd;
 
 const FEATURES: &str = "test:features";
@@ -24,67 +23,9 @@ const LEASE: Duration = Duration::from_secs(2);
 /// What a busy machine may add to a stated time.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// One shard: its streams, what goes in and what is to come out.
-struct Lane {
-    shard: Shard,
-    intents: String,
-    link: Patient,
-    events: Events,
-    expected: BTreeMap<EventId, String>,
-    added: usize,
-}
-
-impl Lane {
-    fn new(index: u16, url: &str) -> Self {
-        let shard = Shard::new(index, SHARDS).unwrap();
-        let symbols = (0..).map(|number| format!("SYM{number}"));
-        let symbol = symbols.into_iter().find(|symbol| Shard::of(symbol, SHARDS) == shard).unwrap();
-        let events = Events::of_symbols(EVENTS, &[symbol], u64::from(index));
-        let expected = events.undisturbed(&bundle::file("MODELS.toml"));
-        Self {
-            shard,
-            intents: shard.key(INTENTS),
-            link: Patient::to(url, &shard.key(FEATURES)),
-            events,
-            expected,
-            added: 0,
-        }
-    }
-
-    fn add(&mut self, count: usize) {
-        self.link.add(&self.events, self.added..self.added + count);
-        self.added += count;
-    }
-
-    /// Who owns it, if anybody does.
-    fn owner(&mut self) -> Option<String> {
-        let mut owner = cmd("HMGET");
-        owner.arg(format!("{}:owner:qsc", self.shard.key(FEATURES))).arg("consumer").arg("until");
-        let (consumer, until): (Option<String>, Option<u64>) = self.link.ask(&owner);
-        let (seconds, micros): (u64, u64) = self.link.ask(&cmd("TIME"));
-        consumer.filter(|_| until.is_some_and(|until| until > seconds * 1000 + micros / 1000))
-    }
-
-    fn wait_for_intents(&mut self) {
-        self.link.wait_for_length(&self.intents.clone(), self.added);
-    }
-
-    /// Every event has one intent, in order, bit for bit that of an undisturbed run; and the command finds so too.
-    fn assert_exact(&mut self, url: &str, dead: u64) {
-        let intents: Entries = self.link.ask(cmd("XRANGE").arg(&self.intents).arg("-").arg("+"));
-        assert_eq!(intents.len(), EVENTS);
-        assert_same(&intents, &self.expected);
-        let features = self.shard.key(FEATURES);
-        let streams = ["--stream", &features, "--sink-stream", &self.intents, "--format", "json"];
-        let run = qsc::run(["stream", "verify", "--source", url].into_iter().chain(streams));
-        assert_eq!(run.code, Some(0), "{run:?}");
-        let proof = &run.json()["proof"];
-        assert_eq!((proof["intents"].as_u64(), proof["dead"].as_u64()), (Some(EVENTS as u64), Some(dead)));
-    }
-}
-
 fn lanes(url: &str) -> Vec<Lane> {
-    (0..SHARDS.get()).map(|index| Lane::new(index, url)).collect()
+    let lane = |index| Lane::new(Shard::new(index, SHARDS).unwrap(), [FEATURES, INTENTS], url, EVENTS);
+    (0..SHARDS.get()).map(lane).collect()
 }
 
 /// A worker that serves its metrics too.
@@ -102,14 +43,6 @@ fn shares(lanes: &mut [Lane]) -> BTreeMap<String, usize> {
         *shares.entry(owner).or_default() += 1;
     }
     shares
-}
-
-/// What a worker serves at this path.
-fn served(worker: &Worker, path: &str) -> Answer {
-    worker.wait_for("METRICS http://");
-    let logged = worker.logged();
-    let address = logged.split("METRICS http://").nth(1).unwrap().split('/').next().unwrap();
-    ask(address.parse().unwrap(), format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes())
 }
 
 /// Waits until `workers` own all shards, as evenly as they can; how long that took.
@@ -171,7 +104,7 @@ fn a_killed_worker_is_replaced_in_time_and_nothing_is_lost_or_doubled() {
     let (second, third) = (worker(&url, "b"), worker(&url, "c"));
     wait_for_shares(&mut lanes, 3);
     wait_for("readiness", || {
-        let ready = served(&third, "/readyz");
+        let ready = third.served("/readyz");
         (ready.status == 200 && ready.body.contains(" of 8 shards held")).then_some(())
     });
 
@@ -212,7 +145,7 @@ fn a_killed_worker_is_replaced_in_time_and_nothing_is_lost_or_doubled() {
     let letters: Entries = lanes[0].link.ask(cmd("XRANGE").arg(&dead).arg("-").arg("+"));
     assert!(letters[0].1["reason"].contains("belongs to shard-1 of 8"), "{letters:?}");
     wait_for("all shards in the figures of the last worker", || {
-        let page = served(&third, "/metrics").body;
+        let page = third.served("/metrics").body;
         let of = |name: &str| {
             let of_shards = page.lines().filter_map(|line| line.strip_prefix(name)?.split_once("} "));
             of_shards.map(|(_, value)| value.parse::<f64>().unwrap()).collect::<Vec<_>>()

@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};

@@ -25,7 +25,7 @@ use crate::engine::load::Images;
 use crate::exit::Exit;
 use crate::gate::Rules;
 use crate::log::Log;
-use crate::metrics::{Live, Meter, Server};
+use crate::metrics::{Live, Meter, Server, SourceState};
 use crate::notify::Notifier;
 use crate::replay::{Outlet, Replay, Summary};
 use crate::report::{self, Format};
@@ -39,7 +39,7 @@ use crate::stream::{
 const QUEUE: usize = 1024;
 /// How long a silent source keeps a signal waiting.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
-/// A lease is renewed three times in its term, whatever else is to be done.
+/// A lease is renewed several times in its term, whatever else is to be done.
 const SHORTEST_LEASE: Duration = Duration::from_millis(500);
 /// Each costs a worker a thread and a connection.
 const MOST_SHARDS: u16 = 1024;
@@ -216,7 +216,7 @@ pub fn run(args: &RunArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit
         };
         match fed {
             Ok(Fed::Opened) => {
-                replay.tell(|meter| meter.source(true));
+                replay.tell(|meter| meter.source(SourceState::Answers));
                 manager.ready(&status(replay.summary()));
             }
             Ok(Fed::Item(item)) => replay.feed(&item, |outlet| outputs.take(outlet))?,

@@ -10,7 +10,7 @@ use redis::{Cmd, Script, Value};
 
 use super::fair::Seat;
 use super::script;
-use super::{Doing, Keys, Surroundings, Tally};
+use super::{Doing, Keys, Refusal, Surroundings, Tally};
 use crate::engine::Engine;
 use crate::replay::Replay;
 use crate::stream::{Backoff, EventId, Link, Trouble};
@@ -19,6 +19,8 @@ use crate::stream::{Backoff, EventId, Link, Trouble};
 pub(super) const WAIT: Duration = Duration::from_millis(100);
 /// How often a waiting consumer looks around.
 const LOOK: Duration = Duration::from_millis(50);
+/// Logged when a refusal is over.
+pub(super) const WRITES_AGAIN: &str = "the server takes writes again";
 
 /// How a consumer works.
 #[derive(Clone, Debug)]
@@ -94,7 +96,7 @@ pub struct Consumer<'a, P> {
     pub(super) poison: BTreeSet<EventId>,
     /// When the lease was last known to be ours.
     pub(super) renewed: Instant,
-    pub(super) looked_for_gaps: Instant,
+    pub(super) looked: Instant,
     /// The last entry that this process has read or claimed: what is pending for it up to there did not kill it.
     pub(super) met: EventId,
     /// This shard among those of the process; `None` where the stream is no shard.
@@ -135,7 +137,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
             seen: None,
             poison: BTreeSet::new(),
             renewed: now,
-            looked_for_gaps: now,
+            looked: now,
             met: EventId::default(),
             seat,
             told: now,
@@ -198,9 +200,16 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
                 Halt::Trouble(trouble) => {
                     ensure!(self.served || is_passing(&trouble), "{}", self.explain(&trouble));
                     let reason = trouble.explain(self.link.address());
-                    around.log(&format!("{reason}; trying again"));
-                    self.tally.doing = Doing::Troubled { reason };
-                    if !self.reconnect(&mut backoff, around) {
+                    let refusal = Refusal::of(&trouble);
+                    if self.tally.troubled(&reason, refusal) {
+                        around.log(&format!("{reason}; trying again"));
+                    }
+                    // A server that refuses is there.
+                    let goes_on = match refusal {
+                        Some(_) => self.pause(backoff.next(), around),
+                        None => self.reconnect(&mut backoff, around),
+                    };
+                    if !goes_on {
                         return Ok(());
                     }
                 }
@@ -214,6 +223,9 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
         around: &mut impl Surroundings<P>,
     ) -> Result<std::convert::Infallible, Halt> {
         self.take_lease(around)?;
+        if self.tally.is_refused() {
+            around.log(WRITES_AGAIN);
+        }
         self.tally.doing = Doing::Rebuilding;
         let delivered = self.attach(around)?;
         self.work_off(delivered, around)?;
@@ -302,14 +314,9 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
     }
 }
 
-/// The server cannot take writes for now.
-pub(super) fn is_full(trouble: &Trouble) -> bool {
-    matches!(trouble.code(), Some("OOM" | "MISCONF" | "NOREPLICAS" | "BUSY"))
-}
-
 /// Waiting may mend it.
 fn is_passing(trouble: &Trouble) -> bool {
-    is_full(trouble) || trouble.calls_for_reconnect()
+    Refusal::of(trouble).is_some() || trouble.calls_for_reconnect()
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

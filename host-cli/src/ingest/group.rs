@@ -105,20 +105,36 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         Ok(names.filter_map(|name| name.strip_prefix("poison:")?.parse().ok()).collect())
     }
 
-    /// Compares what was ever added with what was accounted for, where both are known exactly: when everything that is
-    /// left was settled, or nothing that was settled is left.
-    pub(super) fn look_for_gaps(&mut self, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
-        self.looked_for_gaps = Instant::now();
+    /// Looks how many entries are not settled, and how many of them are delivered; also gives what it saw.
+    pub(super) fn look(&mut self) -> Result<StreamInfo, Halt> {
+        self.looked = Instant::now();
         let info = self.stream_info()?;
-        let unread = if info.newest <= self.settled {
-            0
-        } else if info.first.is_none_or(|first| first > self.settled) {
-            info.length
-        } else {
-            self.tally.lag = self.seen.map_or(0, |seen| info.added.saturating_sub(seen));
-            return Ok(());
+        self.tally.lag = match self.unread(&info) {
+            Some(unread) => unread,
+            None => self.seen.map_or(0, |seen| info.added.saturating_sub(seen)),
         };
-        self.tally.lag = unread;
+        let mut pending = redis::cmd("XPENDING");
+        pending.arg(&self.keys.features).arg(&self.settings.group);
+        self.tally.pending = self.ask(&pending, |summary| reply::number(reply::array(summary)?.first()?))?;
+        Ok(info)
+    }
+
+    /// Entries that are left and not settled, where that is known exactly: when everything that is left was settled, or
+    /// nothing that was settled is left.
+    fn unread(&self, info: &StreamInfo) -> Option<u64> {
+        if info.newest <= self.settled {
+            Some(0)
+        } else if info.first.is_none_or(|first| first > self.settled) {
+            Some(info.length)
+        } else {
+            None
+        }
+    }
+
+    /// Compares what was ever added with what was accounted for, where both are known exactly. Nothing may be in hand.
+    pub(super) fn look_for_gaps(&mut self, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
+        let info = self.look()?;
+        let Some(unread) = self.unread(&info) else { return Ok(()) };
         let gone = info.added.saturating_sub(unread);
         let Some(seen) = self.seen else {
             // The group is older than this account of it.
@@ -152,9 +168,9 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         Ok(())
     }
 
-    /// Whether it is time to look for gaps.
-    pub(super) fn gaps_are_due(&self) -> bool {
-        self.looked_for_gaps.elapsed() >= Duration::from_secs(1)
+    /// Whether it is time to look again.
+    pub(super) fn look_is_due(&self) -> bool {
+        self.looked.elapsed() >= Duration::from_secs(1)
     }
 
     pub(super) fn stream_info(&mut self) -> Result<StreamInfo, Halt> {

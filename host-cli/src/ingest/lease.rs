@@ -7,10 +7,11 @@ use redis::Cmd;
 
 use super::consumer::{Consumer, Halt, millis};
 use super::fair::{Bid, Seat};
-use super::script::{self, Lease};
+use super::script::{self, Batch, Lease};
 use super::{Doing, Surroundings};
 
-/// In a lease's term, who waits for it looks so often, and workers that share shards hear of each other so often.
+/// In a lease's term its owner renews it so often, who waits for it looks so often, and workers that share shards hear of
+/// each other so often.
 const LOOKS: u32 = 10;
 
 impl<P: Predict + Clone> Consumer<'_, P> {
@@ -88,7 +89,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
 
     /// This worker does not own the shard.
     pub(super) fn leave(&mut self) {
-        self.tally.lag = 0;
+        (self.tally.lag, self.tally.pending) = (0, 0);
         self.seat.iter_mut().for_each(Seat::leave);
     }
 
@@ -120,14 +121,17 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         }
         self.meet_workers()?;
         if self.renewal_is_due() {
-            self.settle(self.batch(), around)?;
+            self.settle(&Batch::default(), around)?;
+        }
+        if self.look_is_due() {
+            self.look()?;
         }
         Ok(())
     }
 
-    /// A third of the lease is over.
+    /// A tenth of the lease is over.
     pub(super) fn renewal_is_due(&self) -> bool {
-        self.renewed.elapsed() >= self.settings.lease / 3
+        self.renewed.elapsed() >= self.settings.lease / LOOKS
     }
 
     /// Does not count as a worker of this shard any more, and gives its lease back.
@@ -144,7 +148,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     /// Gives the lease back. If that fails it ends by itself.
     pub(super) fn release(&mut self) {
         self.leave();
-        let call = self.batch_by("EVALSHA", &self.sha, Duration::ZERO).call(self.settled);
-        let _ = self.link.send_ahead(&call.bytes).and_then(|()| self.link.receive());
+        let call = self.call_by("EVALSHA", &self.sha, &Batch::default(), Some(Duration::ZERO));
+        let _ = self.link.send_ahead(&call).and_then(|()| self.link.receive());
     }
 }

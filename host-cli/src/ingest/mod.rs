@@ -11,6 +11,7 @@
 //! | `group` | the consumer group, how far it stands, what was removed before it was read |
 //! | `settle` | a batch on its way to the server |
 //! | [`inspect`] | what a server must be like |
+//! | [`refusal`] | why it takes no writes for now |
 //! | `rebuild` | what the engine remembers, read back from the stream |
 //! | `pending` | entries that were delivered and not settled, in their order |
 //! | `steady` | read, decide, settle |
@@ -30,6 +31,7 @@ mod lease;
 mod pending;
 pub mod proof;
 mod rebuild;
+pub mod refusal;
 mod reply;
 mod script;
 mod settle;
@@ -40,6 +42,7 @@ use std::fmt;
 pub use consumer::{Consumer, Settings};
 pub use fair::Fair;
 pub use keys::Keys;
+pub use refusal::Refusal;
 
 use crate::replay::Replay;
 
@@ -66,11 +69,31 @@ pub struct Tally {
     pub handed_over: u64,
     /// Entries in the stream that are not settled, when last looked at by the owner.
     pub lag: u64,
+    /// Those of them that were delivered.
+    pub pending: u64,
+    /// How often the server took no write for now, in the order of [`Refusal::ALL`].
+    pub refusals: [u64; Refusal::ALL.len()],
     /// What it is doing.
     pub doing: Doing,
 }
 
 impl Tally {
+    /// Something outside must become well first; whether that is news.
+    pub(crate) fn troubled(&mut self, reason: &str, refusal: Option<Refusal>) -> bool {
+        if let Some(refusal) = refusal {
+            self.refusals[refusal as usize] += 1;
+        }
+        let doing = Doing::Troubled { reason: reason.to_owned(), refusal };
+        let is_news = self.doing != doing;
+        self.doing = doing;
+        is_news
+    }
+
+    /// Whether the server takes no writes, as far as is known.
+    pub(crate) const fn is_refused(&self) -> bool {
+        matches!(self.doing, Doing::Troubled { refusal: Some(_), .. })
+    }
+
     /// Adds what another consumer has done; what it is doing stays its own.
     pub fn add(&mut self, other: &Self) {
         self.intents += other.intents;
@@ -83,6 +106,10 @@ impl Tally {
         self.leases_lost += other.leases_lost;
         self.handed_over += other.handed_over;
         self.lag += other.lag;
+        self.pending += other.pending;
+        for (count, by) in self.refusals.iter_mut().zip(other.refusals) {
+            *count += by;
+        }
     }
 }
 
@@ -107,6 +134,8 @@ pub enum Doing {
     Troubled {
         /// What.
         reason: String,
+        /// The server takes no writes for now.
+        refusal: Option<Refusal>,
     },
 }
 
@@ -118,7 +147,7 @@ impl fmt::Display for Doing {
             Self::InReserve => formatter.write_str("standing by: the shard is another worker's share"),
             Self::Rebuilding => formatter.write_str("rebuilding windows from the stream"),
             Self::Deciding => formatter.write_str("deciding"),
-            Self::Troubled { reason } => write!(formatter, "waiting: {reason}"),
+            Self::Troubled { reason, .. } => write!(formatter, "waiting: {reason}"),
         }
     }
 }

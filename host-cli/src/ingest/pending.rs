@@ -8,6 +8,7 @@ use qsc_kernel::ensemble::Predict;
 
 use super::consumer::{Consumer, Halt};
 use super::rebuild::{PAGE, ask};
+use super::script::Batch;
 use super::{Surroundings, reply};
 use crate::stream::{EventId, MARKET_FEATURES, entry_item};
 
@@ -163,9 +164,9 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     fn bury(&mut self, gone: &Pending, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
         let reason = "removed from the stream before it was decided";
         around.log(&format!("LOST: the entry {} was {reason}", gone.id));
-        let mut batch = self.batch();
+        let mut batch = Batch::default();
         batch.dead(gone.id, reason);
-        self.tally.dead += self.settle(batch, around)?.entries;
+        self.tally.dead += self.settle(&batch, around)?.entries();
         Ok(())
     }
 
@@ -174,9 +175,9 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         let reason =
             format!("delivered {} times and never settled: its consumers died of it", poison.deliveries);
         around.log(&format!("POISON: the entry {} was {reason}; it goes to {}", poison.id, self.keys.dead));
-        let mut batch = self.batch();
+        let mut batch = Batch::default();
         batch.poison(poison.id, &reason);
-        self.tally.poison += self.settle(batch, around)?.entries;
+        self.tally.poison += self.settle(&batch, around)?.entries();
         self.poison.insert(poison.id);
         Ok(())
     }

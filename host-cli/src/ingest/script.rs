@@ -1,6 +1,6 @@
 //! The two scripts that change anything: one takes the lease, one settles a batch.
 
-use redis::{Cmd, Value};
+use redis::Value;
 
 use super::reply;
 use crate::stream::{Event, EventId};
@@ -63,24 +63,32 @@ impl Lease {
 
 /// What the settling script answers.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Settled {
-    /// Entries that were pending and are settled.
-    pub(super) entries: u64,
-    /// The oldest entry that was pending before.
-    pub(super) oldest: Option<EventId>,
+pub(super) enum Settled {
+    /// So many entries were pending and are settled.
+    Entries(u64),
+    /// The batch was empty: the oldest entry that is pending.
+    Oldest(Option<EventId>),
 }
 
 impl Settled {
     /// Reads the answer; `None` if it is none.
     pub(super) fn read(answer: Value) -> Option<Self> {
-        let mut values = reply::array(answer)?.into_iter();
-        let entries = reply::number(&values.next()?)?;
-        let oldest = reply::text(values.next()?)?;
-        Some(Self { entries, oldest: oldest.parse().ok() })
+        match reply::number(&answer) {
+            Some(entries) => Some(Self::Entries(entries)),
+            None => Some(Self::Oldest(reply::text(answer)?.parse().ok())),
+        }
+    }
+
+    /// Entries that are settled.
+    pub(super) const fn entries(&self) -> u64 {
+        match self {
+            Self::Entries(entries) => *entries,
+            Self::Oldest(_) => 0,
+        }
     }
 }
 
-/// What is the same in every batch.
+/// What a call of the settling script says besides its entries.
 pub(super) struct Terms<'a> {
     /// `EVALSHA` or `EVAL`.
     pub(super) command: &'a str,
@@ -88,34 +96,69 @@ pub(super) struct Terms<'a> {
     pub(super) script: &'a str,
     pub(super) keys: [&'a str; 4],
     pub(super) token: &'a str,
-    pub(super) term_ms: u64,
     pub(super) group: &'a str,
     pub(super) consumer: &'a str,
     /// 0: intents are never trimmed.
     pub(super) intents_maxlen: u64,
+    /// The lease's term from now on, in ms; 0 ends it, `None` leaves it as it is.
+    pub(super) term_ms: Option<u64>,
+    /// Entries of the stream accounted for.
+    pub(super) seen: Option<u64>,
+    /// The last entry settled.
+    pub(super) settled: EventId,
 }
 
-/// A batch in the making: the call of the settling script.
+/// Room that is left behind a call, for its first line and for the read that goes with it.
+const SPARE: usize = 256;
+
+/// Arguments of a command as the protocol has them.
+#[derive(Default)]
+struct Arguments {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Arguments {
+    fn push(&mut self, argument: &[u8]) {
+        length(&mut self.bytes, b'$', argument.len());
+        self.bytes.extend_from_slice(argument);
+        self.bytes.extend_from_slice(b"\r\n");
+        self.count += 1;
+    }
+
+    fn number(&mut self, number: u64) {
+        self.push(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    fn optional(&mut self, number: Option<u64>) {
+        match number {
+            Some(number) => self.number(number),
+            None => self.push(b""),
+        }
+    }
+
+    fn id(&mut self, id: EventId) {
+        self.push(id.spell(&mut [0; EventId::LONGEST]));
+    }
+}
+
+/// The line that says how much of something follows.
+fn length(bytes: &mut Vec<u8>, kind: u8, length: usize) {
+    bytes.push(kind);
+    bytes.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    bytes.extend_from_slice(b"\r\n");
+}
+
+/// What entries became, in the order of the stream: the arguments of the settling script that are theirs.
+#[derive(Default)]
 pub(super) struct Batch {
-    call: Cmd,
+    arguments: Arguments,
     entries: u64,
     first: Option<EventId>,
     last: Option<EventId>,
 }
 
 impl Batch {
-    /// An empty batch.
-    pub(super) fn new(terms: &Terms<'_>) -> Self {
-        let mut call = redis::cmd(terms.command);
-        call.arg(terms.script).arg(terms.keys.len()).arg(&terms.keys);
-        call.arg(terms.token)
-            .arg(terms.term_ms)
-            .arg(terms.group)
-            .arg(terms.consumer)
-            .arg(terms.intents_maxlen);
-        Self { call, entries: 0, first: None, last: None }
-    }
-
     /// Entries in it.
     pub(super) const fn len(&self) -> u64 {
         self.entries
@@ -128,22 +171,23 @@ impl Batch {
         let present = optional.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
         let fields = 2 + present.clone().count();
         self.entry(intent.id, "intent", 2 * fields);
-        self.call.arg("event_type").arg(&intent.event_type).arg("payload").arg(&intent.payload);
-        for (name, value) in present {
-            self.call.arg(name).arg(value);
+        let always = [("event_type", intent.event_type.as_str()), ("payload", &intent.payload)];
+        for (name, value) in always.into_iter().chain(present) {
+            self.arguments.push(name.as_bytes());
+            self.arguments.push(value.as_bytes());
         }
     }
 
     /// The entry cannot be decided.
     pub(super) fn dead(&mut self, id: EventId, reason: &str) {
         self.entry(id, "dead", 1);
-        self.call.arg(reason);
+        self.arguments.push(reason.as_bytes());
     }
 
     /// The entry is never to be fed to the models again.
     pub(super) fn poison(&mut self, id: EventId, reason: &str) {
         self.entry(id, "poison", 1);
-        self.call.arg(reason);
+        self.arguments.push(reason.as_bytes());
     }
 
     /// The entry is no feature event.
@@ -152,28 +196,39 @@ impl Batch {
     }
 
     fn entry(&mut self, id: EventId, kind: &str, arguments: usize) {
-        self.call.arg(id.to_string()).arg(kind).arg(arguments);
+        self.arguments.id(id);
+        self.arguments.push(kind.as_bytes());
+        self.arguments.number(arguments as u64);
         self.entries += 1;
         self.first = self.first.or(Some(id));
         self.last = Some(id);
     }
 
-    /// The finished call; `beyond` is the last entry settled before it.
-    pub(super) fn call(mut self, beyond: EventId) -> Call {
-        let advances = self.first.is_some_and(|first| first > beyond);
-        self.call.arg(u8::from(advances));
-        Call {
-            bytes: self.call.get_packed_command(),
-            entries: self.entries,
-            last: self.last.filter(|_| advances),
-        }
+    /// The last entry of the stream that is settled once this is; `None` if it was before.
+    pub(super) fn advances_to(&self, settled: EventId) -> Option<EventId> {
+        self.last.filter(|_| self.first.is_some_and(|first| first > settled))
     }
-}
 
-/// A call of the settling script, ready to be sent, and sent again where the server has refused it.
-pub(super) struct Call {
-    pub(super) bytes: Vec<u8>,
-    pub(super) entries: u64,
-    /// How far the stream is settled afterwards; `None` if no farther than before.
-    pub(super) last: Option<EventId>,
+    /// The call that settles it.
+    pub(super) fn call(&self, terms: &Terms<'_>) -> Vec<u8> {
+        let mut head = Arguments::default();
+        for word in [terms.command, terms.script] {
+            head.push(word.as_bytes());
+        }
+        head.number(terms.keys.len() as u64);
+        for word in terms.keys.into_iter().chain([terms.token, terms.group, terms.consumer]) {
+            head.push(word.as_bytes());
+        }
+        head.number(terms.intents_maxlen);
+        head.push(self.first.map_or_else(|| "+".to_owned(), |first| format!("({first}")).as_bytes());
+        head.optional(terms.term_ms);
+        head.optional(terms.seen);
+        head.number(u64::from(self.advances_to(terms.settled).is_some()));
+        let Arguments { bytes, count } = &self.arguments;
+        let mut call = Vec::with_capacity(head.bytes.len() + bytes.len() + SPARE);
+        length(&mut call, b'*', head.count + count);
+        call.extend_from_slice(&head.bytes);
+        call.extend_from_slice(bytes);
+        call
+    }
 }

@@ -5,93 +5,114 @@ use std::time::{Duration, Instant};
 use qsc_kernel::ensemble::Predict;
 use redis::Value;
 
-use super::consumer::{Consumer, Halt, is_full, millis};
-use super::script::{self, Batch, Call, Settled, Terms};
-use super::{Doing, Surroundings};
+use super::consumer::{Consumer, Halt, WRITES_AGAIN, millis};
+use super::script::{self, Batch, Settled, Terms};
+use super::{Doing, Refusal, Surroundings};
 use crate::stream::Trouble;
 
+/// A call of the settling script that is on its way.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    at: Instant,
+    /// It renews the lease.
+    renews: bool,
+}
+
 impl<P: Predict + Clone> Consumer<'_, P> {
-    /// An empty batch.
-    pub(super) fn batch(&self) -> Batch {
-        self.batch_by("EVALSHA", &self.sha, self.settings.lease)
+    /// The call that settles `batch`, to be sent now; it renews the lease when it is time to.
+    pub(super) fn call(&self, batch: &Batch) -> (Vec<u8>, Sent) {
+        let sent = Sent { at: Instant::now(), renews: self.renewal_is_due() };
+        let term = sent.renews.then_some(self.settings.lease);
+        (self.call_by("EVALSHA", &self.sha, batch, term), sent)
     }
 
-    pub(super) fn batch_by(&self, command: &str, script: &str, term: Duration) -> Batch {
-        Batch::new(&Terms {
+    pub(super) fn call_by(
+        &self,
+        command: &str,
+        script: &str,
+        batch: &Batch,
+        term: Option<Duration>,
+    ) -> Vec<u8> {
+        batch.call(&Terms {
             command,
             script,
             keys: self.keys.all(),
             token: &self.token,
-            term_ms: millis(term),
             group: &self.settings.group,
             consumer: &self.settings.consumer,
             intents_maxlen: self.settings.intents_maxlen,
+            term_ms: term.map(millis),
+            seen: self.seen,
+            settled: self.settled,
         })
     }
 
     /// Sends a batch and waits until it is settled.
     pub(super) fn settle(
         &mut self,
-        batch: Batch,
+        batch: &Batch,
         around: &mut impl Surroundings<P>,
     ) -> Result<Settled, Halt> {
-        let call = batch.call(self.settled);
-        let sent = Instant::now();
-        self.link.send_ahead(&call.bytes)?;
+        let (call, sent) = self.call(batch);
+        self.link.send_ahead(&call)?;
         let answer = self.link.receive();
-        self.settlement(&call, answer, sent, around)
+        self.settlement(batch, sent, answer, around)
     }
 
-    /// Takes the answer to a batch that was `sent` then. Where the server could not take it for now, it is sent again until
-    /// it can: a refused script has done nothing.
+    /// Takes the answer to the call of a batch. Where the server could not take it for now, it is sent again until it can: a
+    /// refused script has done nothing.
     pub(super) fn settlement(
         &mut self,
-        call: &Call,
+        batch: &Batch,
+        mut sent: Sent,
         mut answer: Result<Value, Trouble>,
-        mut sent: Instant,
         around: &mut impl Surroundings<P>,
     ) -> Result<Settled, Halt> {
-        let mut backoff = self.backoff();
-        let mut refused = false;
+        let mut backoff = None;
         loop {
             match answer {
                 Ok(answer) => {
                     let settled = Settled::read(answer).ok_or(Halt::Odd("EVALSHA"))?;
-                    if refused {
-                        around.log("the server takes writes again");
+                    if self.tally.is_refused() {
+                        around.log(WRITES_AGAIN);
                         self.tally.doing = Doing::Deciding;
                     }
-                    if call.entries > 0 {
-                        self.replay.tell(|meter| meter.settled(sent.elapsed()));
+                    if sent.renews {
+                        self.renewed = sent.at;
                     }
-                    self.renewed = sent;
-                    self.tally.foreign += call.entries.saturating_sub(settled.entries);
-                    self.seen = self.seen.map(|seen| seen + settled.entries);
-                    self.settled = call.last.unwrap_or(self.settled);
+                    if let Settled::Entries(entries) = settled {
+                        self.replay.tell(|meter| meter.settled(sent.at.elapsed()));
+                        self.tally.foreign += batch.len().saturating_sub(entries);
+                        self.seen = self.seen.map(|seen| seen + entries);
+                        self.settled = batch.advances_to(self.settled).unwrap_or(self.settled);
+                    }
                     return Ok(settled);
                 }
                 // The whole script once, with its keys: a node of a Cluster that has just got the slot learns it too.
                 Err(trouble) if trouble.code() == Some("NOSCRIPT") => {
-                    let renewal =
-                        self.batch_by("EVAL", script::SETTLE, self.settings.lease).call(self.settled);
-                    self.link.send_ahead(&renewal.bytes)?;
+                    let nothing = Batch::default();
+                    let learn = self.call_by("EVAL", script::SETTLE, &nothing, Some(self.settings.lease));
+                    self.link.send_ahead(&learn)?;
                     self.link.receive()?;
                 }
-                Err(trouble) if is_full(&trouble) => {
-                    if !refused {
-                        let reason = trouble.explain(self.link.address());
+                Err(trouble) => {
+                    let Some(refusal) = Refusal::of(&trouble) else { return Err(trouble.into()) };
+                    let reason = trouble.explain(self.link.address());
+                    if self.tally.troubled(&reason, Some(refusal)) {
                         around.log(&format!("{reason}; no event is dropped, trying again"));
-                        self.tally.doing = Doing::Troubled { reason };
-                        refused = true;
                     }
-                    if !self.pause(backoff.next(), around) {
+                    let pause = backoff.get_or_insert_with(|| self.backoff()).next();
+                    if !self.pause(pause, around) {
                         return Err(Halt::Stop);
                     }
+                    if self.look_is_due() {
+                        self.look()?;
+                    }
                 }
-                Err(trouble) => return Err(trouble.into()),
             }
-            sent = Instant::now();
-            self.link.send_ahead(&call.bytes)?;
+            let call;
+            (call, sent) = self.call(batch);
+            self.link.send_ahead(&call)?;
             answer = self.link.receive();
         }
     }

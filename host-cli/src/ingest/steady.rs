@@ -1,13 +1,13 @@
 //! Read, decide, settle: while one batch is decided, the server settles the one before and hands out the one after.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use qsc_kernel::ensemble::Predict;
 
 use super::Surroundings;
 use super::consumer::{Consumer, Halt, WAIT};
 use super::reply::{self, Entry};
-use super::script::Batch;
+use super::script::{Batch, Settled};
 use crate::replay::Outlet;
 use crate::stream::{EventId, MARKET_FEATURES, entry_item};
 
@@ -15,6 +15,7 @@ use crate::stream::{EventId, MARKET_FEATURES, entry_item};
 const LOGGED: u64 = 20;
 
 /// A batch that is decided, and what its entries became.
+#[derive(Default)]
 struct DecidedBatch {
     batch: Batch,
     intents: u64,
@@ -31,9 +32,9 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         let waiting = self.read_call(Some(WAIT.min(self.settings.lease / 4)));
         let at_once = self.read_call(None);
         let mut entries: Vec<Entry> = Vec::new();
-        let mut decided = self.decided();
+        let mut decided = DecidedBatch::default();
         // The first round shows whether the server takes what is to come.
-        self.settle(self.batch(), around)?;
+        self.settle(&Batch::default(), around)?;
         loop {
             self.meet_workers()?;
             let ends = !around.goes_on(&mut self.replay, &self.tally);
@@ -41,34 +42,40 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             if stop && entries.is_empty() && decided.batch.len() == 0 {
                 return Err(if ends { Halt::Stop } else { Halt::HandOver });
             }
-            if entries.is_empty() && decided.batch.len() == 0 && self.gaps_are_due() {
-                self.look_for_gaps(around)?;
+            if self.look_is_due() {
+                if entries.is_empty() && decided.batch.len() == 0 {
+                    self.look_for_gaps(around)?;
+                } else {
+                    self.look()?;
+                }
             }
-            let write = decided.batch.len() > 0 || self.renewal_is_due();
-            let counts = (decided.intents, decided.dead, decided.other_types);
-            let mut call = decided.batch.call(self.settled);
+            let settling = decided;
+            let write =
+                (settling.batch.len() > 0 || self.renewal_is_due()).then(|| self.call(&settling.batch));
             let read = match entries.len() {
                 _ if stop => None,
                 // A read may follow a renewal only once that is known to have held.
-                0 if write && call.entries == 0 => None,
+                0 if write.is_some() && settling.batch.len() == 0 => None,
                 0 => Some(&waiting),
                 full if full == self.settings.batch => Some(&at_once),
                 _ => None,
             };
-            let sent = Instant::now();
-            self.send_both(write.then_some(&mut call.bytes), read)?;
+            // In one piece, so that the server takes both in one go.
+            let (write, sent) = write.unzip();
+            let mut calls = write.unwrap_or_default();
+            calls.extend_from_slice(read.map_or(&[], Vec::as_slice));
+            if !calls.is_empty() {
+                self.link.send_ahead(&calls)?;
+            }
             let in_hand = entries.first().map(|(id, _)| *id);
             decided = self.decide(entries, self.settled, around);
-            let written = write.then(|| self.link.receive());
+            let written = sent.map(|sent| (sent, self.link.receive()));
             let answer = read.map(|_| self.link.receive());
-            if let Some(written) = written {
-                let settled = self.settlement(&call, written, sent, around)?;
-                if call.entries == 0 {
-                    self.ensure_nothing_astray(settled.oldest, in_hand)?;
+            if let Some((sent, written)) = written {
+                if let Settled::Oldest(oldest) = self.settlement(&settling.batch, sent, written, around)? {
+                    self.ensure_nothing_astray(oldest, in_hand)?;
                 }
-                self.tally.intents += counts.0;
-                self.tally.dead += counts.1;
-                self.tally.other_types += counts.2;
+                self.count(&settling);
             }
             entries = match answer {
                 Some(answer) => {
@@ -82,22 +89,10 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         }
     }
 
-    /// Sends a write and a read in one piece, so that the server takes both in one go.
-    fn send_both(&mut self, write: Option<&mut Vec<u8>>, read: Option<&Vec<u8>>) -> Result<(), Halt> {
-        match (write, read) {
-            (Some(write), Some(read)) => {
-                let alone = write.len();
-                write.extend_from_slice(read);
-                let sent = self.link.send_ahead(write);
-                // It may have to be sent again by itself.
-                write.truncate(alone);
-                sent?;
-            }
-            (Some(one), None) => self.link.send_ahead(one)?,
-            (None, Some(one)) => self.link.send_ahead(one)?,
-            (None, None) => {}
-        }
-        Ok(())
+    fn count(&mut self, settled: &DecidedBatch) {
+        self.tally.intents += settled.intents;
+        self.tally.dead += settled.dead;
+        self.tally.other_types += settled.other_types;
     }
 
     /// Nothing older than what is in hand may be pending.
@@ -110,10 +105,6 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         }
     }
 
-    fn decided(&self) -> DecidedBatch {
-        DecidedBatch { batch: self.batch(), intents: 0, dead: 0, other_types: 0 }
-    }
-
     /// Decides entries. Those not after `settled` have what they became already: only a group that was set back from
     /// outside delivers them again.
     fn decide(
@@ -122,7 +113,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         settled: EventId,
         around: &mut impl Surroundings<P>,
     ) -> DecidedBatch {
-        let mut decided = self.decided();
+        let mut decided = DecidedBatch::default();
         for (id, fields) in entries {
             if id <= settled {
                 decided.batch.none(id);
@@ -164,10 +155,8 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         // They may lie before what is settled, where somebody else had taken them.
         let decided = self.decide(entries, EventId::default(), around);
         if decided.batch.len() > 0 {
-            self.settle(decided.batch, around)?;
-            self.tally.intents += decided.intents;
-            self.tally.dead += decided.dead;
-            self.tally.other_types += decided.other_types;
+            self.settle(&decided.batch, around)?;
+            self.count(&decided);
         }
         Ok(())
     }

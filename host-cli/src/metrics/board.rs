@@ -9,6 +9,7 @@ use qsc_kernel::{Action, Inactive};
 use super::histogram::Histogram;
 use super::recent::Recent;
 use crate::engine::config::{ModelConfig, ModelsConfig};
+use crate::ingest::Refusal;
 
 /// A figure that is not known, e.g. the time of the newest event before there is one.
 pub(super) const UNKNOWN: u64 = u64::MAX;
@@ -97,6 +98,27 @@ impl Lease {
     const ALL: [Self; 3] = [Self::NotNeeded, Self::Held, Self::NotHeld];
 }
 
+/// Whether the source can be worked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceState {
+    /// There is no connection, or the file is not open yet.
+    NotReached,
+    /// It answers.
+    Answers,
+    /// It answers, but takes no writes for now.
+    Refuses(Refusal),
+}
+
+impl SourceState {
+    const fn code(self) -> u8 {
+        match self {
+            Self::NotReached => 0,
+            Self::Answers => 1,
+            Self::Refuses(refusal) => 2 + refusal as u8,
+        }
+    }
+}
+
 /// The figures of one engine. Everything here is written by one thread through [`Meter`](super::Meter).
 #[derive(Debug)]
 pub struct Board {
@@ -118,7 +140,7 @@ pub struct Board {
     /// Nanoseconds from `started` to the loop's last sign of life.
     pub(super) beat: AtomicU64,
     pub(super) loaded: AtomicBool,
-    pub(super) source: AtomicBool,
+    source: AtomicU8,
     lease: AtomicU8,
     /// Of how many shards it holds the lease, where these figures are those of several.
     pub(super) shards: Option<(usize, usize)>,
@@ -130,11 +152,14 @@ pub(super) struct StreamBoard {
     /// False where the source is a file.
     pub(super) is_one: AtomicBool,
     pub(super) lag: AtomicU64,
+    pub(super) pending: AtomicU64,
     pub(super) settled: AtomicU64,
     pub(super) dead: AtomicU64,
     pub(super) lost: AtomicU64,
     pub(super) reconnects: AtomicU64,
     pub(super) leases_lost: AtomicU64,
+    /// In the order of [`Refusal::ALL`].
+    pub(super) refusals: [AtomicU64; Refusal::ALL.len()],
 }
 
 /// The figures of one model.
@@ -187,7 +212,7 @@ impl Board {
             stream: StreamBoard::default(),
             beat: AtomicU64::default(),
             loaded: AtomicBool::default(),
-            source: AtomicBool::default(),
+            source: AtomicU8::default(),
             lease: AtomicU8::default(),
             shards: None,
         }
@@ -200,6 +225,7 @@ impl Board {
             (&self.events, &other.events),
             (&self.rejects, &other.rejects),
             (&ours.lag, &theirs.lag),
+            (&ours.pending, &theirs.pending),
             (&ours.settled, &theirs.settled),
             (&ours.dead, &theirs.dead),
             (&ours.lost, &theirs.lost),
@@ -211,7 +237,9 @@ impl Board {
             let actions = ours.actions.iter().zip(&theirs.actions);
             actions.chain(ours.inactive.iter().zip(&theirs.inactive))
         });
-        for (cell, by) in cells.into_iter().chain(self.sides.iter().zip(&other.sides)).chain(by_model) {
+        let by_code = ours.refusals.iter().zip(&theirs.refusals);
+        let by_side = self.sides.iter().zip(&other.sides);
+        for (cell, by) in cells.into_iter().chain(by_code).chain(by_side).chain(by_model) {
             add(cell, by.load(Ordering::Relaxed));
         }
         let histograms = self.stages.iter().zip(&other.stages);
@@ -230,17 +258,14 @@ impl Board {
         ] {
             cell.store(value.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        for (cell, value) in [
-            (&self.loaded, &other.loaded),
-            (&self.source, &other.source),
-            (&self.stream.is_one, &other.stream.is_one),
-        ] {
+        for (cell, value) in [(&self.loaded, &other.loaded), (&self.stream.is_one, &other.stream.is_one)] {
             cell.store(value.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         for (model, other) in self.models.iter().zip(&other.models) {
             model.loaded.store(other.loaded.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.set_lease(other.lease());
+        self.set_source(other.source());
     }
 
     /// Is as ill as the worse of the two. A lease held by either is held.
@@ -252,10 +277,25 @@ impl Board {
             self.newest_event.store(newest, Ordering::Relaxed);
         }
         self.loaded.fetch_and(other.loaded.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.source.fetch_and(other.source.load(Ordering::Relaxed), Ordering::Relaxed);
+        if self.source() == SourceState::Answers {
+            self.set_source(other.source());
+        }
         if other.lease() == Lease::Held {
             self.set_lease(Lease::Held);
         }
+    }
+
+    pub(super) fn set_source(&self, source: SourceState) {
+        self.source.store(source.code(), Ordering::Relaxed);
+    }
+
+    /// Whether the source can be worked with.
+    #[must_use]
+    pub fn source(&self) -> SourceState {
+        let code = self.source.load(Ordering::Relaxed);
+        let refuses = Refusal::ALL.into_iter().map(SourceState::Refuses);
+        let known = refuses.chain([SourceState::Answers]).find(|source| source.code() == code);
+        known.unwrap_or(SourceState::NotReached)
     }
 
     pub(super) fn set_lease(&self, lease: Lease) {

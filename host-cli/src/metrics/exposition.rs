@@ -15,6 +15,7 @@ use super::boards::Boards;
 use super::health;
 use super::histogram::Histogram;
 use crate::identity;
+use crate::ingest::Refusal;
 use crate::stream::Shard;
 
 /// A text format of metrics.
@@ -250,6 +251,23 @@ impl Page<'_> {
             "qsc_lag_entries",
             "Entries of the stream that are not settled",
             Some(of(&stream.lag) as f64),
+        )?;
+        self.gauge(
+            "qsc_pending_entries",
+            "Entries delivered to a consumer of the group and not settled",
+            Some(of(&stream.pending) as f64),
+        )?;
+        self.family(
+            "qsc_write_refusals",
+            "Writes the server took not for now, by its code; they are sent again",
+            MetricType::Counter,
+            |family| {
+                Refusal::ALL.into_iter().zip(&stream.refusals).try_for_each(|(refusal, count)| {
+                    family
+                        .encode_family(&[("code", refusal.code())])?
+                        .encode_counter::<NoLabelSet, _, f64>(&of(count), None)
+                })
+            },
         )?;
         self.counter("qsc_settled_intents", "Intents the server has added", &stream.settled)?;
         self.counter(

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::board::{Board, Lease};
+use super::board::{Board, Lease, SourceState};
 
 /// A loop that is silent for longer than this hangs; it beats many times a second.
 pub const SILENCE: Duration = Duration::from_secs(10);
@@ -60,8 +60,13 @@ pub fn readiness(board: &Board) -> Health {
         "not loaded yet".to_owned()
     };
     findings.push(("models", loaded > 0, words));
-    let source = board.source.load(Ordering::Relaxed);
-    findings.push(("source", source, if source { "answers" } else { "not reached" }.to_owned()));
+    let source = board.source();
+    let words = match source {
+        SourceState::Answers => "answers".to_owned(),
+        SourceState::NotReached => "not reached".to_owned(),
+        SourceState::Refuses(refusal) => format!("takes no writes for now: {}", refusal.code()),
+    };
+    findings.push(("source", source == SourceState::Answers, words));
     let (held, words) = match (board.lease(), board.shards) {
         (Lease::NotNeeded, _) => (true, "not needed".to_owned()),
         (lease, Some((held, of))) => (lease == Lease::Held, format!("{held} of {of} shards held")),

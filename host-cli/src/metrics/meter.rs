@@ -8,7 +8,7 @@ use qsc_kernel::Inactive;
 use qsc_kernel::ensemble::{Decision, NoActiveModel, Outcome, Ppm, Round};
 use qsc_kernel::observe::{Observer, Stage};
 
-use super::board::{Board, HostStage, KernelStage, Lease, SIDES, add};
+use super::board::{Board, HostStage, KernelStage, Lease, SIDES, SourceState, add};
 use crate::engine::{Listener, MAX_MODELS};
 use crate::ingest::Tally;
 use crate::stream::EventId;
@@ -45,9 +45,9 @@ impl Meter {
         self.board.loaded.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the source answers.
-    pub fn source(&self, reachable: bool) {
-        self.board.source.store(reachable, Ordering::Relaxed);
+    /// Whether the source can be worked with.
+    pub fn source(&self, source: SourceState) {
+        self.board.set_source(source);
     }
 
     /// Whether this process may decide on its shards.
@@ -61,12 +61,16 @@ impl Meter {
         stream.is_one.store(true, Ordering::Relaxed);
         for (cell, count) in [
             (&stream.lag, tally.lag),
+            (&stream.pending, tally.pending),
             (&stream.settled, tally.intents),
             (&stream.dead, tally.dead + tally.poison),
             (&stream.lost, tally.lost),
             (&stream.reconnects, tally.reconnects),
             (&stream.leases_lost, tally.leases_lost),
         ] {
+            cell.store(count, Ordering::Relaxed);
+        }
+        for (cell, count) in stream.refusals.iter().zip(tally.refusals) {
             cell.store(count, Ordering::Relaxed);
         }
     }

@@ -22,7 +22,7 @@ pub mod meter;
 pub mod recent;
 pub mod server;
 
-pub use board::{Board, Lease};
+pub use board::{Board, Lease, SourceState};
 pub use boards::Boards;
 pub use live::Live;
 pub use meter::Meter;

@@ -17,7 +17,7 @@ use crate::canary::live::LiveWeights;
 use crate::engine::Engine;
 use crate::ingest::inspect::{ensure_one_server, inspect};
 use crate::ingest::{Consumer, Doing, Fair, Keys, Settings, Surroundings, Tally};
-use crate::metrics::{Lease, Meter, health};
+use crate::metrics::{Lease, Meter, SourceState, health};
 use crate::notify::Notifier;
 use crate::replay::{Replay, Summary};
 use crate::signals::Stop;
@@ -252,7 +252,11 @@ impl<P: Predict> Surroundings<P> for Service<'_> {
         drop(state);
         replay.tell(|meter| {
             meter.beat();
-            meter.source(!matches!(tally.doing, Doing::Starting | Doing::Troubled { .. }));
+            meter.source(match tally.doing {
+                Doing::Troubled { refusal: Some(refusal), .. } => SourceState::Refuses(refusal),
+                Doing::Starting | Doing::Troubled { refusal: None, .. } => SourceState::NotReached,
+                _ => SourceState::Answers,
+            });
             meter.lease(match tally.doing {
                 Doing::Rebuilding | Doing::Deciding => Lease::Held,
                 Doing::Starting | Doing::Waiting { .. } | Doing::InReserve | Doing::Troubled { .. } => {

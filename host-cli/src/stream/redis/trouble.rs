@@ -84,6 +84,12 @@ impl Trouble {
             "OOM" => format!(
                 "Redis at {address} has reached its maxmemory and takes no writes; raise it, or trim what may go"
             ),
+            "MISCONF" => format!(
+                "Redis at {address} cannot write to its disk and takes no writes ({self}); make room there, or see its log"
+            ),
+            "NOREPLICAS" => format!(
+                "Redis at {address} takes no writes while too few replicas follow it ({self}); bring them back"
+            ),
             _ => format!("Redis at {address} refused: {self}"),
         }
     }

@@ -75,7 +75,8 @@ impl Wire {
                 Err(error) => return Err(refused.ok_or(error)),
             };
             let matters = match command.args_iter().next() {
-                _ if at + 1 == greeting.len() => error.code() != "NOPERM",
+                // A server whose disk is full refuses even PING: it is there, and what it takes is seen later.
+                _ if at + 1 == greeting.len() => !matches!(error.code(), "NOPERM" | "MISCONF"),
                 Some(redis::Arg::Simple(b"CLIENT")) => false,
                 _ => true,
             };
