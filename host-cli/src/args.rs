@@ -3,24 +3,15 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands;
 use crate::commands::canary::CanaryCommand;
 use crate::exit::Exit;
 use crate::log;
+use crate::report::Format;
 use crate::settings::{self, Settings};
 use crate::signals;
-
-/// How results are written to stdout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// For machines: one JSON document and nothing else.
-    Json,
-}
 
 #[derive(Debug, Parser)]
 #[command(
@@ -111,13 +102,10 @@ pub fn run_from(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 }
 
 fn finish(result: anyhow::Result<Exit>) -> Exit {
-    result.unwrap_or_else(|error| refuse(&error))
-}
-
-/// Says why the tool could not do its work, for a command that has more to do afterwards.
-pub(crate) fn refuse(error: &anyhow::Error) -> Exit {
-    log::failed(error);
-    Exit::Error
+    result.unwrap_or_else(|error| {
+        log::failed(&error);
+        Exit::Error
+    })
 }
 
 /// Parses the arguments, with what the settings file says as defaults. The outer error is one of the file.

@@ -13,9 +13,8 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
-use crate::hex;
+use crate::digest::sha256;
 use crate::stream::replace_durably;
 
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -76,7 +75,7 @@ pub fn read_verifying_key(path: &Path) -> anyhow::Result<VerifyingKey> {
 /// What names a key in an envelope: SHA-256 of its 32 bytes.
 #[must_use]
 pub fn key_id(key: &VerifyingKey) -> String {
-    hex::encode(&Sha256::digest(key.as_bytes()))
+    sha256(key.as_bytes())
 }
 
 /// Where the envelope of a report is.
@@ -151,11 +150,11 @@ fn statement(json: &Path) -> anyhow::Result<Value> {
         "{} is no report of the quality gate",
         json.display()
     );
-    let mut subject = vec![json!({"name": file_name(json), "digest": {"sha256": digest(&text)}})];
+    let mut subject = vec![json!({"name": file_name(json), "digest": {"sha256": sha256(&text)}})];
     for extension in ["md", "html"] {
         let path = json.with_extension(extension);
         if path.exists() {
-            subject.push(json!({"name": file_name(&path), "digest": {"sha256": digest(&read(&path)?)}}));
+            subject.push(json!({"name": file_name(&path), "digest": {"sha256": sha256(read(&path)?)}}));
         }
     }
     let models = report["models"].as_object().context("the report has no models")?;
@@ -172,7 +171,7 @@ fn statement(json: &Path) -> anyhow::Result<Value> {
         "predicate": {
             "result": if report["verdict"] == "pass" { "PASSED" } else { "FAILED" },
             "configuration": [
-                {"name": "rules", "digest": {"sha256": digest(rules.as_bytes())}},
+                {"name": "rules", "digest": {"sha256": sha256(rules)}},
                 {"name": "events", "digest": {"sha256": evidence["sha256"]}},
             ],
             "passedTests": tests(true),
@@ -180,10 +179,6 @@ fn statement(json: &Path) -> anyhow::Result<Value> {
             "failedTests": tests(false),
         },
     }))
-}
-
-fn digest(bytes: &[u8]) -> String {
-    hex::encode(&Sha256::digest(bytes))
 }
 
 fn file_name(path: &Path) -> String {

@@ -6,9 +6,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use bytemuck::{Pod, Zeroable};
 use qsc_kernel::scratch::ALIGNMENT;
-use sha2::{Digest as _, Sha256};
 
-use crate::hex;
+use crate::digest;
 
 /// Larger files are no model images: offsets are 32 bits.
 const MAX_BYTES: u64 = u32::MAX as u64;
@@ -64,7 +63,7 @@ impl ImageBytes {
     /// SHA-256 of the bytes, in hexadecimal: what `sha256sum` prints for the file.
     #[must_use]
     pub fn sha256(&self) -> String {
-        hex::encode(&Sha256::digest(self.as_bytes()))
+        digest::sha256(self.as_bytes())
     }
 
     /// The bytes, on a 64-byte boundary.

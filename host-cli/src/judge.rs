@@ -3,12 +3,17 @@
 
 use std::num::NonZeroUsize;
 
-use jiff::Timestamp;
-
 use crate::gate::{Drift, QualityGate, QualityVerdict, Rules, SanityGate, SanityVerdict, Terms};
 use crate::identity;
 use crate::report::Header;
-use crate::stream::{Item, LinkOptions, MARKET_FEATURES, Reading, Source, SourceSpec, TRADE_INTENT, Window};
+use crate::stream::{
+    Item, LinkOptions, MARKET_FEATURES, Reading, Source, SourceSpec, TRADE_INTENT, Window, now_ms,
+};
+
+/// Newest intents that the quality gate judges unless told otherwise.
+pub const QUALITY_EVENTS: u64 = 2000;
+/// Newest events that feature-sanity judges unless told otherwise.
+pub const SANITY_EVENTS: u64 = 200;
 
 /// Whether events tell of a market. Every report on simulated ones is headed SYNTHETIC, and no activation takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +87,8 @@ impl EventSource {
             SourceSpec::Redis(_) => format!("{}, stream {}", self.spec, self.stream),
             SourceSpec::File(_) | SourceSpec::Stdin => self.spec.to_string(),
         };
-        let clock = || u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
         Header {
-            now: now.unwrap_or_else(clock),
+            now: now.unwrap_or_else(|| now_ms().unwrap_or(0)),
             source,
             build: identity::build().to_owned(),
             synthetic: self.origin == Origin::Simulated,

@@ -7,12 +7,14 @@
 //! | [`identity`] | what this binary was built from |
 //! | [`commands`] | one file per command: arguments in, exit code out |
 //! | [`compile`] | trained files ─▶ intermediate model ─▶ image |
+//! | [`digest`] | SHA-256, spelled one way |
 //! | [`image`] | model images in memory the host owns |
 //! | [`rows`] | `.npy`, CSV and JSONL rows |
 //! | [`settings`] | flag, environment, file, default |
 //! | [`signals`] | what SIGINT and SIGTERM do |
 //! | [`stream`] | events from files and Redis, intents to files; links to Redis |
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
+//! | [`replay`] | events through an engine: an intent or a reject for each, counted |
 //! | [`ingest`] | Redis streams of features ─▶ of intents, exactly once in effect |
 //! | [`notify`] | what the engine tells the service manager |
 //! | [`log`] | where log lines go |
@@ -32,10 +34,10 @@ pub mod canary;
 pub mod commands;
 pub mod compile;
 pub mod deploy;
+pub mod digest;
 pub mod engine;
 pub mod exit;
 pub mod gate;
-pub mod hex;
 pub mod identity;
 pub mod image;
 pub mod ingest;
@@ -43,6 +45,7 @@ pub mod judge;
 pub mod log;
 pub mod metrics;
 pub mod notify;
+pub mod replay;
 pub mod report;
 pub mod rows;
 pub mod settings;

@@ -15,8 +15,12 @@
 //! | [`nets`] | networks: a checked list of steps and the operations they are made of |
 //! | [`guard`] | input validation, degeneracy window, feature fingerprint |
 //! | [`ensemble`] | members, reasons for inactivity, the vote |
-//! | [`observe`] | where the time goes, for whoever measures |
 //! | [`simd`] | backend tokens and the caller's float environment |
+//! | `link`, `math` | margins become outputs; elementary functions |
+//! | `num`, `rows` | conversions and cuts of slices that cannot panic |
+//! | [`scratch`] | working memory, which the caller brings |
+//! | [`error`] | one small enum per operation |
+//! | [`observe`] | where the time goes, for whoever measures |
 //!
 //! # Promises
 //! - **Checked once.** [`Model::check`] treats its bytes as hostile; afterwards predictions stay in bounds.
@@ -66,6 +70,7 @@ pub mod nets;
 pub mod nets;
 mod num;
 pub mod observe;
+mod rows;
 pub mod scratch;
 pub mod simd;
 pub mod trees;

@@ -1,4 +1,4 @@
-//! What would be a panic or a lossy cast if written in place, stated once: conversions, and rows of slices.
+//! Conversions that would be a lossy cast or a panic if written in place, each stated once.
 
 /// A 32-bit image offset or count as an index; targets have pointers of at least 32 bits (see `lib.rs`).
 #[allow(clippy::as_conversions, reason = "u32 to usize is lossless: 16-bit targets do not compile")]
@@ -45,39 +45,4 @@ pub(crate) const fn power_of_two(exponent: i32) -> Option<f64> {
     #[allow(clippy::as_conversions, reason = "u32 to u64 widens")]
     let bits = (biased as u64) << 52;
     Some(f64::from_bits(bits))
-}
-
-/// The rows of `width` values; 0 counts as 1.
-///
-/// Not `chunks_exact` itself: where one is zipped with another, rows are counted by a division, and unless all of it is inlined nothing
-/// shows the compiler that it is not by zero.
-#[inline(always)]
-pub(crate) fn each_row<T>(values: &[T], width: usize) -> impl Iterator<Item = &[T]> {
-    let mut rows = values.chunks_exact(width.max(1));
-    core::iter::from_fn(move || rows.next())
-}
-
-/// Pieces of `len` values, the last one perhaps shorter; 0 counts as 1. As [`each_row`], in place of `chunks_mut`.
-#[inline(always)]
-pub(crate) fn each_part_mut<T>(values: &mut [T], len: usize) -> impl Iterator<Item = &mut [T]> {
-    let mut parts = values.chunks_mut(len.max(1));
-    core::iter::from_fn(move || parts.next())
-}
-
-/// [`each_row`], to be changed.
-#[inline(always)]
-pub(crate) fn each_row_mut<T>(values: &mut [T], width: usize) -> impl Iterator<Item = &mut [T]> {
-    let mut rows = values.chunks_exact_mut(width.max(1));
-    core::iter::from_fn(move || rows.next())
-}
-
-/// Copies values between slices of one length; other lengths are `None`, where `copy_from_slice` would panic.
-pub(crate) fn copy<T: Copy>(source: &[T], target: &mut [T]) -> Option<()> {
-    if source.len() != target.len() {
-        return None;
-    }
-    for (target, &value) in target.iter_mut().zip(source) {
-        *target = value;
-    }
-    Some(())
 }

@@ -6,8 +6,8 @@ use std::cell::Cell;
 use std::fs;
 
 use qsc_cli::engine::panic_guard::PanicGuard;
-use qsc_cli::engine::replay::{Outlet, Replay};
 use qsc_cli::engine::{Candidate, Engine, Reject};
+use qsc_cli::replay::{Outlet, Replay};
 use qsc_cli::stream::{LinkOptions, MARKET_FEATURES, Source, SourceSpec, Window};
 use qsc_kernel::ensemble::{ConfidenceRule, Predict};
 use qsc_kernel::image::SectionKind;

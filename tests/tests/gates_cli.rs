@@ -390,8 +390,7 @@ fn reports_on_simulated_events_say_so_at_their_head() {
         ]
         .map(|text| text.contains("SYNTHETIC"));
         assert_eq!(heads, [synthetic; 4]);
-        let twin: Value = serde_json::from_str(&report.json).unwrap();
-        assert_eq!(twin["synthetic"], synthetic);
+        assert_eq!(report.document["synthetic"], synthetic);
     }
 }
 

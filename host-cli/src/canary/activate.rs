@@ -1,58 +1,27 @@
 //! Activation: everything is judged here and now, by this process, and any doubt blocks.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use qsc_kernel::ensemble::{Mode as MemberMode, Ppm};
 use serde_json::{Value, json};
 
-use super::audit::{Chain, Transition, sha256_of};
-use super::evidence::{Examined, Expected, Finding, LEAST_EVENTS, examine};
-use super::state::{Lock, Standing, State, details, last_generation, next_baseline, sha256};
-use super::telemetry::{Seen, Telemetry};
-use super::weights::{Baseline, WeightsFile};
+use super::audit::{Chain, Transition};
+use super::conditions;
+use super::evidence::{Examined, Expected, Finding, examine};
+use super::state::{Lock, Standing, State, details, last_generation, next_baseline};
+use super::telemetry::{self, Seen};
+use super::weights::{Baseline, Weights, WeightsFile};
 use crate::attest;
-use crate::engine::config::{ModelConfig, ModelsConfig};
-use crate::engine::load;
-use crate::gate::{Mode, Outcome, QualityVerdict, Require, Rules, SanityVerdict, Terms};
+use crate::digest::{sha256, sha256_of};
+use crate::engine::config::ModelsConfig;
+use crate::gate::{Mode, QualityVerdict, Require, Rules, SanityVerdict, Terms};
 use crate::identity;
-use crate::image::ImageBytes;
-use crate::judge::{self, EventSource};
+use crate::judge::{self, EventSource, QUALITY_EVENTS, SANITY_EVENTS};
 use crate::report::{self, QualityReport};
-use crate::stream::{TRADE_INTENT, Window, format_rfc3339, parse_timestamp};
-
-/// Newest events the gate judges, as by its own default.
-pub const GATE_EVENTS: u64 = 2000;
-/// Newest events feature-sanity judges, as by its own default.
-const SANITY_EVENTS: u64 = 200;
-/// Oldest externally signed report that is still taken.
-const SIGNED_REPORT_AGE: Duration = Duration::from_secs(3600);
-/// How far the newest event may be ahead of this clock: producers' clocks differ a little.
-const CLOCK_TOLERANCE_MS: u64 = 5000;
-
-/// What has to be shown, in this order; a check that was not made blocks.
-const CHECKS: [&str; 18] = [
-    "standing",
-    "cool_down",
-    "cutover_time",
-    "ensemble",
-    "infra",
-    "gate",
-    "clock",
-    "feature_sanity",
-    "origin",
-    "result",
-    "header",
-    "name",
-    "digests",
-    "own_names",
-    "events",
-    "age",
-    "cutover",
-    "eligible",
-];
+use crate::stream::{format_rfc3339, now_ms};
 
 /// What is asked for.
 #[derive(Debug)]
@@ -160,9 +129,9 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
 
     let started = now_ms()?;
     let mut findings = vec![
-        standing_finding(&standing),
-        cool_down(&chain, request, started),
-        cutover_time(request.cutover, started),
+        conditions::standing(&standing),
+        conditions::cool_down(&chain, request, started),
+        conditions::cutover_time(request.cutover, started),
     ];
     let Some(candidate) = config.models.iter().find(|entry| entry.name == model) else {
         let names: Vec<&str> = config.models.iter().map(|entry| entry.name.as_str()).collect();
@@ -178,11 +147,15 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
         Ok(weights) => Finding::new("ensemble", true, weights.log_line()),
         Err(error) => Finding::new("ensemble", false, format!("{error:#}")),
     });
-    let (infra, image_sha256) = infra(candidate);
+    let (infra, image_sha256) = conditions::infra(candidate);
     findings.push(infra);
 
-    let judged = judge_now(request)?;
-    findings.extend([gate(&judged.quality), clock(&judged.quality, started), sanity(&judged.sanity)]);
+    let judged = judge_now(request, &config)?;
+    findings.extend([
+        conditions::gate(&judged.quality),
+        conditions::clock(&judged.quality, started),
+        conditions::sanity(&judged.sanity),
+    ]);
     let report = report::write_quality(&judged.quality, &request.source.header(None), request.report_dir)?;
     if let Some(key) = request.sign_key {
         attest::sign(&report.files.json, key)?;
@@ -200,12 +173,12 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
     findings.extend(examined.findings.iter().cloned());
     let mut is_collection = examined.is_collection;
     if let Some(key) = request.require_signed {
-        let (finding, signed_is_collection) = signature(request, key, &examined, started);
+        let (finding, signed_is_collection) = conditions::signature(request, key, &examined, started);
         findings.push(finding);
         is_collection |= signed_is_collection;
     }
     let made = |name: &&str| findings.iter().any(|finding| finding.check == *name);
-    if let Some(missing) = CHECKS.iter().find(|name| !made(name)) {
+    if let Some(missing) = conditions::CHECKS.iter().find(|name| !made(name)) {
         findings.push(Finding::new("manifest", false, format!("the check {missing} was not made")));
     }
 
@@ -247,179 +220,23 @@ struct Judged {
     seen: Seen,
 }
 
-fn judge_now(request: &Request<'_>) -> anyhow::Result<Judged> {
+fn judge_now(request: &Request<'_>, config: &ModelsConfig) -> anyhow::Result<Judged> {
     let cutover = request.cutover;
-    let terms =
-        Terms { mode: Mode::Canary, require: Require::Any, requested: GATE_EVENTS, cutover: Some(cutover) };
+    let terms = Terms {
+        mode: Mode::Canary,
+        require: Require::Any,
+        requested: QUALITY_EVENTS,
+        cutover: Some(cutover),
+    };
     let quality = judge::quality(request.source, terms, request.rules, |_| {})?;
     let sanity = judge::sanity(request.source, cutover, SANITY_EVENTS, request.rules, |_| {})?;
     let in_force = request.state.weights().ok().flatten().map(|file| file.weights);
     let weights = match in_force {
         Some(weights) => weights,
-        None => super::weights::Weights::of_ensemble(&ModelsConfig::read(request.models)?)?,
+        None => Weights::of_ensemble(config)?,
     };
-    let mut telemetry = Telemetry::new(request.model, &weights);
-    let newest = std::num::NonZeroUsize::new(usize::try_from(GATE_EVENTS)?);
-    let window = Window { after: Some(cutover), newest, event_types: &[TRADE_INTENT] };
-    request.source.read(&window, |item| telemetry.observe(&item))?;
-    Ok(Judged { quality, sanity, seen: telemetry.finish() })
-}
-
-fn standing_finding(standing: &Standing) -> Finding {
-    match standing {
-        Standing::Idle(_) => Finding::new("standing", true, "no canary is active"),
-        Standing::Active(file, _) => Finding::new(
-            "standing",
-            false,
-            format!(
-                "a canary is active already: {}; `qsc canary rollback` or `promote` ends it",
-                file.canary.as_deref().unwrap_or("unknown")
-            ),
-        ),
-        Standing::Interrupted(entry) => {
-            Finding::new("standing", false, format!("line {} of the audit log never took effect", entry.seq))
-        }
-        Standing::Unrecorded(file) => {
-            Finding::new("standing", false, format!("generation {} is not recorded", file.generation))
-        }
-        Standing::Foreign(why) => {
-            Finding::new("standing", false, format!("{why}; `qsc canary rollback` restores the baseline"))
-        }
-    }
-}
-
-fn cool_down(chain: &Chain, request: &Request<'_>, now: u64) -> Finding {
-    let last = chain.entries.iter().rev().find(|entry| {
-        entry.event == Transition::RolledBack
-            && entry.model.as_deref().is_none_or(|name| name == request.model)
-    });
-    let Some(last) = last else { return Finding::new("cool_down", true, "no rollback of this model") };
-    let elapsed =
-        parse_timestamp(&last.ts).ok().and_then(|at| now.checked_sub(at)).map(Duration::from_millis);
-    let is_over = elapsed.is_some_and(|elapsed| elapsed >= request.cool_down);
-    match (is_over, request.force) {
-        (true, _) => {
-            Finding::new("cool_down", true, format!("rolled back {}; the cool-down is over", last.ts))
-        }
-        (false, Some(reason)) => Finding::new("cool_down", true, format!("overridden: {reason}")),
-        (false, None) => Finding::new(
-            "cool_down",
-            false,
-            format!(
-                "rolled back {} ({}); the cool-down is {:?}. --force REASON overrides it and is recorded",
-                last.ts,
-                last.detail("reason").unwrap_or("no reason given"),
-                request.cool_down
-            ),
-        ),
-    }
-}
-
-fn cutover_time(cutover: u64, now: u64) -> Finding {
-    let passed = cutover > 0 && cutover <= now;
-    let place = if cutover == 0 { "is 1970, which is no cutover" } else { "is in the future" };
-    Finding::new(
-        "cutover_time",
-        passed,
-        format!("{}{}", format_rfc3339(cutover), if passed { String::new() } else { format!(" {place}") }),
-    )
-}
-
-/// The image loads in this very binary and reproduces its golden vectors.
-fn infra(candidate: &ModelConfig) -> (Finding, String) {
-    let checked = ImageBytes::read(&candidate.image).and_then(|bytes| {
-        load::check(&bytes)?;
-        Ok(bytes.sha256())
-    });
-    match checked {
-        Ok(sha256) => {
-            let detail = format!(
-                "{} reproduces its golden vectors, build {}",
-                candidate.image.display(),
-                identity::build()
-            );
-            (Finding::new("infra", true, detail), sha256)
-        }
-        Err(error) => (Finding::new("infra", false, format!("{error:#}")), String::new()),
-    }
-}
-
-fn gate(verdict: &QualityVerdict) -> Finding {
-    let count = verdict.events.count;
-    let (passed, detail) = match verdict.outcome {
-        Outcome::Pass if count < LEAST_EVENTS => {
-            (false, format!("{count} events, at least {LEAST_EVENTS} are needed"))
-        }
-        Outcome::Pass => (true, format!("passed over {count} events")),
-        _ => (false, verdict.reasons.join("; ")),
-    };
-    Finding::new("gate", passed, detail)
-}
-
-/// A clock that stands before the newest event cannot say how old a report is.
-fn clock(verdict: &QualityVerdict, now: u64) -> Finding {
-    let newest = verdict.evidence.last_id.as_ref().and_then(|id| id.split_once('-')?.0.parse::<u64>().ok());
-    match newest {
-        Some(newest) if newest > now.saturating_add(CLOCK_TOLERANCE_MS) => Finding::new(
-            "clock",
-            false,
-            format!(
-                "the newest event is of {}, this clock says {}",
-                format_rfc3339(newest),
-                format_rfc3339(now)
-            ),
-        ),
-        Some(newest) => {
-            Finding::new("clock", true, format!("the newest event is of {}", format_rfc3339(newest)))
-        }
-        None => Finding::new("clock", false, "there is no event to hold this clock against"),
-    }
-}
-
-fn sanity(verdict: &SanityVerdict) -> Finding {
-    let passed = verdict.outcome == Outcome::Pass;
-    let failures: Vec<&str> = verdict.failures.iter().map(|failure| failure.detail.as_str()).collect();
-    let detail = if passed { format!("passed over {} events", verdict.events) } else { failures.join("; ") };
-    Finding::new("feature_sanity", passed, detail)
-}
-
-/// The signature of the report just written, or of one that was made and signed elsewhere: that one must hold by itself, be
-/// of the same cutover and rules, not older than an hour, and, where it judged the same events, have judged them alike.
-fn signature(request: &Request<'_>, key: &VerifyingKey, own: &Examined, now: u64) -> (Finding, bool) {
-    let checked = || -> anyhow::Result<(String, bool)> {
-        let Some(path) = request.signed_report else {
-            attest::verify(&own.json_path, key)?;
-            return Ok((format!("signed by {}", attest::key_id(key)), false));
-        };
-        let age = u64::try_from(SIGNED_REPORT_AGE.as_millis())?;
-        let expected = Expected {
-            model: Some(request.model),
-            cutover: Some(request.cutover),
-            not_before: Some(now.saturating_sub(age)),
-            not_after: Some(now_ms()?),
-            ..Expected::default()
-        };
-        let signed = examine(path, &expected)?;
-        if signed.is_collection {
-            return Ok(("the signed report is a collection report".to_owned(), true));
-        }
-        if let Some(fault) = signed.findings.iter().find(|finding| !finding.passed) {
-            anyhow::bail!("{}: {}", fault.check, fault.detail);
-        }
-        attest::verify(&signed.json_path, key)?;
-        let (theirs, ours) = (&signed.document["evidence"], &own.document["evidence"]);
-        ensure!(theirs["rules"] == ours["rules"], "the signed report was judged by other rules");
-        let same_events = ["first_id", "last_id", "count"].iter().all(|name| theirs[*name] == ours[*name]);
-        ensure!(
-            !same_events || theirs["sha256"] == ours["sha256"],
-            "the signed report judged other events under the same ids"
-        );
-        Ok((format!("{} is signed by {}", signed.json_path.display(), attest::key_id(key)), false))
-    };
-    match checked() {
-        Ok((detail, is_collection)) => (Finding::new("signature", !is_collection, detail), is_collection),
-        Err(error) => (Finding::new("signature", false, format!("{error:#}")), false),
-    }
+    let (seen, _) = telemetry::read(request.source, Some(cutover), request.model, &weights)?;
+    Ok(Judged { quality, sanity, seen })
 }
 
 fn evidence(
@@ -446,10 +263,11 @@ fn evidence(
             "sha256": events.sha256,
         },
         "sanity_events_sha256": judged.sanity.evidence.sha256,
-        "models_toml_sha256": sha256_of(request.models)?,
+        "models_toml_sha256": sha256_of(request.models)
+            .with_context(|| format!("cannot read {}", request.models.display()))?,
         "image_sha256": image_sha256,
         "build": identity::build(),
-        "binary_sha256": sha256_of(&PathBuf::from("/proc/self/exe"))?,
+        "binary_sha256": sha256_of(Path::new("/proc/self/exe")).context("cannot read /proc/self/exe")?,
         "checks": findings.iter().map(|finding| finding.check).collect::<Vec<_>>(),
     }))
 }
@@ -474,21 +292,12 @@ fn commit(
     let details = details([
         ("cutover", format_rfc3339(request.cutover).into()),
         ("weights_ppm", json!(file.weights.ppm())),
-        ("weights_sha256", sha256(&file.text()).into()),
+        ("weights_sha256", sha256(file.text()).into()),
         ("baseline_ppm", json!(baseline.weights.ppm())),
-        ("baseline_sha256", sha256(&baseline.text()).into()),
+        ("baseline_sha256", sha256(baseline.text()).into()),
         ("evidence", evidence),
         ("force", request.force.map_or(Value::Null, Into::into)),
     ]);
     state.log().append(&mut chain, Transition::Activated, Some(request.model), file.generation, details)?;
     state.write_weights(file)
-}
-
-/// Unix milliseconds.
-///
-/// # Errors
-/// The clock stands before 1970.
-pub fn now_ms() -> anyhow::Result<u64> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
-    Ok(u64::try_from(since.as_millis())?)
 }

@@ -17,10 +17,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
 
 use super::actor::Actor;
-use crate::hex;
+use crate::digest;
 use crate::stream::replace_durably;
 
 /// What happened.
@@ -318,7 +317,7 @@ fn value(entry: &Entry) -> Value {
 
 fn hash(entry: &Entry) -> String {
     let bare = Entry { hash: String::new(), ..entry.clone() };
-    hex::encode(&Sha256::digest(canonical(&value(&bare))))
+    digest::sha256(canonical(&value(&bare)))
 }
 
 /// Canonical JSON: members sorted by name, no white space.
@@ -336,23 +335,6 @@ fn canonical(value: &Value) -> String {
             format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(","))
         }
         other => other.to_string(),
-    }
-}
-
-/// SHA-256 of a file, in hexadecimal.
-///
-/// # Errors
-/// It cannot be read.
-pub fn sha256_of(path: &Path) -> anyhow::Result<String> {
-    let cannot = || format!("cannot read {}", path.display());
-    let mut file = File::open(path).with_context(cannot)?;
-    let (mut hash, mut block) = (Sha256::new(), vec![0; 1 << 16]);
-    loop {
-        let read = file.read(&mut block).with_context(cannot)?;
-        if read == 0 {
-            return Ok(hex::encode(&hash.finalize()));
-        }
-        hash.update(&block[..read]);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::activate::now_ms;
+use crate::stream::now_ms;
 
 /// How far the clocks may come apart between two checks. Slewing (at most 0.05 %) stays far below.
 const TOLERANCE_MS: u64 = 2000;

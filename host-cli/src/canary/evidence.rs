@@ -11,7 +11,9 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::state::sha256;
+use crate::digest::sha256;
+use crate::gate::{Mode, Outcome};
+use crate::report::{self, marks};
 use crate::stream::{format_rfc3339, parse_timestamp};
 
 /// One thing that had to be shown.
@@ -75,9 +77,6 @@ impl Examined {
     }
 }
 
-const CANARY_HEADER: &str = "**MODE:** 🚀 CANARY (DEPLOYMENT ELIGIBLE)";
-const COLLECTION_HEADER: &str = "COLLECTION";
-const SYNTHETIC_HEADER: &str = "**SYNTHETIC:**";
 /// Fewest events an activation is decided on, whatever the rules.
 pub const LEAST_EVENTS: u64 = 200;
 
@@ -101,7 +100,7 @@ pub fn examine(path: &Path, expected: &Expected<'_>) -> anyhow::Result<Examined>
     let document: Value =
         serde_json::from_str(&json).with_context(|| format!("{} is no JSON", json_path.display()))?;
     let html_path = with("html");
-    let html_sha256 = if html_path.exists() { Some(sha256(&read(&html_path)?)) } else { None };
+    let html_sha256 = if html_path.exists() { Some(sha256(read(&html_path)?)) } else { None };
     let name = stem.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let (json_sha256, markdown_sha256) = (sha256(&json), sha256(&markdown));
 
@@ -121,13 +120,13 @@ pub fn examine(path: &Path, expected: &Expected<'_>) -> anyhow::Result<Examined>
     }
     let is_collection = document["mode"] == "collection"
         || name.contains("collection")
-        || mode_lines(&markdown).iter().any(|line| line.contains(COLLECTION_HEADER));
+        || mode_lines(&markdown).iter().any(|line| line.contains("COLLECTION"));
     Ok(Examined { findings, is_collection, document, json_sha256, json_path, markdown_sha256 })
 }
 
 /// Simulated events, as the demo makes them, say nothing about a market.
 fn origin(document: &Value, markdown: &str) -> Finding {
-    let live = document["synthetic"] == false && !markdown.contains(SYNTHETIC_HEADER);
+    let live = document["synthetic"] == false && !markdown.contains(&format!("**{}:**", marks::SYNTHETIC));
     let detail = if live {
         "the events are live"
     } else {
@@ -138,7 +137,7 @@ fn origin(document: &Value, markdown: &str) -> Finding {
 
 fn result(document: &Value) -> Finding {
     let wanted = [
-        ("contract", Value::from(1)),
+        ("contract", Value::from(report::CONTRACT)),
         ("command", "quality-gate".into()),
         ("mode", "canary".into()),
         ("verdict", "pass".into()),
@@ -153,32 +152,34 @@ fn result(document: &Value) -> Finding {
 }
 
 fn mode_lines(markdown: &str) -> Vec<&str> {
-    markdown.lines().filter(|line| line.contains("**MODE:**")).collect()
+    markdown.lines().filter(|line| line.contains(marks::MODE)).collect()
 }
 
 fn header(markdown: &str, document: &Value) -> Finding {
-    let timestamp = format!("**Timestamp:** {}", document["timestamp"].as_str().unwrap_or_default());
+    let title = format!("# {}", marks::TITLE);
+    let time = marks::time_line(document["timestamp"].as_str().unwrap_or_default());
+    let canary = marks::mode_line(Mode::Canary);
     let head: Vec<&str> = markdown.lines().filter(|line| !line.is_empty()).take(3).collect();
     let modes = mode_lines(markdown);
-    let fault = if head.first() != Some(&"# Quality Gate Report") {
-        Some("it does not open with `# Quality Gate Report`".to_owned())
+    let fault = if head.first() != Some(&title.as_str()) {
+        Some(format!("it does not open with `{title}`"))
     } else if modes.len() != 1 || head.get(2) != modes.first() {
         Some(format!("there are {} MODE lines, one is expected, in the header", modes.len()))
-    } else if modes[0] != CANARY_HEADER {
+    } else if modes[0] != canary {
         Some(format!("it says {:?}", modes[0]))
-    } else if head.get(1) != Some(&timestamp.as_str()) {
+    } else if head.get(1) != Some(&time.as_str()) {
         Some("its time is not that of the JSON twin".to_owned())
-    } else if !markdown.contains("**VERDICT:** PASS (exit code 0)") {
+    } else if !markdown.contains(&marks::verdict_line(Outcome::Pass, Outcome::Pass.exit().code())) {
         Some("its verdict is not PASS".to_owned())
     } else {
         None
     };
-    Finding::new("header", fault.is_none(), fault.unwrap_or_else(|| CANARY_HEADER.to_owned()))
+    Finding::new("header", fault.is_none(), fault.unwrap_or(canary))
 }
 
 fn file_name(name: &str, document: &Value) -> Finding {
-    let time = document["timestamp"].as_str().and_then(|text| parse_timestamp(text).ok()).and_then(file_time);
-    let fault = match (name.strip_prefix("quality_gate_"), time) {
+    let time = document["timestamp"].as_str().and_then(|text| parse_timestamp(text).ok()).map(marks::second);
+    let fault = match (name.strip_prefix(marks::STEM), time) {
         _ if name.contains("collection") => Some("it says collection".to_owned()),
         (Some(rest), Some(time)) => match rest.strip_prefix(time.as_str()) {
             Some(suffix) if is_post_cutover(suffix) => None,
@@ -196,17 +197,12 @@ fn file_name(name: &str, document: &Value) -> Finding {
 
 /// `_post_cutover`, and a number that keeps reports of one second apart.
 fn is_post_cutover(suffix: &str) -> bool {
-    suffix.strip_prefix("_post_cutover").is_some_and(|rest| {
+    suffix.strip_prefix(marks::POST_CUTOVER).is_some_and(|rest| {
         rest.is_empty()
             || rest.strip_prefix('_').is_some_and(|number| {
                 !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
             })
     })
-}
-
-fn file_time(ms: u64) -> Option<String> {
-    let time = jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()?;
-    Some(time.strftime("%Y%m%d_%H%M%S").to_string())
 }
 
 fn digests(

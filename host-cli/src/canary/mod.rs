@@ -6,7 +6,7 @@
 //! | [`weights`] | weights that always sum to one; `weights.json` and `baseline.json` |
 //! | [`audit`] | the hash-chained log |
 //! | [`evidence`] | is a report on disk what it claims to be? |
-//! | [`activate`] | judges everything here and now, and any doubt blocks |
+//! | [`activate`], `conditions` | judges everything here and now, and any doubt blocks; what must be shown |
 //! | [`monitor`], [`watch`] | re-judges at every interval, and rolls back on the first violation |
 //! | [`rollback`] | restores the baseline; nothing may block it |
 //! | [`promote`] | a person makes the canary's weights the baseline |
@@ -20,6 +20,7 @@ pub mod actor;
 pub mod audit;
 pub mod clock;
 pub mod compare;
+mod conditions;
 pub mod evidence;
 pub mod hooks;
 pub mod live;

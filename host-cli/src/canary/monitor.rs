@@ -1,7 +1,6 @@
 //! The monitor: re-judges the canary at every interval, and rolls back on the first violation. Only a watch that ends clean
 //! lets a canary be promoted.
 
-use std::num::NonZeroUsize;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,20 +8,19 @@ use anyhow::bail;
 use serde::Serialize;
 use serde_json::json;
 
-use super::activate::GATE_EVENTS;
 use super::audit::{Chain, Transition};
 use super::clock::Moment;
 use super::compare::Comparison;
 use super::rollback::{Rollback, rollback};
 use super::state::{Lock, Standing, State, details, in_force};
-use super::telemetry::{Telemetry, WeightProof};
+use super::telemetry::{self, WeightProof};
 use super::watch::{LIMIT, Watch};
 use super::weights::WeightsFile;
 use crate::engine::config::ModelsConfig;
-use crate::gate::{CheckKind, Ensemble, Mode, QualityVerdict, Require, Rules, Terms};
-use crate::judge::{self, EventSource};
+use crate::gate::{Check as GateCheck, CheckKind, Ensemble, Mode, QualityVerdict, Require, Rules, Terms};
+use crate::judge::{self, EventSource, QUALITY_EVENTS};
 use crate::signals::Stop;
-use crate::stream::{TRADE_INTENT, Window, parse_timestamp};
+use crate::stream::parse_timestamp;
 
 /// How often a waiting monitor looks for a signal.
 const SIGNAL_CHECK: Duration = Duration::from_millis(20);
@@ -291,20 +289,20 @@ fn judge_now(
     file: &WeightsFile,
     cutover: u64,
 ) -> anyhow::Result<Check> {
-    let terms =
-        Terms { mode: Mode::Canary, require: Require::Any, requested: GATE_EVENTS, cutover: Some(cutover) };
+    let terms = Terms {
+        mode: Mode::Canary,
+        require: Require::Any,
+        requested: QUALITY_EVENTS,
+        cutover: Some(cutover),
+    };
     let verdict = judge::quality(request.source, terms, request.rules, |_| {})?;
-    let mut telemetry = Telemetry::new(&watch.model, &file.weights);
-    let newest = NonZeroUsize::new(usize::try_from(GATE_EVENTS)?);
-    let window = Window { after: Some(cutover), newest, event_types: &[TRADE_INTENT] };
-    let reading = request.source.read(&window, |item| telemetry.observe(&item))?;
+    let (seen, gap) = telemetry::read(request.source, Some(cutover), &watch.model, &file.weights)?;
     // A trimmed stream is no fault as long as the newest events are all there.
-    if let Some(gap) = reading.gap
-        && verdict.events.count + verdict.events.malformed < GATE_EVENTS
+    if let Some(gap) = gap
+        && verdict.events.count + verdict.events.malformed < QUALITY_EVENTS
     {
         bail!("events may be missing: {gap}");
     }
-    let seen = telemetry.finish();
     let mut reasons = violations(&verdict, &watch.model, request.rules);
     if let Err(reason) = watch.take(seen.last, seen.last_canary, request.interval) {
         reasons.push(reason);
@@ -323,14 +321,10 @@ fn judge_now(
 
 /// What the gate holds against the canary, and the ensemble's agreement; each says which value crossed which bound.
 fn violations(verdict: &QualityVerdict, model: &str, rules: &Rules) -> Vec<String> {
-    let mut reasons = Vec::new();
-    let seen = verdict.events.count + verdict.events.malformed;
-    if rules.max_malformed_pct.is_exceeded_by(verdict.events.malformed, seen) {
-        reasons.push(format!(
-            "{} of {seen} events are corrupt, at most {} % may be",
-            verdict.events.malformed, rules.max_malformed_pct
-        ));
-    }
+    let corrupt =
+        |check: &&GateCheck| check.check == CheckKind::MalformedEvents && check.passed == Some(false);
+    let mut reasons: Vec<String> =
+        verdict.checks.iter().filter(corrupt).map(|check| check.detail.clone()).collect();
     let failures = verdict.models.get(model).map_or(&[][..], |verdict| &verdict.failures);
     let violated = failures.iter().filter(|failure| failure.check != CheckKind::InsufficientPredictions);
     reasons.extend(violated.map(|failure| format!("{model}: {}: {}", failure.check.name(), failure.detail)));

@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::audit::Transition;
 use super::evidence::Finding;
-use super::state::{Lock, Standing, State, details, last_generation, promoted_baseline, sha256};
+use super::state::{Lock, Standing, State, details, last_generation, promoted_baseline};
 use super::weights::WeightsFile;
+use crate::digest::sha256;
 
 /// How a promotion came out.
 #[derive(Clone, Debug)]
@@ -75,8 +76,8 @@ pub fn promote(state: &State, weight: Option<Ppm>) -> anyhow::Result<Promotion> 
     let promoted = WeightsFile { generation: last_generation(&chain) + 1, canary: None, weights };
     let details = details([
         ("weights_ppm", json!(promoted.weights.ppm())),
-        ("weights_sha256", sha256(&promoted.text()).into()),
-        ("baseline_sha256", sha256(&promoted_baseline(&promoted).text()).into()),
+        ("weights_sha256", sha256(promoted.text()).into()),
+        ("baseline_sha256", sha256(promoted_baseline(&promoted).text()).into()),
         ("watch_seq", watch.seq.into()),
     ]);
     state.log().append(&mut chain, Transition::Promoted, Some(&model), promoted.generation, details)?;

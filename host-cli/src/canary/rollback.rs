@@ -5,8 +5,9 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use super::audit::{Chain, Transition};
-use super::state::{Lock, Standing, State, details, last_generation, sha256};
+use super::state::{Lock, Standing, State, details, last_generation};
 use super::weights::{Baseline, Weights, WeightsFile};
+use crate::digest::sha256;
 use crate::engine::config::ModelsConfig;
 
 /// How a rollback came out.
@@ -89,7 +90,7 @@ fn record(
     let details = details([
         ("reason", reason.into()),
         ("weights_ppm", json!(file.weights.ppm())),
-        ("weights_sha256", sha256(&file.text()).into()),
+        ("weights_sha256", sha256(file.text()).into()),
         ("found_broken", json!(outcome.broken)),
     ]);
     state.log().append(chain, Transition::RolledBack, outcome.model.as_deref(), file.generation, details)
@@ -112,7 +113,7 @@ fn usable_baseline(
                 let sets = |event| matches!(event, Transition::Activated | Transition::Promoted);
                 chain.entries.iter().rev().find(|entry| sets(entry.event))?.detail("baseline_sha256")
             });
-            if recorded.is_none_or(|recorded| recorded == sha256(&baseline.text())) {
+            if recorded.is_none_or(|recorded| recorded == sha256(baseline.text())) {
                 return Ok(baseline);
             }
             format!("{} is not the baseline that was saved: it was edited", state.baseline_path().display())

@@ -20,11 +20,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
 
 use super::audit::{AuditLog, Chain, Entry, Transition};
 use super::weights::{Baseline, Origin, Weights, WeightsFile};
-use crate::hex;
+use crate::digest::sha256;
 use crate::stream::{TEMPORARY, replace_durably};
 
 /// How long a command waits for another one to finish writing.
@@ -255,7 +254,7 @@ impl State {
 
     /// Whether `baseline.json` is the one that was saved for this activation.
     fn saved_baseline_of(&self, activation: &Entry) -> bool {
-        let saved = self.baseline().ok().flatten().map(|baseline| sha256(&baseline.text()));
+        let saved = self.baseline().ok().flatten().map(|baseline| sha256(baseline.text()));
         saved.is_some() && saved.as_deref() == activation.detail("baseline_sha256")
     }
 
@@ -275,7 +274,7 @@ impl State {
                     "reason".to_owned(),
                     "recorded afterwards: the process died after the rollback".into(),
                 );
-                details.insert("weights_sha256".to_owned(), sha256(&file.text()).into());
+                details.insert("weights_sha256".to_owned(), sha256(file.text()).into());
                 self.log().append(
                     &mut chain,
                     Transition::RolledBack,
@@ -303,7 +302,7 @@ impl State {
             generation = last_generation(chain) + 1;
             let file = WeightsFile { generation, canary: None, weights: baseline.weights };
             self.write_weights(&file)?;
-            details.insert("weights_sha256".to_owned(), sha256(&file.text()).into());
+            details.insert("weights_sha256".to_owned(), sha256(file.text()).into());
         }
         self.log().append(chain, Transition::Voided, entry.model.as_deref(), generation, details)
     }
@@ -361,15 +360,9 @@ pub fn in_force(entries: &[Entry]) -> Vec<&Entry> {
 fn matches(file: Option<&WeightsFile>, entry: Option<&Entry>) -> bool {
     match (file, entry) {
         (None, None) => true,
-        (Some(file), Some(entry)) => entry.detail("weights_sha256") == Some(&sha256(&file.text())),
+        (Some(file), Some(entry)) => entry.detail("weights_sha256") == Some(&sha256(file.text())),
         _ => false,
     }
-}
-
-/// SHA-256 of a text, in hexadecimal.
-#[must_use]
-pub fn sha256(text: &str) -> String {
-    hex::encode(&Sha256::digest(text))
 }
 
 /// The weights the next canary starts from: those of a promotion, else those of `MODELS.toml`.

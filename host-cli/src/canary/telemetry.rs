@@ -1,12 +1,15 @@
 //! What intents say about a canary: its weight, its predictions, and the others beside it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use serde::Serialize;
 
 use super::compare::{Comparison, Sides};
 use super::weights::{Weights, fraction};
-use crate::stream::{EventId, Item, Json};
+use crate::gate::Entry;
+use crate::judge::{EventSource, QUALITY_EVENTS};
+use crate::stream::{EventId, Gap, Item, Json, TRADE_INTENT, Window};
 
 /// Largest distance of an effective weight from the expected one: producers round.
 const WEIGHT_TOLERANCE: f64 = 1e-6;
@@ -53,6 +56,23 @@ pub struct Seen {
     pub last_canary: Option<EventId>,
 }
 
+/// What the newest intents since `after` (Unix ms) say, as many as the quality gate judges, and what of them is missing.
+///
+/// # Errors
+/// The source cannot be read.
+pub fn read(
+    source: &EventSource,
+    after: Option<u64>,
+    canary: &str,
+    weights: &Weights,
+) -> anyhow::Result<(Seen, Option<Gap>)> {
+    let mut telemetry = Telemetry::new(canary, weights);
+    let newest = NonZeroUsize::new(usize::try_from(QUALITY_EVENTS)?);
+    let window = Window { after, newest, event_types: &[TRADE_INTENT] };
+    let reading = source.read(&window, |item| telemetry.observe(&item))?;
+    Ok((telemetry.finish(), reading.gap))
+}
+
 impl Telemetry {
     /// Looks for `canary` under the weights in force.
     #[must_use]
@@ -74,7 +94,9 @@ impl Telemetry {
         self.last = Some(event.id);
         let Ok(payload) = Json::parse(&event.payload) else { return };
         let Some(models) = payload.get("model_breakdown").and_then(Json::as_object) else { return };
-        let active: BTreeMap<&str, &Json<'_>> = models.iter().filter(|(_, entry)| is_active(entry)).collect();
+        let entries = models.iter().map(|(name, entry)| (name, Entry::read(entry)));
+        let active: BTreeMap<&str, Entry<'_>> =
+            entries.filter(|(_, entry)| matches!(entry, Entry::Active { .. })).collect();
         let Some(canary) = active.get(self.canary.as_str()) else { return };
         self.last_canary = Some(event.id);
         self.observe_weight(event.id, &payload, active.keys().copied());
@@ -123,17 +145,12 @@ impl Telemetry {
     }
 }
 
-fn is_active(entry: &Json<'_>) -> bool {
-    matches!(entry.get("inactive"), None | Some(Json::Bool(false) | Json::Null))
-}
-
 /// Only confidences that are one as they stand are compared; the others are the gate's to judge.
-fn take(entry: &Json<'_>, confidences: &mut Vec<f64>, actions: &mut [u64; 3]) {
-    let confidence = entry.get("confidence").and_then(Json::as_number);
-    confidences.extend(confidence.filter(|confidence| (0.0..=1.0).contains(confidence)));
-    let action = entry.get("action").and_then(Json::as_str);
-    if let Some(at) = ["BUY", "SELL", "HOLD"].iter().position(|name| action == Some(*name)) {
-        actions[at] += 1;
+fn take(entry: &Entry<'_>, confidences: &mut Vec<f64>, actions: &mut [u64; 3]) {
+    let Entry::Active { action, confidence } = entry else { return };
+    confidences.extend(confidence.iter().filter(|&&confidence| confidence <= 1.0));
+    if let Ok(action) = action {
+        actions[usize::from(action.code())] += 1;
     }
 }
 

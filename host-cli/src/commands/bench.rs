@@ -12,10 +12,9 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::args::Format;
 use crate::commands::predict;
 use crate::exit::Exit;
-use crate::report;
+use crate::report::{self, Format};
 use clock::Shares;
 use latency::Latency;
 
@@ -89,7 +88,7 @@ fn document(measured: &Measured) -> Value {
     let stages: Map<String, Value> =
         measured.stages.iter().map(|(name, share)| (name.to_owned(), json!(share))).collect();
     json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "bench",
         "subject": measured.subject,
         "backend": measured.backend,

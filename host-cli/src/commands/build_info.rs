@@ -3,10 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::identity;
-use crate::report;
+use crate::report::{self, Format};
 
 /// Arguments of `qsc build-info`.
 #[derive(Debug, Args)]
@@ -37,7 +36,7 @@ pub fn run(_args: &BuildInfoArgs, format: Format) -> anyhow::Result<Exit> {
         }
         Format::Json => {
             let info = json!({
-                "contract": 1,
+                "contract": report::CONTRACT,
                 "command": "build-info",
                 "version": identity::VERSION,
                 "git_sha": identity::git_sha(),
@@ -47,7 +46,7 @@ pub fn run(_args: &BuildInfoArgs, format: Format) -> anyhow::Result<Exit> {
                 "target": identity::TARGET,
                 "backends": backends,
             });
-            format!("{info:#}\n")
+            report::json(&info)
         }
     })?;
     Ok(Exit::Pass)

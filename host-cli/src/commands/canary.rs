@@ -14,13 +14,13 @@ use clap::{Args, Subcommand};
 use qsc_kernel::ensemble::Ppm;
 use serde_json::{Value, json};
 
-use crate::args::Format;
 use crate::canary::evidence::Finding;
 use crate::canary::state::State;
 use crate::canary::weights::parse_fraction;
 use crate::canary::{actor::Actor, hooks};
 use crate::exit::Exit;
 use crate::gate::Rules;
+use crate::report::{self, Format};
 use crate::stream::parse_duration;
 
 /// `qsc canary …`.
@@ -110,7 +110,7 @@ impl HookArgs {
 
     fn event(event: &str, model: Option<&str>, generation: u64, detail: &Value) -> Value {
         json!({
-            "contract": 1,
+            "contract": report::CONTRACT,
             "event": event,
             "ts": jiff::Timestamp::now().to_string(),
             "model": model,

@@ -9,9 +9,8 @@ use serde_json::json;
 
 use super::events;
 use super::events::SourceArgs;
-use crate::args::Format;
 use crate::exit::Exit;
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::{AtomicFile, Dump, SourceSpec, parse_timestamp};
 
 /// Arguments of `qsc capture`.
@@ -65,18 +64,15 @@ pub fn run(args: &CaptureArgs, format: Format) -> anyhow::Result<Exit> {
                 first.zip(last).map_or_else(String::new, |(first, last)| format!(", {first} … {last}"));
             format!("{entries} entries of {} written to {}{range}\n", source.stream, args.output.display())
         }
-        Format::Json => format!(
-            "{:#}\n",
-            json!({
-                "contract": 1,
-                "command": "capture",
-                "stream": source.stream,
-                "entries": entries,
-                "first_id": id(first),
-                "last_id": id(last),
-                "output": args.output.to_string_lossy(),
-            })
-        ),
+        Format::Json => report::json(&json!({
+            "contract": report::CONTRACT,
+            "command": "capture",
+            "stream": source.stream,
+            "entries": entries,
+            "first_id": id(first),
+            "last_id": id(last),
+            "output": args.output.to_string_lossy(),
+        })),
     })?;
     Ok(Exit::Pass)
 }

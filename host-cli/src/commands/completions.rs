@@ -7,9 +7,8 @@ use anyhow::Context as _;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::args::Format;
 use crate::exit::Exit;
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::AtomicFile;
 
 /// Arguments of `qsc completions`.
@@ -63,7 +62,7 @@ pub fn man(args: &ManArgs, mut root: Command, format: Format) -> anyhow::Result<
     report::print(&match format {
         Format::Text => pages.iter().map(|page| format!("{}\n", page.display())).collect(),
         Format::Json => {
-            format!("{:#}\n", serde_json::json!({"contract": 1, "command": "man", "pages": pages}))
+            report::json(&serde_json::json!({"contract": report::CONTRACT, "command": "man", "pages": pages}))
         }
     })?;
     Ok(Exit::Pass)

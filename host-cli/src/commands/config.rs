@@ -6,10 +6,9 @@ use clap::parser::ValueSource;
 use clap::{Arg, Args, Command, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::gate::Rules;
-use crate::report;
+use crate::report::{self, Format};
 use crate::settings::{self, Settings};
 
 /// Subcommands of `qsc config`.
@@ -73,7 +72,7 @@ pub fn run(
     sections.push(("rules".to_owned(), rules(settings)));
     report::print(&match format {
         Format::Text => text(&sections),
-        Format::Json => format!("{:#}\n", document(&sections, settings)),
+        Format::Json => report::json(&document(&sections, settings)),
     })?;
     Ok(Exit::Pass)
 }
@@ -172,7 +171,7 @@ fn document(sections: &[(String, Vec<Line>)], settings: &Settings) -> Value {
         })
         .collect();
     json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "config show",
         "file": (!path.as_os_str().is_empty()).then(|| path.display().to_string()),
         "settings": named,

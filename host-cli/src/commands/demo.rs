@@ -9,19 +9,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::args::Format;
 use crate::commands::drift;
 use crate::exit::Exit;
 use crate::gate::{Mode, QualityVerdict, Require, Rules, SanityVerdict, Terms};
-use crate::judge::{self, EventSource, Origin};
-use crate::report::{self, QualityReport};
+use crate::judge::{self, EventSource, Origin, QUALITY_EVENTS, SANITY_EVENTS};
+use crate::report::{self, Format, QualityReport};
 use crate::stream::{LinkOptions, SourceSpec};
 use dry_run::DryRun;
 use replay::{Bundle, Drill, Healthy};
-
-/// Newest events the gates look at, as by their own defaults.
-const SANITY_EVENTS: u64 = 200;
-const GATE_EVENTS: u64 = 2000;
 
 /// Arguments of `qsc demo`.
 #[derive(Debug, Args)]
@@ -60,7 +55,7 @@ pub fn run(args: &DemoArgs, format: Format) -> anyhow::Result<Exit> {
     let exit = if as_it_must(&healthy, &drill, &judged) { Exit::Pass } else { Exit::Fail };
     report::print(&match format {
         Format::Text => text(&healthy, &drill, &judged, &intents, exit),
-        Format::Json => format!("{:#}\n", document(&healthy, &drill, &judged, &intents, exit)),
+        Format::Json => report::json(&document(&healthy, &drill, &judged, &intents, exit)),
     })?;
     Ok(exit)
 }
@@ -75,7 +70,7 @@ fn judge_all(intents: &Path, cutover: u64, directory: &Path) -> anyhow::Result<J
     let rules = Rules::default();
     let drift = || drift::of_ensemble(&directory.join("MODELS.toml")).map(Some);
     let gate = |mode| {
-        let terms = Terms { mode, require: Require::Any, requested: GATE_EVENTS, cutover: Some(cutover) };
+        let terms = Terms { mode, require: Require::Any, requested: QUALITY_EVENTS, cutover: Some(cutover) };
         let verdict = judge::quality_with_drift(&source, terms, &rules, drift()?, |_| ())?;
         let report = report::write_quality(&verdict, &source.header(None), directory)?;
         anyhow::Ok((verdict, report))
@@ -164,7 +159,7 @@ fn reports(judged: &Judged) -> String {
 fn document(healthy: &Healthy, drill: &Drill, judged: &Judged, intents: &Path, exit: Exit) -> Value {
     let gate = |(verdict, report): &(QualityVerdict, QualityReport)| json!({"exit_code": verdict.outcome.exit().code(), "report": report.files.markdown});
     json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "demo",
         "synthetic": true,
         "exit_code": exit.code(),

@@ -10,13 +10,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::events::SourceParser;
 use super::progress;
 use super::redis::RedisArgs;
-use crate::args::Format;
 use crate::deploy::build_id::Build;
 use crate::deploy::{GatePlan, Notice, Plan, UnitName, chain, render};
 use crate::exit::Exit;
 use crate::gate::{Require, Rules};
 use crate::judge::EventSource;
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::{INTENT_STREAM, SourceSpec, parse_duration};
 
 /// Arguments of `qsc deploy`.

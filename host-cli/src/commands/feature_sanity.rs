@@ -4,11 +4,10 @@ use clap::Args;
 
 use super::drift::DriftArgs;
 use super::events::{self, SourceArgs};
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::gate::{Percent, Rules};
-use crate::judge;
-use crate::report;
+use crate::judge::{self, SANITY_EVENTS};
+use crate::report::{self, Format};
 use crate::stream::parse_timestamp;
 
 /// Arguments of `qsc feature-sanity`.
@@ -29,7 +28,7 @@ pub struct FeatureSanityArgs {
     #[arg(long, value_name = "TS", value_parser = parse_timestamp)]
     after: u64,
     /// Only the newest N of them; 0 is all
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = SANITY_EVENTS)]
     count: u64,
     /// Share of features that may be flat, in percent [default: 0, or as [rules] has it]
     #[arg(long, value_name = "PCT")]
@@ -62,7 +61,7 @@ pub fn run(args: &FeatureSanityArgs, rules: &Rules, format: Format) -> anyhow::R
     let header = source.header(None);
     report::print(&match format {
         Format::Text => report::sanity_text(&verdict, &header),
-        Format::Json => report::sanity_json(&verdict, &header),
+        Format::Json => report::json(&report::sanity_document(&verdict, &header)),
     })?;
     Ok(verdict.outcome.exit())
 }

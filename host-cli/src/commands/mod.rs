@@ -1,4 +1,7 @@
-//! One file per command: its arguments, and `run`, which returns the exit code.
+//! One file per command: its arguments, and `run`, which returns the exit code. A command reads and prints; what it
+//! prints is decided in the other rooms.
+//!
+//! `drift`, `events`, `outputs`, `progress` and `redis` hold what several commands share: flags, and what goes with them.
 
 pub mod bench;
 pub mod build_info;

@@ -6,8 +6,8 @@ mod verify;
 
 use clap::Subcommand;
 
-use crate::args::Format;
 use crate::exit::Exit;
+use crate::report::Format;
 
 /// What to do with a model image.
 #[derive(Debug, Subcommand)]

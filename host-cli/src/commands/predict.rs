@@ -10,10 +10,9 @@ use qsc_kernel::{Action, Backend, BatchError, Model, Scratch};
 use serde_json::json;
 
 use super::{outputs, progress};
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::image::ImageBytes;
-use crate::report;
+use crate::report::{self, Format};
 use crate::rows::{self, RowShape, Rows};
 
 /// Rows of a batch, between two looks at the progress bar.
@@ -64,7 +63,7 @@ pub fn run(args: &PredictArgs, format: Format) -> anyhow::Result<Exit> {
             rows::write(path, &outputs)?;
             if format == Format::Json {
                 let (rows, output) = (outputs.n_rows(), path.display().to_string());
-                let document = json!({"contract": 1, "command": "predict", "rows": rows, "columns": columns, "output": output});
+                let document = json!({"contract": report::CONTRACT, "command": "predict", "rows": rows, "columns": columns, "output": output});
                 report::print(&format!("{document}\n"))?;
             }
         }
@@ -76,7 +75,7 @@ pub fn run(args: &PredictArgs, format: Format) -> anyhow::Result<Exit> {
         }
         (None, Format::Json) => {
             let values: Vec<&[f32]> = outputs.iter().collect();
-            let document = json!({"contract": 1, "command": "predict", "rows": outputs.n_rows(), "columns": columns, "outputs": values});
+            let document = json!({"contract": report::CONTRACT, "command": "predict", "rows": outputs.n_rows(), "columns": columns, "outputs": values});
             report::print(&format!("{document}\n"))?;
         }
     }

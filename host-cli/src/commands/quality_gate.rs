@@ -6,12 +6,11 @@ use clap::Args;
 
 use super::drift::DriftArgs;
 use super::events::{self, SourceArgs};
-use crate::args::Format;
 use crate::attest;
 use crate::exit::Exit;
 use crate::gate::{Mode, Require, Rules, Terms};
-use crate::judge;
-use crate::report;
+use crate::judge::{self, QUALITY_EVENTS};
+use crate::report::{self, Format};
 use crate::stream::parse_timestamp;
 
 /// Arguments of `qsc quality-gate`.
@@ -39,7 +38,7 @@ pub struct QualityGateArgs {
     #[arg(long, value_name = "TS", value_parser = parse_timestamp)]
     after: Option<u64>,
     /// Only the newest N of them; 0 is all
-    #[arg(long, value_name = "N", default_value_t = 2000)]
+    #[arg(long, value_name = "N", default_value_t = QUALITY_EVENTS)]
     count: u64,
     /// Events, and active predictions of a model, that are needed [default: 100 collection, 200 canary]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -82,9 +81,9 @@ pub fn run(args: &QualityGateArgs, rules: &Rules, format: Format) -> anyhow::Res
     if let Some(key) = &sign_key {
         attest::sign(&report.files.json, key)?;
     }
-    report::print(match format {
-        Format::Text => &report.text,
-        Format::Json => &report.json,
+    report::print(&match format {
+        Format::Text => report.text,
+        Format::Json => report::json(&report.document),
     })?;
     Ok(verdict.outcome.exit())
 }

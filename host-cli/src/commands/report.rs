@@ -7,13 +7,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::canary::finding_lines;
-use crate::args::Format;
 use crate::attest;
-use crate::canary::activate::now_ms;
 use crate::canary::evidence::{Expected, Finding, examine};
 use crate::exit::Exit;
-use crate::report;
-use crate::stream::{parse_duration, parse_timestamp};
+use crate::report::{self, Format};
+use crate::stream::{now_ms, parse_duration, parse_timestamp};
 
 /// `qsc report …`.
 #[derive(Debug, Subcommand)]
@@ -87,13 +85,13 @@ fn sign(args: &SignArgs, format: Format) -> anyhow::Result<Exit> {
         Format::Text => format!("{} is signed by {key_id}: {}\n", args.report.display(), envelope.display()),
         Format::Json => {
             let document = json!({
-                "contract": 1,
+                "contract": report::CONTRACT,
                 "command": "report sign",
                 "exit_code": 0,
                 "envelope": envelope,
                 "key_id": key_id,
             });
-            format!("{document:#}\n")
+            report::json(&document)
         }
     })?;
     Ok(Exit::Pass)
@@ -135,14 +133,14 @@ fn verify(args: &VerifyArgs, format: Format) -> anyhow::Result<Exit> {
         }
         Format::Json => {
             let document = json!({
-                "contract": 1,
+                "contract": report::CONTRACT,
                 "command": "report verify",
                 "verdict": match exit { Exit::Pass => "pass", Exit::Collection => "collection", _ => "fail" },
                 "exit_code": exit.code(),
                 "checks": findings,
                 "sha256": {"json": examined.json_sha256, "markdown": examined.markdown_sha256},
             });
-            format!("{document:#}\n")
+            report::json(&document)
         }
     })?;
     Ok(exit)

@@ -18,18 +18,17 @@ use tracing::{error, info, warn};
 use super::events::{self, SinkParser, SourceParser};
 use super::outputs::{self, Named};
 use super::redis::RedisArgs;
-use crate::args::Format;
 use crate::canary::live::LiveWeights;
 use crate::engine::Engine;
 use crate::engine::config::ModelsConfig;
 use crate::engine::load::Images;
-use crate::engine::replay::{Outlet, Replay, Summary};
 use crate::exit::Exit;
 use crate::gate::Rules;
 use crate::log::Log;
 use crate::metrics::{Live, Meter, Server};
 use crate::notify::Notifier;
-use crate::report;
+use crate::replay::{Outlet, Replay, Summary};
+use crate::report::{self, Format};
 use crate::signals::Stop;
 use crate::stream::{
     AtomicFile, Event, EventId, FEATURE_STREAM, INTENT_STREAM, Item, LinkOptions, MARKET_FEATURES, Reading,
@@ -183,7 +182,7 @@ pub fn run(args: &RunArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit
     if let SourceSpec::Redis(source) = &args.source {
         let (document, text) = live::run(args, source, &shards, engine, live, meters, stop)?;
         if json {
-            report::print(&format!("{document:#}\n"))?;
+            report::print(&report::json(&document))?;
         } else {
             info!("{text}");
         }
@@ -230,7 +229,7 @@ pub fn run(args: &RunArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit
     outputs.finish()?;
     let other_types = reading.map(|reading| reading.other_types);
     if json {
-        report::print(&format!("{:#}\n", summary(replay.summary(), other_types)))?;
+        report::print(&report::json(&summary(replay.summary(), other_types)))?;
     } else {
         info!("{}", text(replay.summary(), other_types));
     }
@@ -347,7 +346,7 @@ fn status(summary: &Summary) -> String {
 fn summary(summary: &Summary, other_types: Option<u64>) -> Value {
     let latency = &summary.latency;
     json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "run",
         "intents": summary.intents,
         "rejects": summary.rejects,

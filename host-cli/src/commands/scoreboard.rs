@@ -8,11 +8,10 @@ use anyhow::ensure;
 use clap::Args;
 
 use super::events::{self, SourceArgs};
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::gate::{Mode, QualityVerdict, Require, Rules, Scoreboard, Terms};
-use crate::judge::{self, EventSource};
-use crate::report;
+use crate::judge::{self, EventSource, QUALITY_EVENTS};
+use crate::report::{self, Format};
 use crate::stream::parse_timestamp;
 
 /// Arguments of `qsc scoreboard`.
@@ -33,7 +32,7 @@ pub struct ScoreboardArgs {
     #[arg(long, value_name = "TS", value_parser = parse_timestamp)]
     after: Option<u64>,
     /// Only the newest N of them; 0 is all
-    #[arg(long, value_name = "N", default_value_t = 2000)]
+    #[arg(long, value_name = "N", default_value_t = QUALITY_EVENTS)]
     count: u64,
     /// Where the scoreboard is also written as a report; created if missing
     #[arg(long, value_name = "DIR", default_value = "reports/safety")]
@@ -71,10 +70,10 @@ pub fn run(args: &ScoreboardArgs, rules: &Rules, format: Format) -> anyhow::Resu
         return watch::run(&source, &terms, rules, format);
     }
     let verdict = judge(&source, terms, rules)?;
-    let (text, json) = report::write_scoreboard(&verdict, &source.header(args.now), &args.report_dir)?;
-    report::print(match format {
-        Format::Text => &text,
-        Format::Json => &json,
+    let (text, document) = report::write_scoreboard(&verdict, &source.header(args.now), &args.report_dir)?;
+    report::print(&match format {
+        Format::Text => text,
+        Format::Json => report::json(&document),
     })?;
     Ok(Scoreboard::of(&verdict).outcome.exit())
 }

@@ -6,11 +6,10 @@ use serde_json::json;
 
 use super::events::SourceParser;
 use super::redis::RedisArgs;
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::ingest::Keys;
 use crate::ingest::proof::{Proof, prove};
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::{FEATURE_STREAM, INTENT_STREAM, Link, SourceSpec};
 
 /// Commands of `qsc stream`.
@@ -59,9 +58,8 @@ pub fn run(command: &StreamCommand, format: Format) -> anyhow::Result<Exit> {
     let proof = prove(&mut link, &keys, &args.group)?;
     let (verdict, exit) = if proof.holds() { ("pass", Exit::Pass) } else { ("fail", Exit::Fail) };
     report::print(&match format {
-        Format::Json => format!(
-            "{:#}\n",
-            json!({"contract": 1, "command": "stream verify", "verdict": verdict, "exit_code": exit.code(), "proof": proof})
+        Format::Json => report::json(
+            &json!({"contract": report::CONTRACT, "command": "stream verify", "verdict": verdict, "exit_code": exit.code(), "proof": proof}),
         ),
         Format::Text => text(&proof, verdict),
     })?;

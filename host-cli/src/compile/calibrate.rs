@@ -6,7 +6,7 @@ use qsc_kernel::Model;
 use qsc_kernel::image::SectionKind;
 use qsc_kernel::image::records::DecileRecord;
 
-use super::pack::writer::Writer;
+use super::writer::Writer;
 use crate::image::ImageBytes;
 use crate::rows::Rows;
 

@@ -7,6 +7,8 @@
 //! | [`lightgbm`] | LightGBM text, v3 and v4 |
 //! | [`nets`] | networks from safetensors files: PatchTST and N-HiTS |
 //! | [`pack`] | the intermediate model becomes an image, proven against the interpreter |
+//! | `golden`, `writer` | what images of both kinds share: golden vectors; sections and digest |
+//! | [`calibrate`] | deciles of the training rows, for drift to be seen later |
 //! | [`interpret`] | the plain interpreter of the intermediate model: the meaning of a model, in f64 and in the library's own order |
 
 use std::fs::File;
@@ -16,17 +18,24 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 
 pub mod calibrate;
+mod golden;
 pub mod interpret;
 pub mod ir;
 pub mod lightgbm;
 pub mod nets;
 pub mod pack;
+mod writer;
 pub mod xgboost;
 
 use ir::TreeModel;
 
 /// The largest trained file that is read, in bytes: about thirty times a model of 5000 trees of depth 6.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Outputs below this are SELL for a one-probability model.
+const DEAD_ZONE_LOW: f32 = 0.4;
+/// Outputs above this are BUY for a one-probability model.
+const DEAD_ZONE_HIGH: f32 = 0.6;
 
 /// What the file alone cannot say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use super::state::{Executable, Place, Record};
 use super::{Finding, Halt, Notice, Plan, Step, restart, systemd};
 use crate::exit::Exit;
 use crate::gate::Outcome;
+use crate::stream::now_ms;
 
 /// How a deployment ended; serializes as the contract has it.
 #[derive(Debug, Serialize)]
@@ -112,7 +113,7 @@ fn resumed(place: &Place, plan: &Plan) -> anyhow::Result<Record> {
 fn enter(record: &mut Record, step: Step) -> anyhow::Result<()> {
     record.step = step;
     if step == Step::Start && record.cutover.is_none() {
-        record.cutover = Some(restart::now_ms()?);
+        record.cutover = Some(now_ms()?);
     }
     Ok(())
 }

@@ -10,15 +10,12 @@ use super::restart::{Seen, ensure_unchanged};
 use super::state::Record;
 use super::{GatePlan, Halt, Notice, Plan, Step};
 use crate::gate::{Mode, Outcome, QualityVerdict, Terms};
-use crate::judge;
+use crate::judge::{self, QUALITY_EVENTS, SANITY_EVENTS};
 use crate::report;
 use crate::stream::format_rfc3339;
 
 /// Between two looks at the stream.
 const POLL: Duration = Duration::from_secs(1);
-/// The newest events a gate looks at, as the commands do.
-const QUALITY_COUNT: u64 = 2000;
-const SANITY_COUNT: u64 = 200;
 
 /// The telemetry of the service that was started.
 pub(super) struct Telemetry<'deployment> {
@@ -37,8 +34,8 @@ impl Telemetry<'_> {
         self.wait_for(rules.sanity_min_events, Mode::Collection)?;
         let cutover = self.cutover()?;
         let source = &self.gates.source;
-        let verdict = judge::sanity(source, cutover, SANITY_COUNT, rules, |_| {})?;
-        self.keep(Step::FeatureSanity, &report::sanity_json(&verdict, &source.header(None)))?;
+        let verdict = judge::sanity(source, cutover, SANITY_EVENTS, rules, |_| {})?;
+        self.keep(Step::FeatureSanity, report::sanity_document(&verdict, &source.header(None)));
         if verdict.outcome == Outcome::Pass {
             return Ok(format!("{} events, {} features alive", verdict.events, verdict.features.len()));
         }
@@ -69,7 +66,7 @@ impl Telemetry<'_> {
         let verdict = self.wait_for(need, mode)?;
         let header = self.gates.source.header(None);
         let report = report::write_quality(&verdict, &header, &self.gates.report_dir)?;
-        self.keep(step, &report.json)?;
+        self.keep(step, report.document);
         let shown = report.files.markdown.display();
         if verdict.outcome == wanted {
             let eligible = verdict.eligible.join(", ");
@@ -88,7 +85,7 @@ impl Telemetry<'_> {
         let GatePlan { source, rules, require, wait, .. } = self.gates;
         let cutover = self.cutover()?;
         let terms =
-            Terms { mode, require: *require, requested: QUALITY_COUNT.max(need), cutover: Some(cutover) };
+            Terms { mode, require: *require, requested: QUALITY_EVENTS.max(need), cutover: Some(cutover) };
         let end = Instant::now() + *wait;
         loop {
             ensure_unchanged(self.plan, self.record)?;
@@ -120,9 +117,7 @@ impl Telemetry<'_> {
         self.record.cutover.context("the record has no cutover; deploy without --resume")
     }
 
-    fn keep(&mut self, step: Step, json: &str) -> anyhow::Result<()> {
-        let document = serde_json::from_str(json).context("a verdict is no JSON")?;
+    fn keep(&mut self, step: Step, document: Value) {
         self.documents.insert(step.name().to_owned(), document);
-        Ok(())
     }
 }

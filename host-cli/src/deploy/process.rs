@@ -1,14 +1,12 @@
 //! Processes: whether one is gone, and which program one runs.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-use crate::hex;
+use crate::digest;
 
 /// A process that cannot be mistaken for a later one with its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,25 +37,9 @@ impl Process {
 /// There is no such process, or the caller may not look into it.
 pub(super) fn running_sha256(pid: u32) -> anyhow::Result<String> {
     let path = format!("/proc/{pid}/exe");
-    file_sha256(Path::new(&path)).with_context(|| {
+    digest::sha256_of(Path::new(&path)).with_context(|| {
         format!("cannot read the program that runs as PID {pid} ({path}); run qsc deploy as root")
     })
-}
-
-/// SHA-256 of a file.
-///
-/// # Errors
-/// It cannot be read.
-pub(super) fn file_sha256(path: &Path) -> io::Result<String> {
-    let mut digest = Sha256::new();
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match io::Read::read(&mut file, &mut buffer)? {
-            0 => return Ok(hex::encode(&digest.finalize())),
-            read => digest.update(&buffer[..read]),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -84,7 +66,7 @@ mod tests {
     #[test]
     fn the_running_program_is_this_one() {
         let this = std::env::current_exe().unwrap();
-        assert_eq!(running_sha256(std::process::id()).unwrap(), file_sha256(&this).unwrap());
+        assert_eq!(running_sha256(std::process::id()).unwrap(), digest::sha256_of(&this).unwrap());
         assert!(running_sha256(u32::MAX).is_err());
     }
 }

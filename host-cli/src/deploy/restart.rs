@@ -4,7 +4,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use jiff::Timestamp;
 
 use super::build_id::Build;
 use super::journal::Journal;
@@ -12,6 +11,7 @@ use super::process::{self, Process};
 use super::state::{Executable, Record};
 use super::systemd::{self, UnitState};
 use super::{Halt, Plan};
+use crate::digest;
 use crate::stream::format_rfc3339;
 
 /// What a step saw, or why it ends the deployment.
@@ -88,11 +88,6 @@ pub(super) fn stop(plan: &Plan, record: &mut Record) -> Seen {
         thread::sleep(POLL);
     }
     Ok(format!("main process {} is gone; {state}", old.pid))
-}
-
-/// Now, in Unix ms.
-pub(super) fn now_ms() -> anyhow::Result<u64> {
-    u64::try_from(Timestamp::now().as_millisecond()).context("the clock is before 1970; correct it")
 }
 
 /// Starts the service and waits until it is active, as an invocation there was not before.
@@ -216,7 +211,7 @@ pub(super) fn executable(plan: &Plan, record: &mut Record) -> Seen {
         None => systemd::program(&plan.unit)?,
     };
     let running_sha256 = process::running_sha256(pid)?;
-    let installed = process::file_sha256(&path);
+    let installed = digest::sha256_of(&path);
     ensure_unchanged(plan, record)?;
     let installed_sha256 = installed.map_err(|error| {
         Halt::fail(

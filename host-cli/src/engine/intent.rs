@@ -20,7 +20,7 @@ struct Payload<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     confidence: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    timestamp: Option<&'a serde_json::Value>,
+    timestamp: Option<Time<'a>>,
     model: &'static str,
     consensus: &'static str,
     consensus_count: u32,
@@ -35,6 +35,28 @@ struct Payload<'a> {
     build: &'static str,
     #[serde(serialize_with = "map")]
     model_breakdown: Vec<(&'a str, Breakdown)>,
+}
+
+/// A time as it was written.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Time<'a> {
+    Text(&'a str),
+    /// Unix milliseconds.
+    Whole(i64),
+    Fraction(f64),
+}
+
+impl<'a> Time<'a> {
+    /// `None` for what is no time.
+    fn of(timestamp: &'a Json<'_>) -> Option<Self> {
+        match timestamp {
+            Json::Text(text) => Some(Self::Text(text)),
+            Json::Number(ms) if ms.fract() == 0.0 && ms.abs() < 9.0e15 => Some(Self::Whole(*ms as i64)),
+            Json::Number(ms) if ms.is_finite() => Some(Self::Fraction(*ms)),
+            Json::Number(_) | Json::Null | Json::Bool(_) | Json::List(_) | Json::Object(_) => None,
+        }
+    }
 }
 
 /// One model in an intent.
@@ -81,12 +103,11 @@ pub fn intent(event: &Event, decided: &Decided<'_>, models: &[ModelConfig]) -> E
         Ok(Decision::Tie { .. }) | Err(NoActiveModel) => None,
     };
     let names = || models.iter().map(|model| model.name.as_str());
-    let timestamp = decided.timestamp.as_ref().and_then(plain);
     let payload = Payload {
         symbol: &decided.symbol,
         side: side.map(|side| side.action),
         confidence: side.map(|side| side.confidence),
-        timestamp: timestamp.as_ref(),
+        timestamp: decided.timestamp.as_ref().and_then(Time::of),
         model: "ensemble",
         consensus: round.vote.as_ref().map_or(NoActiveModel::WIRE_NAME, Decision::consensus_name),
         consensus_count: side.map_or(0, |side| side.chose),
@@ -125,15 +146,5 @@ fn breakdown(model: &ModelConfig, outcome: &Outcome) -> Breakdown {
         inactive: reason.map(|_| true),
         inactive_reason: reason,
         degenerate: degenerate.then_some(true),
-    }
-}
-
-/// A time as it was written: text, or a number of milliseconds.
-fn plain(timestamp: &Json<'_>) -> Option<serde_json::Value> {
-    match timestamp {
-        Json::Text(text) => Some(text.as_ref().into()),
-        Json::Number(ms) if ms.fract() == 0.0 && ms.abs() < 9.0e15 => Some((*ms as i64).into()),
-        Json::Number(ms) => serde_json::Number::from_f64(*ms).map(Into::into),
-        Json::Null | Json::Bool(_) | Json::List(_) | Json::Object(_) => None,
     }
 }

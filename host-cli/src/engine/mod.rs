@@ -6,7 +6,6 @@
 //! | [`load`] | images: read, checked, golden vectors held on this machine |
 //! | [`bind`] | an event's features by name ─▶ the kernel's vector, and each symbol's windows |
 //! | [`panic_guard`] | a model that panics becomes an error of that model |
-//! | [`replay`] | events through the engine: an intent or a reject for each |
 //! | [`intent`] | a round of the ensemble ─▶ a `trade.intent` event |
 //! | [`bundled`] | the bundled ensemble and its events |
 
@@ -16,7 +15,6 @@ pub mod config;
 pub mod intent;
 pub mod load;
 pub mod panic_guard;
-pub mod replay;
 
 use std::fmt;
 

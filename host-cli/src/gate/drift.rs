@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::check::{Check, CheckKind};
 use super::excerpt;
+use super::payload::Value;
 use super::rules::Rules;
-use super::sanity::Value;
 use crate::stream::Members;
 
 /// Bins of a feature.
@@ -130,9 +130,14 @@ fn each(
     models.iter().flat_map(|(model, features)| features.iter().map(move |(name, drift)| (model, name, drift)))
 }
 
+/// The check that `max_psi` of the rules asks for, also where no model was named to compare with.
+pub(super) fn check(figures: Option<&DriftFigures>, rules: &Rules) -> Option<Check> {
+    rules.max_psi.map(|max_psi| figures.unwrap_or(&DriftFigures::default()).check(max_psi))
+}
+
 impl DriftFigures {
-    /// The check that `max_psi` asks for. A feature or model whose PSI cannot be told is none that passed.
-    pub(super) fn check(&self, max_psi: f64) -> Check {
+    /// A feature or model whose PSI cannot be told is none that passed.
+    fn check(&self, max_psi: f64) -> Check {
         let unknown = each(&self.models).find(|(_, _, drift)| drift.psi.is_none());
         let not_made = |detail: String| Check { detail, ..Check::not_made(CheckKind::Psi, max_psi) };
         if let Some(model) = self.uncalibrated.first() {

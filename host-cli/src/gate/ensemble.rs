@@ -1,8 +1,7 @@
 //! How far the models of one event agree.
 
+use qsc_kernel::Action;
 use serde::Serialize;
-
-use super::model::Action;
 
 /// Agreement of the ensemble, over events in which at least two models were active with a known action: one vote
 /// cannot disagree with itself.
@@ -18,13 +17,13 @@ pub struct Ensemble {
     pub hard_disagreements: u64,
 }
 
-/// The votes of one event's active models.
+/// The votes of one event's active models, by action code.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ballot([u32; 3]);
 
 impl Ballot {
-    pub(super) const fn cast(&mut self, action: Action) {
-        self.0[action as usize] += 1;
+    pub(super) fn cast(&mut self, action: Action) {
+        self.0[usize::from(action.code())] += 1;
     }
 }
 

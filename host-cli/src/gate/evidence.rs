@@ -3,6 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::digest;
 use crate::stream::{EventId, Item};
 
 /// The events seen, so that a verdict can be bound to them.
@@ -51,12 +52,11 @@ impl Witness {
     }
 
     pub(super) fn finish(self) -> Evidence {
-        let digest = self.hash.finalize();
         Evidence {
             first_id: self.first.map(|id| id.to_string()),
             last_id: self.last.map(|id| id.to_string()),
             count: self.count,
-            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: digest::hex(&self.hash.finalize()),
         }
     }
 }

@@ -2,13 +2,25 @@
 //!
 //! A gate reads what the engine (or any other producer) said and answers with one of four [`Outcome`]s. What it
 //! cannot read counts against it; a check that cannot be made is never taken as made.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `payload` | what an event says, read: a model's entry, the features |
+//! | `intake`, `evidence` | which items were shown, and how many of them are corrupt |
+//! | `sanity` | the verdict on features |
+//! | `quality`, `model` | the verdict on models, and on one of them |
+//! | `scoreboard` | the same in one word per model |
+//! | `ensemble`, `slices`, `timeline`, `drift`, `duplicates` | figures beside the verdict: agreement, per symbol, over time, against training rows, repetition |
+//! | `check`, `rules`, `stats` | one check, every threshold, population statistics |
 
 mod check;
 mod drift;
 mod duplicates;
 mod ensemble;
 mod evidence;
+mod intake;
 mod model;
+mod payload;
 mod quality;
 mod rules;
 mod sanity;
@@ -27,10 +39,11 @@ pub use duplicates::Duplicates;
 pub use ensemble::Ensemble;
 pub use evidence::Evidence;
 pub use model::{Actions, ConfidenceFigures, HISTOGRAM_BINS, ModelFigures, ModelVerdict, OverTime};
+pub use payload::Entry;
 pub use quality::{EventFigures, Mode, PreCutover, QualityGate, QualityVerdict, Require, Terms};
 pub use rules::{Percent, Rules};
 pub use sanity::{FeatureFigures, SanityGate, SanityVerdict};
-pub use scoreboard::{Scoreboard, Signal, Standing, disagreements};
+pub use scoreboard::{Scoreboard, Signal, Standing};
 pub use slices::{Slice, SliceFigures};
 pub use timeline::Timeline;
 

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use qsc_kernel::Action;
 use serde::{Serialize, Serializer};
 
 use super::check::{Check, CheckKind, beside};
 use super::excerpt;
+use super::payload::Entry;
 use super::rules::{Percent, Rules};
 use super::stats::{Moments, percentile};
 use super::timeline::{Axis, Counts, Tick};
-use crate::stream::Json;
 
 /// Different `inactive_reason`s kept per model; producers that put variable text there share one entry beyond.
 const MAX_REASONS: usize = 32;
@@ -19,27 +20,20 @@ pub const HISTOGRAM_BINS: usize = 40;
 /// The newest confidences a verdict keeps for a live view.
 const RECENT: usize = 120;
 
-/// An action a model may choose; the discriminants index `[BUY, SELL, HOLD]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    Buy,
-    Sell,
-    Hold,
-}
-
-/// What a model's entry in one event says.
+/// What counts of a model's entry in one event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Said {
     /// It takes no part.
     Inactive,
-    /// It votes; `None` for an unknown action or a confidence that is none.
+    /// It votes; `None` for an unknown action or a confidence that is none. The confidence is in [0, 1].
     Active { action: Option<Action>, confidence: Option<f64> },
 }
 
 /// What one model said over all events: 8 bytes per active prediction.
 #[derive(Debug, Default)]
 pub(super) struct ModelTelemetry {
-    actions: [Counts; 3],
+    /// By action code.
+    actions: [Counts; Action::ALL.len()],
     unknown_actions: Noted,
     confidences: Vec<f64>,
     violations: Noted,
@@ -169,28 +163,22 @@ fn pass_or_fail<S: Serializer>(passed: &bool, serializer: S) -> Result<S::Ok, S:
 }
 
 impl ModelTelemetry {
-    /// Takes the model's entry in one event's `model_breakdown`.
-    pub(super) fn observe(&mut self, entry: &Json<'_>, tick: Tick) -> Said {
-        // Only a plain `false` (or nothing) says that a model voted.
-        if !matches!(entry.get("inactive"), None | Some(Json::Bool(false) | Json::Null)) {
-            self.inactive += 1;
-            let reason = entry.get("inactive_reason").and_then(Json::as_str).unwrap_or("unspecified");
-            self.count_reason(reason, tick);
-            return Said::Inactive;
-        }
-        self.predictions += 1;
-        let action = match entry.get("action").and_then(Json::as_str) {
-            Some("BUY") => Ok(Action::Buy),
-            Some("SELL") => Ok(Action::Sell),
-            Some("HOLD") => Ok(Action::Hold),
-            Some(other) => Err(Some(other)),
-            None => Err(None),
+    /// Takes the model's entry in one event.
+    pub(super) fn observe(&mut self, entry: Entry<'_>, tick: Tick) -> Said {
+        let (action, confidence) = match entry {
+            Entry::Inactive(reason) => {
+                self.inactive += 1;
+                self.count_reason(reason, tick);
+                return Said::Inactive;
+            }
+            Entry::Active { action, confidence } => (action, confidence),
         };
+        self.predictions += 1;
         match action {
-            Ok(action) => self.actions[action as usize].add(tick),
+            Ok(action) => self.actions[usize::from(action.code())].add(tick),
             Err(other) => self.unknown_actions.note(|| other.map_or_else(|| "none".to_owned(), excerpt)),
         }
-        let confidence = match confidence(entry.get("confidence")) {
+        let confidence = match confidence {
             Ok(value) if value > 1.0 => {
                 self.normalized += 1;
                 Some(1.0 / (1.0 + libm::exp(-value)))
@@ -362,19 +350,4 @@ fn histogram(confidences: &[f64]) -> Vec<u64> {
         bins[((confidence * HISTOGRAM_BINS as f64) as usize).min(HISTOGRAM_BINS - 1)] += 1;
     }
     bins
-}
-
-/// The confidence an entry gives, not negative and finite; or why it is none.
-fn confidence(value: Option<&Json<'_>>) -> Result<f64, String> {
-    let number = match value {
-        None => return Err("missing".to_owned()),
-        Some(Json::Number(number)) => *number,
-        Some(Json::Text(text)) => match text.trim().parse() {
-            Ok(number) => number,
-            Err(_) => return Err(format!("the text {}", excerpt(text))),
-        },
-        Some(Json::Null) => return Err("null".to_owned()),
-        Some(Json::Bool(_) | Json::List(_) | Json::Object(_)) => return Err("no number".to_owned()),
-    };
-    if number.is_finite() && number >= 0.0 { Ok(number) } else { Err(number.to_string()) }
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::check::{Check, CheckKind};
-use super::drift::{Drift, DriftFigures};
+use super::drift::{self, Drift, DriftFigures};
 use super::duplicates::{Duplicates, RecentVectors};
 use super::ensemble::{Ballot, Votes};
-use super::evidence::{Evidence, Witness};
+use super::evidence::Evidence;
+use super::intake::Intake;
 use super::model::{ModelFigures, ModelTelemetry, ModelVerdict, Said};
+use super::payload::{self, Entry};
 use super::rules::Rules;
-use super::sanity;
 use super::slices::{Slice, Slices};
 use super::timeline::{Axis, Timeline};
 use super::{Ensemble, Outcome};
@@ -127,13 +128,11 @@ pub struct PreCutover {
 #[derive(Debug)]
 pub struct QualityGate {
     terms: Terms,
-    malformed: u64,
-    first_malformed: Option<String>,
+    intake: Intake,
     telemetry: Telemetry,
     before: Option<Telemetry>,
     drift: Option<Drift>,
     vectors: RecentVectors,
-    witness: Witness,
 }
 
 /// What the models said in some events.
@@ -148,18 +147,12 @@ struct Telemetry {
 
 impl Telemetry {
     fn observe(&mut self, event: &Event, payload: &Json<'_>) -> Result<(), String> {
-        let models = payload
-            .get("model_breakdown")
-            .ok_or("the payload has no model_breakdown")?
-            .as_object()
-            .ok_or("model_breakdown is no object")?;
-        if models.is_empty() {
-            return Err("model_breakdown names no model".to_owned());
-        }
+        let models = payload::breakdown(payload)?;
         let tick = self.axis.place(event.id.ms);
         let slice = self.slices.event(payload.get("symbol").and_then(Json::as_str));
         let mut ballot = Ballot::default();
         for (name, entry) in models.iter() {
+            let entry = Entry::read(entry);
             let said = match self.models.get_mut(name) {
                 Some(model) => model.observe(entry, tick),
                 None => self.models.entry(name.to_owned()).or_default().observe(entry, tick),
@@ -181,13 +174,11 @@ impl QualityGate {
     pub fn new(terms: Terms) -> Self {
         Self {
             terms,
-            malformed: 0,
-            first_malformed: None,
+            intake: Intake::default(),
             telemetry: Telemetry::default(),
             before: None,
             drift: None,
             vectors: RecentVectors::default(),
-            witness: Witness::default(),
         }
     }
 
@@ -199,14 +190,15 @@ impl QualityGate {
 
     /// Takes the next item of the stream, oldest first.
     pub fn observe(&mut self, item: &Item) {
-        self.witness.observe(item);
-        let judged = match item {
-            Ok(event) => self.observe_event(event).map_err(|reason| format!("event {}: {reason}", event.id)),
-            Err(malformed) => Err(malformed.to_string()),
-        };
-        if let Err(reason) = judged {
-            self.malformed += 1;
-            self.first_malformed.get_or_insert(reason);
+        let Some((event, payload)) = self.intake.open(item) else { return };
+        if let Err(reason) = self.telemetry.observe(event, &payload) {
+            return self.intake.refuse(event, &reason);
+        }
+        if let Ok(features) = payload::features(&payload) {
+            self.vectors.push(payload::vector(&features));
+            if let Some(drift) = &mut self.drift {
+                drift.observe(&features);
+            }
         }
     }
 
@@ -221,19 +213,6 @@ impl QualityGate {
         }
     }
 
-    fn observe_event(&mut self, event: &Event) -> Result<(), String> {
-        let payload =
-            Json::parse(&event.payload).map_err(|error| format!("the payload is no JSON ({error})"))?;
-        self.telemetry.observe(event, &payload)?;
-        if let Ok(features) = sanity::features_of(&payload) {
-            self.vectors.push(sanity::vector_of(&features));
-            if let Some(drift) = &mut self.drift {
-                drift.observe(&features);
-            }
-        }
-        Ok(())
-    }
-
     /// The verdict on everything observed. `gap`: entries of the window were lost before they could be read.
     #[must_use]
     pub fn finish(self, rules: &Rules, gap: Option<&Gap>) -> QualityVerdict {
@@ -246,15 +225,13 @@ impl QualityGate {
             models.iter().filter(|(_, model)| model.passed).map(|(name, _)| name.clone()).collect();
         let drift = self.drift.map(|drift| drift.finish(rules));
 
-        let seen = count + self.malformed;
+        let malformed = self.intake.malformed();
+        let seen = count + malformed;
         let mut checks = vec![Check::enough_events(count, min)];
         checks.push(Check::no_gap(gap, seen));
-        checks.push(Check::few_corrupt(self.malformed, seen, rules.max_malformed_pct));
+        checks.push(Check::few_corrupt(malformed, seen, rules.max_malformed_pct));
         checks.extend(healthy_models(mode, require, eligible.len(), models.len()));
-        checks.extend(rules.max_psi.map(|most| match &drift {
-            Some(drift) => drift.check(most),
-            None => DriftFigures::default().check(most),
-        }));
+        checks.extend(drift::check(drift.as_ref(), rules));
         let open: Vec<&Check> = checks.iter().filter(|check| check.passed != Some(true)).collect();
         let outcome = if open.iter().any(|check| check.passed.is_none() || check.is_of_lack()) {
             Outcome::Inconclusive
@@ -266,6 +243,7 @@ impl QualityGate {
                 Mode::Canary => Outcome::Pass,
             }
         };
+        let (evidence, first_malformed) = self.intake.finish();
         let reasons = open.iter().map(|check| check.detail.clone()).collect();
         QualityVerdict {
             mode,
@@ -273,7 +251,7 @@ impl QualityGate {
             outcome,
             exit_code: outcome.exit().code(),
             reasons,
-            events: EventFigures { count, requested, min, malformed: self.malformed },
+            events: EventFigures { count, requested, min, malformed },
             cutover: cutover.map(format_rfc3339),
             checks,
             ensemble: votes.figures(),
@@ -288,9 +266,9 @@ impl QualityGate {
             }),
             drift,
             duplicates: self.vectors.figures(rules),
-            first_malformed: self.first_malformed,
+            first_malformed,
             loosened: rules.loosened(mode),
-            evidence: self.witness.finish(),
+            evidence,
             rules: rules.clone(),
         }
     }

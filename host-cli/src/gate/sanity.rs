@@ -1,71 +1,20 @@
 //! Feature sanity: are the features alive?
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::Outcome;
 use super::check::{Check, CheckKind};
-use super::drift::{Drift, DriftFigures};
+use super::drift::{self, Drift, DriftFigures};
 use super::duplicates::{Duplicates, RecentVectors};
-use super::evidence::{Evidence, Witness};
+use super::evidence::Evidence;
 use super::excerpt;
+use super::intake::Intake;
+use super::payload::{self, Value};
 use super::rules::Rules;
 use super::stats::Moments;
-use crate::stream::{Event, Gap, Item, Json, Members};
-
-/// Read from the payload itself where it has no `features`.
-const FALLBACK: [&str; 6] = [
-    "atr_value",
-    "volatility_factor",
-    "exchange_divergence",
-    "funding_rate",
-    "confidence",
-    "consensus_count",
-];
-
-/// The features of a payload: `features`, else those of its own members that are known to be features.
-pub(super) fn features_of<'a, 'text>(payload: &'a Json<'text>) -> Result<Cow<'a, Members<'text>>, String> {
-    let members = payload.as_object().ok_or("the payload is no object")?;
-    if let Some(features) = members.get("features") {
-        let features = features.as_object().ok_or("features is no object")?;
-        return if features.is_empty() {
-            Err("features is empty".to_owned())
-        } else {
-            Ok(Cow::Borrowed(features))
-        };
-    }
-    let found = members.filtered(|name| FALLBACK.contains(&name));
-    if found.is_empty() { Err("the payload has no features".to_owned()) } else { Ok(Cow::Owned(found)) }
-}
-
-/// The values in order of their names; NaN for what is no finite number.
-pub(super) fn vector_of(features: &Members<'_>) -> impl Iterator<Item = f64> {
-    features
-        .values()
-        .map(|value| if let Value::Finite(value) = Value::from(value) { value } else { f64::NAN })
-}
-
-/// A feature value.
-pub(super) enum Value {
-    Finite(f64),
-    /// ±∞, also as text.
-    Infinite,
-    /// NaN, null, or anything else that is no number.
-    NotANumber,
-}
-
-impl From<&Json<'_>> for Value {
-    fn from(value: &Json<'_>) -> Self {
-        match value {
-            Json::Number(number) if number.is_finite() => Self::Finite(*number),
-            Json::Number(number) if number.is_infinite() => Self::Infinite,
-            Json::Text(text) if text.trim().parse().is_ok_and(f64::is_infinite) => Self::Infinite,
-            _ => Self::NotANumber,
-        }
-    }
-}
+use crate::stream::{Event, Gap, Item, Members};
 
 /// Figures of one feature.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -134,9 +83,8 @@ struct Series {
 /// Judges the features of `trade.intent` and `market.features` events, in constant memory.
 #[derive(Debug, Default)]
 pub struct SanityGate {
+    intake: Intake,
     events: u64,
-    malformed: u64,
-    first_malformed: Option<String>,
     /// The features of the first event; only these are followed.
     series: BTreeMap<String, Series>,
     different: u64,
@@ -144,7 +92,6 @@ pub struct SanityGate {
     not_finite: u64,
     drift: Option<Drift>,
     vectors: RecentVectors,
-    witness: Witness,
 }
 
 impl SanityGate {
@@ -162,31 +109,22 @@ impl SanityGate {
 
     /// Takes the next item of the stream, oldest first.
     pub fn observe(&mut self, item: &Item) {
-        self.witness.observe(item);
-        let judged = match item {
-            Ok(event) => self.observe_event(event).map_err(|reason| format!("event {}: {reason}", event.id)),
-            Err(malformed) => Err(malformed.to_string()),
-        };
-        match judged {
-            Ok(()) => self.events += 1,
-            Err(reason) => {
-                self.malformed += 1;
-                self.first_malformed.get_or_insert(reason);
-            }
+        let Some((event, payload)) = self.intake.open(item) else { return };
+        match payload::features(&payload) {
+            Ok(features) => self.observe_features(event, &features),
+            Err(reason) => self.intake.refuse(event, &reason),
         }
     }
 
-    fn observe_event(&mut self, event: &Event) -> Result<(), String> {
-        let payload =
-            Json::parse(&event.payload).map_err(|error| format!("the payload is no JSON ({error})"))?;
-        let features = features_of(&payload)?;
+    fn observe_features(&mut self, event: &Event, features: &Members<'_>) {
+        self.events += 1;
         if self.series.is_empty() {
             let series = |name: &str| (name.to_owned(), Series { moments: Moments::EMPTY, nan: 0, inf: 0 });
             self.series = features.names().map(series).collect();
         } else if !features.names().eq(self.series.keys()) {
             self.different += 1;
             if self.first_different.is_none() {
-                self.first_different = Some(format!("event {}: {}", event.id, self.difference(&features)));
+                self.first_different = Some(format!("event {}: {}", event.id, self.difference(features)));
             }
         }
         for (name, value) in features.iter() {
@@ -200,10 +138,9 @@ impl SanityGate {
             }
         }
         if let Some(drift) = &mut self.drift {
-            drift.observe(&features);
+            drift.observe(features);
         }
-        self.vectors.push(vector_of(&features));
-        Ok(())
+        self.vectors.push(payload::vector(features));
     }
 
     fn difference(&self, features: &Members<'_>) -> String {
@@ -228,10 +165,7 @@ impl SanityGate {
 
         let drift = self.drift.as_ref().map(|drift| drift.finish(rules));
         let mut checks = self.checks(rules, gap, &flatlines, judged);
-        checks.extend(rules.max_psi.map(|most| match &drift {
-            Some(drift) => drift.check(most),
-            None => DriftFigures::default().check(most),
-        }));
+        checks.extend(drift::check(drift.as_ref(), rules));
         let failures: Vec<Check> =
             checks.iter().filter(|check| check.passed == Some(false)).cloned().collect();
         let outcome = if failures.iter().any(|check| !check.is_of_lack()) {
@@ -241,11 +175,13 @@ impl SanityGate {
         } else {
             Outcome::Inconclusive
         };
+        let malformed = self.intake.malformed();
+        let (evidence, first_malformed) = self.intake.finish();
         SanityVerdict {
             outcome,
             exit_code: outcome.exit().code(),
             events: self.events,
-            malformed: self.malformed,
+            malformed,
             features,
             flatlines,
             allowed_flat,
@@ -253,18 +189,19 @@ impl SanityGate {
             drift,
             loosened: rules.loosened_sanity(),
             failures,
-            first_malformed: self.first_malformed,
+            first_malformed,
             checks,
-            evidence: self.witness.finish(),
+            evidence,
             rules: rules.clone(),
         }
     }
 
     fn checks(&self, rules: &Rules, gap: Option<&Gap>, flatlines: &[String], judged: usize) -> Vec<Check> {
         let events = self.events;
-        let seen = events + self.malformed;
+        let malformed = self.intake.malformed();
+        let seen = events + malformed;
         let enough = Check::enough_events(events, rules.sanity_min_events);
-        let corrupt = Check::few_corrupt(self.malformed, seen, rules.max_malformed_pct);
+        let corrupt = Check::few_corrupt(malformed, seen, rules.max_malformed_pct);
         let hole = Check::no_gap(gap, seen);
         if events == 0 {
             let unmade = [CheckKind::NanInf, CheckKind::FeatureSet].map(|check| Check::not_made(check, 0.0));

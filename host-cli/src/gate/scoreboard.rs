@@ -112,8 +112,7 @@ impl Standing {
 }
 
 /// What about the agreement of the models is out of bounds.
-#[must_use]
-pub fn disagreements(ensemble: &Ensemble, rules: &Rules) -> Vec<String> {
+fn disagreements(ensemble: &Ensemble, rules: &Rules) -> Vec<String> {
     let (Some(agreement), Some(hard)) = (ensemble.agreement_pct, ensemble.hard_disagreement_pct) else {
         return vec!["no event has two active models, so their agreement is unknown".to_owned()];
     };

@@ -12,7 +12,7 @@ use super::fair::Seat;
 use super::script;
 use super::{Doing, Keys, Surroundings, Tally};
 use crate::engine::Engine;
-use crate::engine::replay::Replay;
+use crate::replay::Replay;
 use crate::stream::{Backoff, EventId, Link, Trouble};
 
 /// How long a read waits for entries.

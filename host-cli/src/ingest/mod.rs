@@ -41,7 +41,7 @@ pub use consumer::{Consumer, Settings};
 pub use fair::Fair;
 pub use keys::Keys;
 
-use crate::engine::replay::Replay;
+use crate::replay::Replay;
 
 /// What a consumer has done and is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

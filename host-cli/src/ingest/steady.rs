@@ -8,7 +8,7 @@ use super::Surroundings;
 use super::consumer::{Consumer, Halt, WAIT};
 use super::reply::{self, Entry};
 use super::script::Batch;
-use crate::engine::replay::Outlet;
+use crate::replay::Outlet;
 use crate::stream::{EventId, MARKET_FEATURES, entry_item};
 
 /// Rejected events logged one by one; the dead-letter stream has them all.

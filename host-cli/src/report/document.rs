@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 
-use super::Header;
 use super::files::ReportFiles;
+use super::{CONTRACT, Header};
 use crate::gate::{EventFigures, Evidence, ModelVerdict, QualityVerdict, Rules, SanityVerdict, Scoreboard};
 use crate::stream::format_rfc3339;
-
-/// Version of the outward contract.
-const CONTRACT: u32 = 1;
 
 #[derive(Serialize)]
 struct Document<'verdict, Verdict> {
@@ -36,7 +34,7 @@ struct BoundEvidence<'verdict> {
     build: &'verdict str,
 }
 
-pub(super) fn quality(verdict: &QualityVerdict, header: &Header, files: &ReportFiles) -> String {
+pub(super) fn quality(verdict: &QualityVerdict, header: &Header, files: &ReportFiles) -> Value {
     render("quality-gate", verdict, header, &verdict.evidence, &verdict.rules, Some(files))
 }
 
@@ -46,7 +44,7 @@ pub(super) fn scoreboard(
     verdict: &QualityVerdict,
     header: &Header,
     files: &ReportFiles,
-) -> String {
+) -> Value {
     #[derive(Serialize)]
     struct Board<'a> {
         #[serde(flatten)]
@@ -59,7 +57,7 @@ pub(super) fn scoreboard(
     render("scoreboard", &Board { board, events, loosened, models }, header, evidence, rules, Some(files))
 }
 
-pub(super) fn sanity(verdict: &SanityVerdict, header: &Header) -> String {
+pub(super) fn sanity(verdict: &SanityVerdict, header: &Header) -> Value {
     render("feature-sanity", verdict, header, &verdict.evidence, &verdict.rules, None)
 }
 
@@ -70,7 +68,7 @@ fn render<Verdict: Serialize>(
     events: &Evidence,
     rules: &Rules,
     report: Option<&ReportFiles>,
-) -> String {
+) -> Value {
     let document = Document {
         contract: CONTRACT,
         command,
@@ -82,8 +80,5 @@ fn render<Verdict: Serialize>(
         report,
     };
     // A float that is not finite becomes null.
-    let mut json =
-        serde_json::to_string_pretty(&document).expect("report paths are UTF-8, and nothing else can fail");
-    json.push('\n');
-    json
+    serde_json::to_value(&document).expect("report paths are UTF-8, and nothing else can fail")
 }

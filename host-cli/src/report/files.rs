@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use jiff::Timestamp;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
+use super::marks::{POST_CUTOVER, STEM, second};
+use crate::digest::sha256;
 use crate::gate::{Mode, QualityVerdict};
 use crate::stream::create_new;
 
@@ -45,16 +45,8 @@ const MAX_SAME_SECOND: u32 = 10_000;
 /// second.
 pub(super) fn quality_stem(verdict: &QualityVerdict, now: u64) -> String {
     let collection = if verdict.mode == Mode::Collection { "_collection" } else { "" };
-    let post_cutover = if verdict.cutover.is_some() { "_post_cutover" } else { "" };
-    format!("quality_gate_{}{collection}{post_cutover}", second(now))
-}
-
-/// The second of a file name, in UTC.
-pub(super) fn second(now: u64) -> String {
-    i64::try_from(now)
-        .ok()
-        .and_then(|now| Timestamp::from_millisecond(now).ok())
-        .map_or_else(|| now.to_string(), |time| time.strftime("%Y%m%d_%H%M%S").to_string())
+    let post_cutover = if verdict.cutover.is_some() { POST_CUTOVER } else { "" };
+    format!("{STEM}{}{collection}{post_cutover}", second(now))
 }
 
 /// Writes `markdown`, `html` and then the twin that `twin` makes, under the first stem that is free for all.
@@ -114,10 +106,6 @@ fn write_all<'file>(files: impl Iterator<Item = (&'file PathBuf, &'file str)>) -
         written.push(path);
     }
     Ok(true)
-}
-
-fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! How reports spell values, and names that came from elsewhere.
 
-use crate::gate::{Check, CheckKind, EventFigures, Mode, Outcome, Rules, Timeline, beside};
+use crate::gate::{
+    Check, CheckKind, ConfidenceFigures, EventFigures, ModelVerdict, Outcome, Rules, Timeline, beside,
+};
 use crate::stream::format_rfc3339;
 
 /// Foreign text on one line: control characters and line separators escaped, so it cannot pose as a line of ours.
@@ -22,12 +24,26 @@ pub(super) fn cell(text: &str) -> String {
 
 /// A share in percent with one decimal.
 pub(super) fn share(part: u64, whole: u64) -> String {
-    format!("{:.1}%", part as f64 * 100.0 / whole.max(1) as f64)
+    percent(Some(part as f64 * 100.0 / whole.max(1) as f64))
 }
 
 /// A figure with six decimals, `-` if there is none.
 pub(super) fn figure(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.6}"))
+}
+
+/// The figures of a model's confidences in one line.
+pub(super) fn confidences(figures: &ConfidenceFigures) -> String {
+    let ConfidenceFigures { mean, std, p10, p90, .. } = *figures;
+    let [mean, std, p10, p90] = [mean, std, p10, p90].map(figure);
+    format!("mean {mean}, std {std}, P10 {p10}, P90 {p90}")
+}
+
+/// How often a model was inactive and why; `spell` makes its reasons fit where they stand.
+pub(super) fn inactive(model: &ModelVerdict, spell: fn(&str) -> String) -> Option<String> {
+    let reasons = model.inactive_reasons.iter().map(|(reason, count)| format!("{} {count}", spell(reason)));
+    let reasons = reasons.collect::<Vec<_>>().join(", ");
+    (model.inactive > 0).then(|| format!("{} times: {reasons}", model.inactive))
 }
 
 /// The value of a check in its unit.
@@ -66,16 +82,8 @@ pub(super) fn distance(check: &Check) -> String {
 }
 
 /// A percentage with one decimal, `-` if there is none.
-pub(super) fn percent(value: Option<f64>) -> String {
+pub(crate) fn percent(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} %"))
-}
-
-/// Which mode a report is of: activation reads this line.
-pub(super) const fn mode_banner(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Collection => "🔒 COLLECTION (DATA GATHERING ONLY)",
-        Mode::Canary => "🚀 CANARY (DEPLOYMENT ELIGIBLE)",
-    }
 }
 
 /// How many events were asked for.

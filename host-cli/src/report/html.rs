@@ -4,9 +4,10 @@ use std::fmt::{self, Write as _};
 
 use super::Header;
 use super::format::{
-    distance, figure, mode_banner, one_line, outcome, pass_fail, percent, requested, result, rule_rows,
-    share, span, threshold, value,
+    distance, figure, one_line, outcome, pass_fail, percent, requested, result, rule_rows, share, span,
+    threshold, value,
 };
+use super::marks::{SIMULATED, SYNTHETIC, TITLE, mode_banner};
 use super::svg::{self, REASON_CLASSES};
 use crate::gate::{
     Actions, Check, DriftFigures, Mode, ModelVerdict, Outcome, PreCutover, QualityVerdict, Slice, Timeline,
@@ -53,21 +54,19 @@ fn write_page(out: &mut String, verdict: &QualityVerdict, header: &Header) -> fm
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{said} · Quality Gate Report {time}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+         <title>{said} · {TITLE} {time}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <div class=\"{mode_class}\">MODE: {}</div>\n",
         mode_banner(verdict.mode)
     )?;
     if header.synthetic {
-        out.push_str(
-            "<div class=\"note\">SYNTHETIC: the events are simulated and say nothing about a real market</div>\n",
-        );
+        writeln!(out, "<div class=\"note\">{SYNTHETIC}: {SIMULATED}</div>")?;
     }
     if !verdict.loosened.is_empty() {
         writeln!(out, "<div class=\"note\">LOOSENED RULES: {}</div>", text(&verdict.loosened.join(", ")))?;
     }
     write!(
         out,
-        "<main>\n<div class=\"top\"><div><h1>Quality Gate Report</h1><div class=\"soft\">{time} · {}</div></div>\
+        "<main>\n<div class=\"top\"><div><h1>{TITLE}</h1><div class=\"soft\">{time} · {}</div></div>\
          <span class=\"pill big {}\">{said}</span></div>\n",
         text(&header.source),
         class(verdict.outcome),

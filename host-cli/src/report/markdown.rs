@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 
 use super::Header;
 use super::format::{
-    cell, distance, figure, mode_banner, outcome, pass_fail, percent, requested, result, rule_rows, share,
+    cell, confidences, distance, figure, inactive, pass_fail, percent, requested, result, rule_rows, share,
     threshold, value,
 };
+use super::marks::{TITLE, mode_line, synthetic_line, time_line, verdict_line};
 use crate::gate::{Check, DriftFigures, Ensemble, ModelVerdict, PreCutover, QualityVerdict, SliceFigures};
 use crate::stream::format_rfc3339;
 
@@ -18,16 +19,16 @@ pub(super) fn quality(verdict: &QualityVerdict, header: &Header) -> String {
 }
 
 fn write_report(out: &mut String, verdict: &QualityVerdict, header: &Header) -> std::fmt::Result {
-    writeln!(out, "# Quality Gate Report\n")?;
-    writeln!(out, "**Timestamp:** {}\n", format_rfc3339(header.now))?;
-    writeln!(out, "**MODE:** {}\n", mode_banner(verdict.mode))?;
+    writeln!(out, "# {TITLE}\n")?;
+    writeln!(out, "{}\n", time_line(&format_rfc3339(header.now)))?;
+    writeln!(out, "{}\n", mode_line(verdict.mode))?;
     if header.synthetic {
-        writeln!(out, "**SYNTHETIC:** the events are simulated and say nothing about a real market\n")?;
+        writeln!(out, "{}\n", synthetic_line())?;
     }
     if !verdict.loosened.is_empty() {
         writeln!(out, "**LOOSENED RULES:** {}\n", verdict.loosened.join(", "))?;
     }
-    writeln!(out, "**VERDICT:** {} (exit code {})\n", outcome(verdict.outcome), verdict.exit_code)?;
+    writeln!(out, "{}\n", verdict_line(verdict.outcome, verdict.exit_code))?;
     if !verdict.reasons.is_empty() {
         verdict.reasons.iter().try_for_each(|reason| writeln!(out, "- {}", cell(reason)))?;
         writeln!(out)?;
@@ -169,23 +170,10 @@ fn write_model(out: &mut String, name: &str, model: &ModelVerdict) -> std::fmt::
         share(actions.hold, *predictions),
         model.normalized,
     )?;
-    if model.inactive > 0 {
-        let reasons: Vec<String> = model
-            .inactive_reasons
-            .iter()
-            .map(|(reason, count)| format!("{} {count}", cell(reason)))
-            .collect();
-        writeln!(out, "Inactive {} times: {}.", model.inactive, reasons.join(", "))?;
+    if let Some(inactive) = inactive(model, cell) {
+        writeln!(out, "Inactive {inactive}.")?;
     }
-    let confidence = &model.confidence;
-    writeln!(
-        out,
-        "Confidence: mean {}, std {}, P10 {}, P90 {}.\n",
-        figure(confidence.mean),
-        figure(confidence.std),
-        figure(confidence.p10),
-        figure(confidence.p90),
-    )?;
+    writeln!(out, "Confidence: {}.\n", confidences(&model.confidence))?;
     write_checks(out, &model.checks)
 }
 

@@ -1,10 +1,20 @@
 //! One verdict rendered as text, JSON, Markdown and HTML: all from the same value, so they cannot disagree.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `text`, `markdown`, `html`, `document` | a verdict in one form each; `document` is the JSON of the contract |
+//! | `scoreboard` | the scoreboard as text and Markdown |
+//! | `format` | how all of them spell values and foreign names |
+//! | `marks` | what a quality report is known by: activation looks for it |
+//! | `svg` | charts of the page |
+//! | `files` | the files of a report, under one stem, never overwritten |
 
 mod document;
 mod files;
 mod format;
 mod html;
 mod markdown;
+pub(crate) mod marks;
 mod scoreboard;
 mod svg;
 mod text;
@@ -13,11 +23,25 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
+use serde_json::Value;
 
 use crate::gate::{QualityVerdict, SanityVerdict, Scoreboard};
 
 pub use files::ReportFiles;
-pub(crate) use format::one_line;
+pub(crate) use format::{one_line, percent};
+
+/// How results are written to stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON document and nothing else.
+    Json,
+}
+
+/// Version of the outward contract, in every JSON document.
+pub const CONTRACT: u32 = 1;
 
 /// What a report says about its making, besides the verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +61,8 @@ pub struct Header {
 pub struct QualityReport {
     /// For people.
     pub text: String,
-    /// For machines; ends with a line end.
-    pub json: String,
+    /// For machines.
+    pub document: Value,
     /// The files.
     pub files: ReportFiles,
 }
@@ -57,17 +81,17 @@ pub fn write_quality(
 ) -> anyhow::Result<QualityReport> {
     let markdown = markdown::quality(verdict, header);
     let html = html::quality(verdict, header);
-    let twin = |files: &ReportFiles| document::quality(verdict, header, files);
+    let twin = |files: &ReportFiles| json(&document::quality(verdict, header, files));
     let stem = files::quality_stem(verdict, header.now);
     let files = files::publish(directory, &stem, &markdown, Some(&html), twin)?;
     Ok(QualityReport {
         text: text::quality(verdict, header, &files),
-        json: document::quality(verdict, header, &files),
+        document: document::quality(verdict, header, &files),
         files,
     })
 }
 
-/// Writes a scoreboard's Markdown and its JSON twin into `directory`, and returns it as text and JSON.
+/// Writes a scoreboard's Markdown and its JSON twin into `directory`, and returns it for people and for machines.
 ///
 /// # Errors
 /// The directory cannot be created or written.
@@ -75,13 +99,13 @@ pub fn write_scoreboard(
     verdict: &QualityVerdict,
     header: &Header,
     directory: &Path,
-) -> anyhow::Result<(String, String)> {
+) -> anyhow::Result<(String, Value)> {
     let board = Scoreboard::of(verdict);
     let markdown = scoreboard::markdown(&board, verdict, header);
-    let twin = |files: &ReportFiles| document::scoreboard(&board, verdict, header, files);
-    let stem = format!("scoreboard_{}", files::second(header.now));
-    let files = files::publish(directory, &stem, &markdown, None, twin)?;
-    Ok((scoreboard::text(&board, verdict, header, &files), twin(&files)))
+    let document = |files: &ReportFiles| document::scoreboard(&board, verdict, header, files);
+    let stem = format!("scoreboard_{}", marks::second(header.now));
+    let files = files::publish(directory, &stem, &markdown, None, |files| json(&document(files)))?;
+    Ok((scoreboard::text(&board, verdict, header, &files), document(&files)))
 }
 
 /// The verdict of feature-sanity for people.
@@ -90,10 +114,16 @@ pub fn sanity_text(verdict: &SanityVerdict, header: &Header) -> String {
     text::sanity(verdict, header)
 }
 
-/// The verdict of feature-sanity for machines; ends with a line end.
+/// The verdict of feature-sanity for machines.
 #[must_use]
-pub fn sanity_json(verdict: &SanityVerdict, header: &Header) -> String {
+pub fn sanity_document(verdict: &SanityVerdict, header: &Header) -> Value {
     document::sanity(verdict, header)
+}
+
+/// A document as it is printed and written.
+#[must_use]
+pub fn json(document: &Value) -> String {
+    format!("{document:#}\n")
 }
 
 /// Writes a result to stdout.

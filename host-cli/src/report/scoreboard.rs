@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::Header;
 use super::files::ReportFiles;
 use super::format::{cell, figure, one_line, outcome, percent, share};
+use super::marks::{SIMULATED, SYNTHETIC, synthetic_line, time_line, verdict_line};
 use crate::gate::{ModelVerdict, QualityVerdict, Scoreboard, Standing};
 use crate::stream::format_rfc3339;
 
@@ -41,6 +42,9 @@ fn write_text(
     files: &ReportFiles,
 ) -> std::fmt::Result {
     writeln!(out, "Scoreboard  {}", format_rfc3339(header.now))?;
+    if header.synthetic {
+        writeln!(out, "  {SYNTHETIC} {SIMULATED}")?;
+    }
     writeln!(out, "  source    {}", one_line(&header.source))?;
     writeln!(out, "  events    {} (at least {} needed)", verdict.events.count, verdict.events.min)?;
     writeln!(
@@ -91,14 +95,14 @@ fn write_markdown(
     verdict: &QualityVerdict,
     header: &Header,
 ) -> std::fmt::Result {
-    writeln!(out, "# Scoreboard\n\n**Timestamp:** {}\n", format_rfc3339(header.now))?;
+    writeln!(out, "# Scoreboard\n\n{}\n", time_line(&format_rfc3339(header.now)))?;
     if header.synthetic {
-        writeln!(out, "**SYNTHETIC:** the events are simulated and say nothing about a real market\n")?;
+        writeln!(out, "{}\n", synthetic_line())?;
     }
     if !verdict.loosened.is_empty() {
         writeln!(out, "**LOOSENED RULES:** {}\n", verdict.loosened.join(", "))?;
     }
-    writeln!(out, "**VERDICT:** {} (exit code {})\n", outcome(board.outcome), board.exit_code)?;
+    writeln!(out, "{}\n", verdict_line(board.outcome, board.exit_code))?;
     writeln!(
         out,
         "Source {}, {} events, SHA-256 `{}`. Agreement {}, hard disagreement {}.\n",

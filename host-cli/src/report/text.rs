@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use super::Header;
 use super::files::ReportFiles;
 use super::format::{
-    figure, one_line, outcome, pass_fail, percent, requested, result, share, threshold, value,
+    confidences, figure, inactive, one_line, outcome, pass_fail, percent, requested, result, share,
+    threshold, value,
 };
+use super::marks::{SIMULATED, SYNTHETIC};
 use crate::gate::{
     Check, DriftFigures, Duplicates, Mode, ModelVerdict, Outcome, QualityVerdict, SanityVerdict,
 };
@@ -79,22 +81,9 @@ fn write_model(out: &mut String, name: &str, model: &ModelVerdict) -> std::fmt::
     let shares = [("BUY", actions.buy), ("SELL", actions.sell), ("HOLD", actions.hold)]
         .map(|(action, count)| format!("{action} {count} ({})", share(count, *predictions)));
     writeln!(out, "  {predictions} active predictions: {}", shares.join(", "))?;
-    writeln!(
-        out,
-        "  confidence: mean {}, std {}, P10 {}, P90 {}; {} normalized",
-        figure(confidence.mean),
-        figure(confidence.std),
-        figure(confidence.p10),
-        figure(confidence.p90),
-        model.normalized,
-    )?;
-    if model.inactive > 0 {
-        let reasons: Vec<String> = model
-            .inactive_reasons
-            .iter()
-            .map(|(reason, count)| format!("{} {count}", one_line(reason)))
-            .collect();
-        writeln!(out, "  inactive {} times: {}", model.inactive, reasons.join(", "))?;
+    writeln!(out, "  confidence: {}; {} normalized", confidences(confidence), model.normalized)?;
+    if let Some(inactive) = inactive(model, one_line) {
+        writeln!(out, "  inactive {inactive}")?;
     }
     write_checks(out, &model.checks)
 }
@@ -148,7 +137,7 @@ fn write_sanity(out: &mut String, verdict: &SanityVerdict, header: &Header) -> s
 fn write_head(out: &mut String, title: &str, header: &Header) -> std::fmt::Result {
     writeln!(out, "{title}")?;
     if header.synthetic {
-        writeln!(out, "  SYNTHETIC the events are simulated and say nothing about a real market")?;
+        writeln!(out, "  {SYNTHETIC} {SIMULATED}")?;
     }
     writeln!(out, "  source    {}", one_line(&header.source))
 }
@@ -164,10 +153,11 @@ fn write_duplicates(out: &mut String, duplicates: &Duplicates) -> std::fmt::Resu
         return Ok(());
     }
     let warning = if warning { "  WARNING: most feature vectors repeat" } else { "" };
+    // A line that scripts read: its percentage is spelled without a space.
     writeln!(
         out,
-        "Unique hashes: {unique}/{window} ({} unique){warning}",
-        share(unique as u64, window as u64)
+        "Unique hashes: {unique}/{window} ({:.1}% unique){warning}",
+        unique as f64 * 100.0 / window as f64
     )
 }
 

@@ -2,6 +2,16 @@
 //!
 //! An event is the same thing whether a Redis stream entry or a capture line brought it. What cannot be
 //! read is never dropped: it reaches the reader as [`Malformed`], with its place and its reason.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `address` | what `--source` and `--sink` name |
+//! | `event`, `json` | one event, and JSON as payloads carry it |
+//! | `source`, `capture` | a window of events out of a stream or a file |
+//! | `sink` | events into a file |
+//! | `redis/` | streams and connections of Redis |
+//! | `shard` | one stream cut into several by symbol |
+//! | `atomic`, `time` | files that appear whole or not at all; points in time |
 
 mod address;
 mod atomic;
@@ -25,7 +35,7 @@ pub use redis::{
 pub use shard::{Shard, Shards};
 pub use sink::Sink;
 pub use source::{Gap, Reading, Source, Window};
-pub use time::{format_rfc3339, parse_duration, parse_timestamp};
+pub use time::{format_rfc3339, now_ms, parse_duration, parse_timestamp};
 
 /// The stream of intents unless `--stream` names another.
 pub const INTENT_STREAM: &str = "quantum:stream:trade.intent";

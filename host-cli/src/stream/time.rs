@@ -2,7 +2,16 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
+
+/// The wall clock in Unix milliseconds.
+///
+/// # Errors
+/// It stands before 1970.
+pub fn now_ms() -> anyhow::Result<u64> {
+    u64::try_from(Timestamp::now().as_millisecond()).context("the clock stands before 1970; correct it")
+}
 
 /// Reads RFC 3339 (`2026-01-10T05:43:15Z`) or Unix milliseconds into Unix milliseconds.
 ///

@@ -238,6 +238,47 @@ pub unsafe extern "C" fn qsc_model_class(
     })
 }
 
+/// The arrays of a prediction as C gives them: where each begins, and how many values it has.
+#[derive(Clone, Copy)]
+struct Arrays {
+    rows: (*const f32, usize),
+    raw: (*mut f64, usize),
+    values: (*mut f32, usize),
+    /// In bytes.
+    scratch: (*mut c_void, usize),
+}
+
+/// The same, checked.
+struct Lent<'a> {
+    rows: &'a [f32],
+    raw: &'a mut [f64],
+    values: &'a mut [f32],
+    scratch: Scratch<'a>,
+}
+
+impl Arrays {
+    /// Fails unless every array is one, and none that is written to overlaps another.
+    ///
+    /// # Safety
+    /// Unless a check fails: all are valid for their lengths, and those that are written to are nobody else's during `'a`.
+    unsafe fn lend<'a>(self) -> Result<Lent<'a>, qsc_status> {
+        let ((rows, rows_len), (raw, raw_len), (values, values_len)) = (self.rows, self.raw, self.values);
+        let (scratch, scratch_bytes) = (self.scratch.0.cast::<u8>(), self.scratch.1);
+        let written =
+            [Span::of(raw, raw_len), Span::of(values, values_len), Span::of(scratch, scratch_bytes)];
+        apart(written, Span::of(rows, rows_len))?;
+        // SAFETY: the caller's rows.
+        let rows = unsafe { many(rows, rows_len) }?;
+        // SAFETY: the caller's memory, apart from everything else.
+        let raw = unsafe { many_mut(raw, raw_len) }?;
+        // SAFETY: likewise.
+        let values = unsafe { many_mut(values, values_len) }?;
+        // SAFETY: likewise.
+        let scratch = Scratch::new(unsafe { many_mut(scratch, scratch_bytes) }?);
+        Ok(Lent { rows, raw, values, scratch })
+    }
+}
+
 /// Predicts one row of `row_len` floats, `[seq_len, n_features]`, into `n_outputs` floats.
 ///
 /// `raw` takes `n_raw` margins or logits, or is null with `raw_len` 0. To a tree model NaN is a missing value and an infinity an
@@ -257,25 +298,21 @@ pub unsafe extern "C" fn qsc_model_predict(
     scratch: *mut c_void,
     scratch_bytes: usize,
 ) -> qsc_status {
+    let given = Arrays {
+        rows: (row, row_len),
+        raw: (raw, raw_len),
+        values: (values, values_len),
+        scratch: (scratch, scratch_bytes),
+    };
     status(|| {
-        let scratch = scratch.cast::<u8>();
-        let written =
-            [Span::of(raw, raw_len), Span::of(values, values_len), Span::of(scratch, scratch_bytes)];
-        apart(written, Span::of(row, row_len))?;
+        // SAFETY: the caller's arrays.
+        let Lent { rows: row, raw, values, scratch } = unsafe { given.lend() }?;
         // SAFETY: the caller's handle.
         let model = unsafe { get(model) }?;
-        // SAFETY: the caller's row.
-        let row = unsafe { many(row, row_len) }?;
-        // SAFETY: the caller's memory, apart from everything else.
-        let raw = unsafe { many_mut(raw, raw_len) }?;
-        // SAFETY: likewise.
-        let values = unsafe { many_mut(values, values_len) }?;
-        // SAFETY: likewise.
-        let scratch = unsafe { many_mut(scratch, scratch_bytes) }?;
         if values.len() != model.n_outputs() || !(raw.is_empty() || raw.len() == model.n_raw()) {
             return Err(qsc_status::Length);
         }
-        let output = model.predict(row, Scratch::new(scratch))?;
+        let output = model.predict(row, scratch)?;
         copy(output.values, values);
         copy(output.raw, raw);
         Ok(())
@@ -307,22 +344,18 @@ pub unsafe extern "C" fn qsc_model_predict_batch(
     scratch: *mut c_void,
     scratch_bytes: usize,
 ) -> qsc_status {
+    let given = Arrays {
+        rows: (rows, rows_len),
+        raw: (raw, raw_len),
+        values: (values, values_len),
+        scratch: (scratch, scratch_bytes),
+    };
     status(|| {
-        let scratch = scratch.cast::<u8>();
-        let written =
-            [Span::of(raw, raw_len), Span::of(values, values_len), Span::of(scratch, scratch_bytes)];
-        apart(written, Span::of(rows, rows_len))?;
+        // SAFETY: the caller's arrays.
+        let Lent { rows, raw, values, scratch } = unsafe { given.lend() }?;
         // SAFETY: the caller's handle.
         let model = unsafe { get(model) }?;
-        // SAFETY: the caller's rows.
-        let rows = unsafe { many(rows, rows_len) }?;
-        // SAFETY: the caller's memory, apart from everything else.
-        let raw = unsafe { many_mut(raw, raw_len) }?;
-        // SAFETY: likewise.
-        let values = unsafe { many_mut(values, values_len) }?;
-        // SAFETY: likewise.
-        let scratch = unsafe { many_mut(scratch, scratch_bytes) }?;
-        Ok(model.predict_batch(rows, raw, values, Scratch::new(scratch))?)
+        Ok(model.predict_batch(rows, raw, values, scratch)?)
     })
 }
 

@@ -51,6 +51,12 @@ impl Action {
             Self::Hold => "HOLD",
         }
     }
+
+    /// The action of a name on the wire, exactly as [`wire_name`](Self::wire_name) spells it.
+    #[must_use]
+    pub fn from_wire_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.wire_name() == name)
+    }
 }
 
 /// An action with a confidence in [0, 1]: by construction never NaN.
@@ -64,6 +70,14 @@ pub struct Prediction {
 /// The number is no confidence: NaN or outside [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAConfidence;
+
+impl core::fmt::Display for NotAConfidence {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("a confidence is a number from 0 to 1")
+    }
+}
+
+impl core::error::Error for NotAConfidence {}
 
 impl Prediction {
     /// An action with its confidence.

@@ -1,4 +1,13 @@
 //! Members, reasons for inactivity, the vote, and the one path from features to it.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `decision` | a model's output becomes an action with a confidence |
+//! | `member` | one model with its weight and guards |
+//! | `reason` | why a model has no vote |
+//! | `vote` | integer weights, exact ties, no default |
+//! | `window` | the last steps of one symbol |
+//! | `pipeline` | all of it in one call |
 
 mod decision;
 mod member;

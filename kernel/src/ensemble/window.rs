@@ -2,11 +2,23 @@
 
 use super::Inactive;
 use crate::guard::input::{Row, Unusual};
-use crate::num::copy;
+use crate::rows::copy;
 
 /// The last `seq_len` steps of `n_features` values each, always in one piece, so that a model reads them where they lie.
 ///
 /// `S` is the memory: twice the window, so that steps are moved to the front only once in `seq_len`.
+///
+/// ```
+/// use qsc_kernel::ensemble::Window;
+///
+/// let mut window = Window::new(2, 1, [0.0; 4])?;
+/// window.push(&[1.0]);
+/// assert_eq!(window.row(), None, "it waits for its second step");
+/// window.push(&[2.0]);
+/// window.push(&[3.0]);
+/// assert_eq!(window.row(), Some(&[2.0, 3.0][..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Window<S> {
     values: S,

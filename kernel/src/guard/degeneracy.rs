@@ -37,6 +37,17 @@ impl Entry {
 }
 
 /// The last 100 predictions of one model, with exact running sums.
+///
+/// ```
+/// use qsc_kernel::guard::{DegeneracyWindow, degeneracy};
+/// use qsc_kernel::{Action, Prediction};
+///
+/// let mut window = DegeneracyWindow::new();
+/// let frozen = Prediction::new(Action::Buy, 0.615)?;
+/// let fills = (1..=degeneracy::WINDOW).find(|_| window.observe(frozen));
+/// assert_eq!(fills, Some(100), "nothing is judged before the window is full");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct DegeneracyWindow {
     entries: Deque<Entry, WINDOW>,

@@ -42,6 +42,19 @@ pub(crate) use detect::{Avx2, Avx512};
 pub(crate) use detect::Neon;
 
 /// Proof that this machine can run a backend: only this module can make one.
+///
+/// ```
+/// use qsc_kernel::{Backend, Model, Scratch};
+///
+/// let model = Model::check(qsc_models::XGB)?;
+/// let (row, mut memory) = (vec![0.5; model.row_len()], vec![0; model.scratch_bytes() + 63]);
+/// let expected = model.clone().with_backend(Backend::SCALAR).predict(&row, Scratch::new(&mut memory))?.raw.to_vec();
+/// for backend in Backend::available() {
+///     let model = model.clone().with_backend(backend);
+///     assert_eq!(model.predict(&row, Scratch::new(&mut memory))?.raw, expected, "{}", backend.name());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backend {
     tier: Tier,

@@ -2,6 +2,15 @@
 //!
 //! Ranks are lossless: a threshold comparison on the original value and the comparison of its rank always
 //! agree, so a walk needs integers only, and missing values and category sets are settled before it starts.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `check` | the one check of a tree ensemble's sections |
+//! | `quantize` | a row becomes ranks |
+//! | `layout`; `blocks`, `masks`, `plain` | how trees are stored, and each way |
+//! | `walk` | ranks become margins, on the chosen backend |
+//! | `leaf` | leaf values and their sums |
+//! | `batch`, `blend` | many rows at once, and that with AVX-512 |
 #![cfg_attr(
     not(any(
         all(target_arch = "x86_64", target_feature = "sse2"),

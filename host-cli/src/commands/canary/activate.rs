@@ -8,13 +8,12 @@ use qsc_kernel::ensemble::Ppm;
 use serde_json::json;
 
 use super::{HookArgs, StateArgs, finding_lines, parse_weight};
-use crate::args::Format;
 use crate::attest;
 use crate::canary::activate::{Activation, Request, Status, activate};
 use crate::commands::events::SourceArgs;
 use crate::exit::Exit;
 use crate::gate::Rules;
-use crate::report;
+use crate::report::{self, Format};
 use crate::stream::{parse_duration, parse_timestamp};
 
 /// Arguments of `qsc canary activate`.
@@ -146,7 +145,7 @@ fn document(model: &str, activation: &Activation, exit: Exit) -> String {
         .map(|finding| format!("{}: {}", finding.check, finding.detail))
         .collect();
     let document = json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "canary activate",
         "verdict": if exit == Exit::Pass { "pass" } else { "fail" },
         "exit_code": exit.code(),
@@ -159,5 +158,5 @@ fn document(model: &str, activation: &Activation, exit: Exit) -> String {
         "report": activation.report.as_ref().map(|report| &report.files),
         "telemetry": activation.seen.as_ref().map(|seen| json!({"weight": seen.proof, "comparison": seen.comparison})),
     });
-    format!("{document:#}\n")
+    report::json(&document)
 }

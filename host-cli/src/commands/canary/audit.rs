@@ -5,10 +5,9 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::StateArgs;
-use crate::args::Format;
 use crate::canary::audit::{Broken, Chain};
 use crate::exit::Exit;
-use crate::report;
+use crate::report::{self, Format};
 
 /// `qsc canary audit …`.
 #[derive(Debug, Subcommand)]
@@ -64,7 +63,7 @@ fn document(verified: &Result<Chain, Broken>, exit: Exit) -> String {
     let chain = verified.as_ref().ok();
     let broken = verified.as_ref().err();
     let document = json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "canary audit verify",
         "verdict": if exit == Exit::Pass { "pass" } else { "fail" },
         "exit_code": exit.code(),
@@ -73,5 +72,5 @@ fn document(verified: &Result<Chain, Broken>, exit: Exit) -> String {
         "first_bad_line": broken.and_then(|broken| broken.line),
         "reason": broken.map(|broken| &broken.reason),
     });
-    format!("{document:#}\n")
+    report::json(&document)
 }

@@ -8,14 +8,14 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{HookArgs, StateArgs, parse_interval};
-use crate::args::{Format, refuse};
 use crate::canary::monitor::{End, Monitored, Request, Told, monitor};
 use crate::canary::watch::Watch;
 use crate::commands::events::SourceArgs;
 use crate::engine::config::ModelsConfig;
 use crate::exit::Exit;
 use crate::gate::Rules;
-use crate::report;
+use crate::log;
+use crate::report::{self, Format, percent};
 use crate::signals::Stop;
 use crate::stream::SourceSpec;
 
@@ -77,7 +77,7 @@ pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::
     };
     let printed = report::print(&match format {
         Format::Text => text(&done),
-        Format::Json => format!("{:#}\n", document(&done, exit)),
+        Format::Json => report::json(&document(&done, exit)),
     });
     let watch = &done.watch;
     match &done.end {
@@ -89,7 +89,7 @@ pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::
         }
         End::RollbackFailed(reasons, error) => {
             // Whoever reads hears of it at once; the hook may take its time.
-            refuse(error);
+            log::failed(error);
             args.hook.tell_failed_rollback(Some(&watch.model), watch.generation, &json!(reasons), error);
         }
         End::EndedElsewhere(_) | End::Interrupted => {}
@@ -109,8 +109,6 @@ fn tell(args: &MonitorArgs, told: Told<'_>) {
             }
         }
         Told::Checked(watch, measured) => {
-            let percent =
-                |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} %"));
             eprintln!(
                 "check {}: ok, {} intents, agreement {}, hard disagreement {}, {}; {}",
                 watch.checks,
@@ -168,7 +166,7 @@ fn document(done: &Monitored, exit: Exit) -> Value {
         End::RollbackFailed(reasons, _) => ("rollback_failed", reasons.clone(), None),
     };
     json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "canary monitor",
         "verdict": match exit { Exit::Pass => "pass", Exit::Fail => "fail", _ => "error" },
         "exit_code": exit.code(),

@@ -5,10 +5,9 @@ use qsc_kernel::ensemble::Ppm;
 use serde_json::json;
 
 use super::{HookArgs, StateArgs, finding_lines, parse_weight};
-use crate::args::Format;
 use crate::canary::promote::promote;
 use crate::exit::Exit;
-use crate::report;
+use crate::report::{self, Format};
 
 /// Arguments of `qsc canary promote`.
 #[derive(Debug, Args)]
@@ -36,7 +35,7 @@ pub(super) fn run(args: &PromoteArgs, format: Format) -> anyhow::Result<Exit> {
     let printed = report::print(&match format {
         Format::Json => {
             let document = json!({
-                "contract": 1,
+                "contract": report::CONTRACT,
                 "command": "canary promote",
                 "verdict": if exit == Exit::Pass { "pass" } else { "fail" },
                 "exit_code": exit.code(),
@@ -44,7 +43,7 @@ pub(super) fn run(args: &PromoteArgs, format: Format) -> anyhow::Result<Exit> {
                 "checks": outcome.findings,
                 "weights": outcome.promoted,
             });
-            format!("{document:#}\n")
+            report::json(&document)
         }
         Format::Text => {
             let verdict = match &outcome.promoted {

@@ -6,11 +6,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::{HookArgs, StateArgs};
-use crate::args::{Format, refuse};
 use crate::canary::rollback::rollback;
 use crate::engine::config::ModelsConfig;
 use crate::exit::Exit;
-use crate::report;
+use crate::log;
+use crate::report::{self, Format};
 
 /// Arguments of `qsc canary rollback`.
 #[derive(Debug, Args)]
@@ -48,19 +48,19 @@ pub(super) fn run(args: &RollbackArgs, format: Format) -> anyhow::Result<Exit> {
         Ok(done) => done,
         Err(error) => {
             // Whoever reads hears of it at once; the hook may take its time.
-            let exit = refuse(&error);
+            log::failed(&error);
             let file = state.weights().ok().flatten();
             let canary = file.as_ref().and_then(|file| file.canary.as_deref());
             let generation = file.as_ref().map_or(0, |file| file.generation);
             args.hook.tell_failed_rollback(canary, generation, &json!([args.reason]), &error);
-            return Ok(exit);
+            return Ok(Exit::Error);
         }
     };
     let exit = if done.broken.is_empty() { Exit::Pass } else { Exit::Error };
     let printed = report::print(&match format {
         Format::Json => {
             let document = json!({
-                "contract": 1,
+                "contract": report::CONTRACT,
                 "command": "canary rollback",
                 "verdict": if exit == Exit::Pass { "pass" } else { "error" },
                 "exit_code": exit.code(),
@@ -69,7 +69,7 @@ pub(super) fn run(args: &RollbackArgs, format: Format) -> anyhow::Result<Exit> {
                 "weights": done.restored,
                 "broken": done.broken,
             });
-            format!("{document:#}\n")
+            report::json(&document)
         }
         Format::Text => {
             let mut text = match &done.restored {

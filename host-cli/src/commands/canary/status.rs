@@ -1,24 +1,20 @@
 //! `qsc canary status`.
 
-use std::num::NonZeroUsize;
-
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::StateArgs;
-use crate::args::Format;
-use crate::canary::activate::GATE_EVENTS;
 use crate::canary::audit::Chain;
 use crate::canary::state::{Standing, State};
-use crate::canary::telemetry::{Seen, Telemetry};
+use crate::canary::telemetry::{self, Seen};
 use crate::canary::watch::Watch;
 use crate::canary::weights::WeightsFile;
 use crate::commands::events::SourceParser;
 use crate::commands::redis::RedisArgs;
 use crate::exit::Exit;
 use crate::judge::EventSource;
-use crate::report;
-use crate::stream::{INTENT_STREAM, SourceSpec, TRADE_INTENT, Window, parse_timestamp};
+use crate::report::{self, Format};
+use crate::stream::{INTENT_STREAM, SourceSpec, parse_timestamp};
 
 /// Arguments of `qsc canary status`.
 #[derive(Debug, Args)]
@@ -58,7 +54,7 @@ pub(super) fn run(args: &StatusArgs, format: Format) -> anyhow::Result<Exit> {
     let exit = if status.broken.is_empty() { Exit::Pass } else { Exit::Error };
     report::print(&match format {
         Format::Text => text(&status),
-        Format::Json => format!("{:#}\n", document(&status, exit)),
+        Format::Json => report::json(&document(&status, exit)),
     })?;
     Ok(exit)
 }
@@ -100,11 +96,7 @@ fn read(args: &StatusArgs) -> anyhow::Result<Status> {
     {
         let after = status.cutover.as_deref().and_then(|text| parse_timestamp(text).ok());
         let source = EventSource::live(spec.clone(), args.stream.clone(), args.redis.options());
-        let mut telemetry = Telemetry::new(canary, weights);
-        let newest = NonZeroUsize::new(usize::try_from(GATE_EVENTS)?);
-        source
-            .read(&Window { after, newest, event_types: &[TRADE_INTENT] }, |item| telemetry.observe(&item))?;
-        status.seen = Some(telemetry.finish());
+        status.seen = Some(telemetry::read(&source, after, canary, weights)?.0);
     }
     Ok(status)
 }
@@ -175,7 +167,7 @@ fn text(status: &Status) -> String {
 fn document(status: &Status, exit: Exit) -> Value {
     let file = status.file.as_ref();
     json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "canary status",
         "verdict": if exit == Exit::Pass { "pass" } else { "error" },
         "exit_code": exit.code(),

@@ -14,8 +14,8 @@ use super::drill::Freezable;
 use crate::commands::progress;
 use crate::engine::config::ModelsConfig;
 use crate::engine::load::Images;
-use crate::engine::replay::{Outlet, Replay};
 use crate::engine::{Candidate, Engine, bundled};
+use crate::replay::{Outlet, Replay};
 use crate::stream::{
     AtomicFile, Event, LinkOptions, MARKET_FEATURES, Sink, SinkSpec, Source, SourceSpec, Window,
 };

@@ -12,7 +12,6 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::inspect;
-use crate::args::Format;
 use crate::commands::predict::{bind_rows, read_rows};
 use crate::commands::{outputs, progress};
 use crate::compile::calibrate::calibrate;
@@ -23,6 +22,7 @@ use crate::compile::pack::{PackOptions, pack};
 use crate::compile::{ImportOptions, Iterations, Source, import_bytes, read_bounded};
 use crate::exit::Exit;
 use crate::image::ImageBytes;
+use crate::report::Format;
 use crate::rows::{self, Rows};
 use crate::stream::AtomicFile;
 

@@ -10,11 +10,10 @@ use qsc_kernel::trees::Trees;
 use qsc_kernel::{Action, Model};
 use serde_json::{Value, json};
 
-use crate::args::Format;
+use crate::digest::hex;
 use crate::exit::Exit;
-use crate::hex;
 use crate::image::ImageBytes;
-use crate::report;
+use crate::report::{self, Format};
 
 /// Arguments of `qsc model inspect`.
 #[derive(Debug, Args)]
@@ -39,7 +38,7 @@ pub(super) fn print(
     format: Format,
 ) -> anyhow::Result<Exit> {
     report::print(&match format {
-        Format::Json => format!("{:#}\n", describe(command, model, &image.sha256())),
+        Format::Json => report::json(&describe(command, model, &image.sha256())),
         Format::Text => text(model, &image.sha256()),
     })?;
     Ok(Exit::Pass)
@@ -48,7 +47,7 @@ pub(super) fn print(
 fn describe(command: &str, model: &Model<'_>, sha256: &str) -> Value {
     let (major, minor) = model.format_version();
     let mut document = json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": command,
         "name": model.name(),
         "kind": kind(model),
@@ -73,7 +72,7 @@ fn describe(command: &str, model: &Model<'_>, sha256: &str) -> Value {
         "calibrated": !model.deciles().is_empty(),
         "source": {
             "file": model.source_file(),
-            "sha256": hex::encode(model.source_sha256()),
+            "sha256": hex(model.source_sha256()),
             "library": model.library(),
             "library_version": model.library_version(),
             "objective": model.objective(),
@@ -182,7 +181,7 @@ fn text(model: &Model<'_>, sha256: &str) -> String {
         file = model.source_file(),
         library = format!("{} {}", model.library(), model.library_version()).trim_end(),
         objective = model.objective(),
-        source_sha = hex::encode(model.source_sha256()),
+        source_sha = hex(model.source_sha256()),
         bytes = model.image_bytes(),
         scratch = model.scratch_bytes(),
         sha = sha256,

@@ -7,11 +7,10 @@ use clap::Args;
 use qsc_kernel::{GoldenError, Model, Scratch};
 use serde_json::json;
 
-use crate::args::Format;
 use crate::commands::predict::{backend, predict_rows, read_rows};
 use crate::exit::Exit;
 use crate::image::ImageBytes;
-use crate::report;
+use crate::report::{self, Format};
 use crate::rows;
 
 /// Arguments of `qsc model verify`.
@@ -81,7 +80,7 @@ fn document(
     exit: Exit,
 ) -> String {
     let document = json!({
-        "contract": 1,
+        "contract": report::CONTRACT,
         "command": "model verify",
         "verdict": if exit == Exit::Pass { "pass" } else { "fail" },
         "exit_code": exit.code(),
@@ -98,7 +97,7 @@ fn document(
             })),
         })),
     });
-    format!("{document:#}\n")
+    report::json(&document)
 }
 
 fn text(

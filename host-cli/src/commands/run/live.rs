@@ -15,11 +15,11 @@ use tracing::{info, warn};
 use super::{RunArgs, summary, text};
 use crate::canary::live::LiveWeights;
 use crate::engine::Engine;
-use crate::engine::replay::{Replay, Summary};
 use crate::ingest::inspect::{ensure_one_server, inspect};
 use crate::ingest::{Consumer, Doing, Fair, Keys, Settings, Surroundings, Tally};
 use crate::metrics::{Lease, Meter, health};
 use crate::notify::Notifier;
+use crate::replay::{Replay, Summary};
 use crate::signals::Stop;
 use crate::stream::{Link, LinkOptions, RedisAddress, Shard, SinkSpec, SourceSpec};
 

@@ -15,12 +15,12 @@ use ratatui::{DefaultTerminal, Frame};
 use signal_hook::consts::SIGTERM;
 use signal_hook::low_level;
 
-use crate::args::Format;
 use crate::exit::Exit;
 use crate::gate::{
     Actions, ModelVerdict, Outcome, QualityVerdict, Rules, Scoreboard, Signal, Standing, Terms,
 };
 use crate::judge::{self, EventSource};
+use crate::report::{Format, percent};
 use crate::signals::Stop;
 use crate::stream::format_rfc3339;
 
@@ -152,8 +152,6 @@ impl Screen {
             frame.render_widget(Paragraph::new(vec![Line::from(""), waiting]), area);
             return;
         };
-        let percent =
-            |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} %"));
         let (word, colour) = match board.outcome {
             Outcome::Pass => (" ALL GO ", Color::Green),
             Outcome::Fail => (" BLOCKED ", Color::Red),

@@ -8,13 +8,10 @@ use serde_json::Value;
 use super::builder::Builder;
 use super::ir::{Inputs, NetDecision, StatisticsKind};
 use crate::compile::ir::check_feature_names;
+use crate::compile::{DEAD_ZONE_HIGH, DEAD_ZONE_LOW};
 
 /// The largest dimension any net of this kind has.
 const MAX_DIMENSION: usize = 1 << 16;
-/// Outputs below this are SELL for a one-probability model.
-const DEAD_ZONE_LOW: f32 = 0.4;
-/// Outputs above this are BUY for a one-probability model.
-const DEAD_ZONE_HIGH: f32 = 0.6;
 
 /// The layouts that are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,11 +82,9 @@ pub(super) fn classes(given: &[String], outputs: usize) -> Result<Vec<Action>> {
     );
     given
         .iter()
-        .map(|name| match name.as_str() {
-            "BUY" => Ok(Action::Buy),
-            "SELL" => Ok(Action::Sell),
-            "HOLD" => Ok(Action::Hold),
-            other => bail!("classes has {other:?}, which is none of BUY, SELL, HOLD"),
+        .map(|name| {
+            Action::from_wire_name(name)
+                .with_context(|| format!("classes has {name:?}, which is none of BUY, SELL, HOLD"))
         })
         .collect()
 }

@@ -1,40 +1,16 @@
-//! What 8 bits cost: the image against the exact network, on given or synthetic rows; and golden vectors of the same rows.
+//! What 8 bits cost: the image against the exact network, on synthetic rows.
 
 use anyhow::ensure;
 use qsc_kernel::image::records::NetRecord;
 use qsc_kernel::{Model, Scratch};
 
 use super::ir::{Inputs, NetDecision, NetModel};
+use crate::compile::golden;
 
-/// Golden rows stored in an image.
-const STORED: usize = 8;
 /// Synthetic rows the error is measured on.
 const MEASURED: usize = 64;
 /// A relative error of the raw output above this means that 8 bits do not carry the network.
 const RELATIVE_LIMIT: f64 = 0.1;
-
-/// Golden vectors as an image stores them.
-#[derive(Default)]
-pub(super) struct Vectors {
-    pub(super) rows: u32,
-    pub(super) inputs: Vec<f32>,
-    pub(super) raw: Vec<u64>,
-    pub(super) outputs: Vec<u32>,
-}
-
-/// The kernel's own answers on the first rows.
-pub(super) fn record(image: &Model<'_>, rows: &[Vec<f32>]) -> anyhow::Result<Vectors> {
-    let mut vectors = Vectors::default();
-    let mut scratch = vec![0; image.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
-    for row in rows.iter().take(STORED) {
-        let output = image.predict(row, Scratch::new(&mut scratch))?;
-        vectors.rows += 1;
-        vectors.inputs.extend_from_slice(row);
-        vectors.raw.extend(output.raw.iter().map(|value| value.to_bits()));
-        vectors.outputs.extend(output.values.iter().map(|value| value.to_bits()));
-    }
-    Ok(vectors)
-}
 
 /// The error of an image over some rows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,7 +26,7 @@ pub(super) struct Measured {
 /// Predicts `rows` with the image and in f64.
 pub(super) fn measure(model: &NetModel, image: &Model<'_>, rows: &[Vec<f32>]) -> anyhow::Result<Measured> {
     let mut measured = Measured::default();
-    let mut scratch = vec![0; image.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
+    let mut scratch = golden::scratch(image);
     for row in rows {
         let exact = model.reference(row);
         let got = image.predict(row, Scratch::new(&mut scratch))?;

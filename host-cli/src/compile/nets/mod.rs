@@ -10,7 +10,7 @@
 //! | `fold` | neighbouring linear maps into one: norms, pools, interpolations |
 //! | [`reference`](mod@reference) | the network in f64: its meaning, and where error comes from |
 //! | [`mod@pack`] | the network becomes an image |
-//! | `measure` | the image against the network, and golden vectors |
+//! | `measure` | the image against the network |
 
 mod builder;
 mod config;

@@ -6,13 +6,17 @@ use qsc_kernel::image::SectionKind;
 use qsc_kernel::image::records::{
     ModelRecord, NO_INDEX, NetRecord, StepRecord, StringRef, decision, kind, link, op, statistics,
 };
-use qsc_kernel::{Action, Model, Scratch};
+use qsc_kernel::{Action, Scratch};
 
 use super::ir::{Linear, NetDecision, NetLink, NetModel, Op, Precision, StatisticsKind, Step};
-use super::measure::{self, Vectors};
+use super::measure;
 use super::reference::QuantizedRow;
-use crate::compile::pack::writer::{Strings, Writer};
+use crate::compile::golden::{self, Vectors, read_back};
+use crate::compile::writer::{self, Strings, Writer};
 use crate::image::ImageBytes;
+
+/// Golden rows stored in an image: the first of those the error is measured on.
+const STORED: usize = 8;
 
 /// Outputs of a layer are kept in blocks of this many.
 const LANES: usize = 16;
@@ -53,24 +57,17 @@ pub fn pack(model: &NetModel, options: &NetPackOptions) -> anyhow::Result<ImageB
         ..NetRecord::zeroed()
     };
     let draft = parts.write(model, options, &net, &Vectors::default())?;
-    let draft = check(&draft)?;
+    let draft = read_back(&draft)?;
     let measured = measure::measure(model, &draft, &rows)?;
     measured.check()?;
     measured.record(&mut net);
-    let vectors = measure::record(&draft, &rows)?;
+    let vectors = Vectors::of(&draft, rows.iter().take(STORED))?;
     let finished = parts.write(model, options, &net, &vectors)?;
-    let image = check(&finished)?;
-    let mut scratch = vec![0; image.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
+    let image = read_back(&finished)?;
     image
-        .check_golden(Scratch::new(&mut scratch))
+        .check_golden(Scratch::new(&mut golden::scratch(&image)))
         .context("the packed image does not keep its own golden vectors; please report this model")?;
     Ok(finished)
-}
-
-/// Reads an image of this process back; a refusal is a defect of the packer, not of the input.
-fn check(image: &ImageBytes) -> anyhow::Result<Model<'_>> {
-    Model::check(image.as_bytes())
-        .context("the packed image does not pass its own check; please report this model")
 }
 
 /// The sections of a network, as they grow.
@@ -246,9 +243,7 @@ impl Parts {
         writer.section(SectionKind::Strings, strings.as_bytes());
         writer.slice(SectionKind::FeatureNames, &names);
         writer.slice(SectionKind::Classes, &classes);
-        writer.slice(SectionKind::GoldenRows, &vectors.inputs);
-        writer.slice(SectionKind::GoldenRaw, &vectors.raw);
-        writer.slice(SectionKind::GoldenOutputs, &vectors.outputs);
+        vectors.write(&mut writer);
         writer.section(SectionKind::Net, bytes_of(net));
         writer.slice(SectionKind::Steps, &steps);
         writer.slice(SectionKind::Constants, &self.constants);
@@ -260,7 +255,13 @@ impl Parts {
     /// As `FORMAT.md` defines it: logits, outputs, arena, quantized rows, their scales and scores, each padded to 64 bytes.
     fn scratch_bytes(&self, model: &NetModel) -> anyhow::Result<u32> {
         let raw = model.output.len;
-        let parts = [raw * 8, raw * 4, model.arena * 4, self.quantized * 8, self.tokens * 8, self.scores * 4];
-        Ok(u32::try_from(parts.iter().map(|part| part.next_multiple_of(64)).sum::<usize>())?)
+        writer::scratch_bytes(&[
+            raw * 8,
+            raw * 4,
+            model.arena * 4,
+            self.quantized * 8,
+            self.tokens * 8,
+            self.scores * 4,
+        ])
     }
 }

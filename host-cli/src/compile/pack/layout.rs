@@ -12,7 +12,7 @@ use qsc_kernel::trees::TreeLayout;
 use super::leaves::Leaves;
 use super::ranks::Quantizer;
 use super::tree::{Forest, Node, NumberedTree};
-use super::writer::Writer;
+use crate::compile::writer::Writer;
 
 /// What decides about the layout of a model.
 pub(super) struct Shape {

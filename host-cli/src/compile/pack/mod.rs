@@ -1,35 +1,41 @@
 //! The packer: an intermediate tree model becomes an image, and the image is proven against it.
 //!
-//! `ranks` turns splits into slots and ranks, `tree` numbers what is left of each tree, `leaves` turns leaf values into
-//! what is summed, `layout` chooses how trees are stored, `golden` chooses rows, `writer` lays sections out. Nothing leaves here before the finished image, read back through the
-//! kernel's own check, agrees with the interpreter on golden and probe rows.
+//! | file | does |
+//! | --- | --- |
+//! | `ranks` | splits become slots and ranks |
+//! | `tree` | what is left of each tree, with numbered leaves |
+//! | `leaves` | leaf values become what is summed |
+//! | `layout` | how trees are stored |
+//! | `probe` | rows that visit thresholds from both sides, and the finished image on them |
+//!
+//! Nothing leaves here before the finished image, read back through the kernel's own check, agrees with the interpreter on
+//! golden and probe rows.
 
-mod golden;
 mod layout;
 mod leaves;
+mod probe;
 mod ranks;
 mod tree;
-pub(super) mod writer;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use bytemuck::{Zeroable as _, bytes_of};
+use qsc_kernel::Action;
 use qsc_kernel::image::SectionKind;
 use qsc_kernel::image::records::{GroupRecord, ModelRecord, TreesRecord, compare, decision, kind, link};
 use qsc_kernel::trees::TreeLayout;
-use qsc_kernel::{Action, Backend, Model, Scratch};
 
+use super::golden::{Vectors, read_back};
 use super::ir::{Library, LibraryRules, Link, TreeModel};
+use super::writer::{self, Strings, Writer};
+use super::{DEAD_ZONE_HIGH, DEAD_ZONE_LOW};
 use crate::image::ImageBytes;
 use layout::{Shape, Trees};
 use leaves::Leaves;
 use ranks::Quantizer;
 use tree::Forest;
-use writer::{Strings, Writer};
 
-/// Outputs below this are SELL for a one-probability model.
-const DEAD_ZONE_LOW: f32 = 0.4;
-/// Outputs above this are BUY for a one-probability model.
-const DEAD_ZONE_HIGH: f32 = 0.6;
+/// Golden rows stored in an image: the first of the probes.
+const STORED: usize = 16;
 
 /// What the image says beyond the trained model.
 #[derive(Clone, Debug)]
@@ -72,7 +78,7 @@ pub fn pack_as(
     ensure!(shape.fits(layout), "the layout {layout} cannot hold the model");
     let trees = Trees::new(&forest, layout, &leaves)?;
     let decision = Decision::new(model, options.classes.as_deref())?;
-    let rows = golden::rows(&quantizer, model.feature_names.len());
+    let rows = probe::rows(&quantizer, model.feature_names.len());
 
     // Without golden vectors first: the kernel itself says which bits they are.
     let image = Parts {
@@ -84,17 +90,11 @@ pub fn pack_as(
         leaves: &leaves,
         decision: &decision,
     };
-    let draft = image.write(&golden::Vectors::default())?;
-    let vectors = golden::record(&check(&draft)?.with_backend(Backend::SCALAR), &rows)?;
+    let draft = image.write(&Vectors::default())?;
+    let vectors = Vectors::of(&read_back(&draft)?, rows.iter().take(STORED))?;
     let finished = image.write(&vectors)?;
-    golden::prove(&check(&finished)?, model, &rows, options.exact)?;
+    probe::prove(&read_back(&finished)?, model, &rows, options.exact)?;
     Ok(finished)
-}
-
-/// Reads an image of this process back; a refusal is a defect of the packer, not of the input.
-fn check(image: &ImageBytes) -> anyhow::Result<Model<'_>> {
-    Model::check(image.as_bytes())
-        .context("the packed image does not pass its own check; please report this model")
 }
 
 /// How the outputs vote.
@@ -139,7 +139,7 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn write(&self, vectors: &golden::Vectors) -> anyhow::Result<ImageBytes> {
+    fn write(&self, vectors: &Vectors) -> anyhow::Result<ImageBytes> {
         let (model, options) = (self.model, self.options);
         let mut strings = Strings::default();
         let groups = u32::try_from(model.groups())?;
@@ -178,9 +178,7 @@ impl Parts<'_> {
         writer.section(SectionKind::Strings, strings.as_bytes());
         writer.slice(SectionKind::FeatureNames, &names);
         writer.section(SectionKind::Classes, &self.decision.classes);
-        writer.slice(SectionKind::GoldenRows, &vectors.inputs);
-        writer.slice(SectionKind::GoldenRaw, &vectors.raw);
-        writer.slice(SectionKind::GoldenOutputs, &vectors.outputs);
+        vectors.write(&mut writer);
         writer.section(SectionKind::Trees, bytes_of(&self.trees_record()));
         writer.slice(SectionKind::Features, &self.quantizer.features);
         writer.slice(SectionKind::Thresholds, &self.quantizer.thresholds);
@@ -221,14 +219,6 @@ impl Parts<'_> {
         let groups = self.model.groups();
         let slots = self.quantizer.slots.len();
         let ranks = if self.quantizer.rank_bits == 8 { slots.max(256) } else { slots * 2 };
-        let parts = [groups * 8, groups * 4, ranks];
-        Ok(u32::try_from(parts.iter().map(|part| part.next_multiple_of(64)).sum::<usize>())?)
+        writer::scratch_bytes(&[groups * 8, groups * 4, ranks])
     }
-}
-
-/// Predicts one row and copies the answer out of the scratch memory.
-fn predict(model: &Model<'_>, row: &[f32], scratch: &mut Vec<u8>) -> anyhow::Result<(Vec<f64>, Vec<f32>)> {
-    scratch.resize(model.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT, 0);
-    let output = model.predict(row, Scratch::new(scratch))?;
-    Ok((output.raw.to_vec(), output.values.to_vec()))
 }

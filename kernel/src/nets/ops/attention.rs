@@ -3,7 +3,7 @@
 use super::reduce::{Columns, Term, column_sum};
 use super::softmax::{softmax, softmax_of_halves};
 use super::{load, size};
-use crate::num::{each_row, each_row_mut};
+use crate::rows::{each_row, each_row_mut};
 use crate::simd::{LANES, Simd, Work};
 
 /// The shape of an attention step: heads divide the width, sequences divide the rows.

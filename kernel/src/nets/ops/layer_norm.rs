@@ -2,7 +2,7 @@
 
 use super::reduce::row_sum;
 use super::size;
-use crate::num::{each_row, each_row_mut};
+use crate::rows::{each_row, each_row_mut};
 use crate::simd::{LANES, Simd};
 
 /// `rows [n, width]` in place: y = (x − mean) · r · gain + bias per row, with r = 1 / √(population variance + ε).

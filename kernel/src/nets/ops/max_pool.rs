@@ -1,7 +1,7 @@
 //! Max pooling over time.
 
 use super::size;
-use crate::num::{each_row, each_row_mut};
+use crate::rows::{each_row, each_row_mut};
 
 /// `target [rows, ⌈width / kernel⌉]` from `source [rows, width]`: the largest of each `kernel` neighbours, without overlap;
 /// the last window holds what is left (PyTorch's ceil mode). NaN is larger than any number. Exact.

@@ -3,7 +3,7 @@
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use super::size;
-use crate::num::{each_part_mut, each_row, each_row_mut};
+use crate::rows::{each_part_mut, each_row, each_row_mut};
 use crate::simd::{LANES, Simd};
 
 /// How the quantized values of one token are read: x ≈ middle + scale · q.

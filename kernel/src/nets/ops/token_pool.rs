@@ -1,7 +1,7 @@
 //! Many tokens to one: mean or maximum over a sequence.
 
 use super::reduce::{Columns, column_sum};
-use crate::num::{each_row, each_row_mut};
+use crate::rows::{each_row, each_row_mut};
 use crate::simd::{LANES, Simd};
 
 /// What is kept of the tokens.

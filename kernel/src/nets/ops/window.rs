@@ -2,7 +2,7 @@
 
 use super::reduce::{Columns, Term, column_sum};
 use super::size;
-use crate::num::each_part_mut;
+use crate::rows::each_part_mut;
 use crate::simd::{LANES, Simd};
 
 /// Which shift and divisor a column gets.

@@ -1,16 +1,16 @@
-//! Events through an engine: every event ends as an intent or as a reject, none is lost.
+//! Events through an engine: every event ends as an intent or as a reject, none is lost, and all are counted.
 
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use qsc_kernel::ensemble::{Decision, Member, NoActiveModel, Outcome, Ppm, Predict};
 
-use super::Engine;
-use super::config::ModelConfig;
-use super::intent::intent;
+use crate::engine::Engine;
+use crate::engine::config::ModelConfig;
+use crate::engine::intent::intent;
 use crate::metrics::Meter;
-use crate::stream::{Event, EventId, Item};
+use crate::stream::{Event, EventId, Item, now_ms};
 
 /// What became of one event.
 pub enum Outlet<'a> {
@@ -127,9 +127,11 @@ impl<P: Predict> Replay<P> {
             }
         };
         let started = Instant::now();
+        // By a clock before 1970 every event is stale.
+        let now = now_ms().unwrap_or(0);
         let decided = match &mut self.meter {
-            Some(meter) => self.engine.decide_heard(event, now_ms(), meter),
-            None => self.engine.decide(event, now_ms()),
+            Some(meter) => self.engine.decide_heard(event, now, meter),
+            None => self.engine.decide(event, now),
         };
         let elapsed = started.elapsed();
         match decided {
@@ -183,10 +185,4 @@ fn side_name(vote: &Result<Decision, NoActiveModel>) -> &'static str {
         Ok(tie @ Decision::Tie { .. }) => tie.consensus_name(),
         Err(NoActiveModel) => NoActiveModel::WIRE_NAME,
     }
-}
-
-/// Unix milliseconds; a clock before 1970 reads as 0, where every age is too old.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

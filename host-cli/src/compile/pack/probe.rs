@@ -1,25 +1,14 @@
-//! Golden vectors: rows that visit thresholds from both sides, and the bits the kernel gives for them.
+//! Rows that visit thresholds from both sides, and the finished image held against the interpreter on them.
 
 use anyhow::ensure;
-use qsc_kernel::Model;
+use qsc_kernel::{Model, Scratch};
 
-use super::predict;
 use super::ranks::Quantizer;
+use crate::compile::golden;
 use crate::compile::ir::TreeModel;
 
-/// Golden rows stored in an image.
-const STORED: usize = 16;
-/// Rows the finished image is compared on with the interpreter, the stored ones first.
+/// Rows the finished image is compared on with the interpreter.
 const PROBES: usize = 256;
-
-/// Golden vectors as an image stores them.
-#[derive(Default)]
-pub(super) struct Vectors {
-    pub(super) rows: u32,
-    pub(super) inputs: Vec<f32>,
-    pub(super) raw: Vec<u64>,
-    pub(super) outputs: Vec<u32>,
-}
 
 /// Rows whose values lie on, just below, just above and between thresholds, or are missing; the same for the
 /// same model.
@@ -43,20 +32,6 @@ pub(super) fn rows(quantizer: &Quantizer, n_features: usize) -> Vec<Vec<f32>> {
     (0..PROBES).map(|_| (0..n_features).map(|feature| value(feature, &mut random)).collect()).collect()
 }
 
-/// The kernel's own answers on the first rows.
-pub(super) fn record(model: &Model<'_>, rows: &[Vec<f32>]) -> anyhow::Result<Vectors> {
-    let mut vectors = Vectors::default();
-    let mut scratch = Vec::new();
-    for row in rows.iter().take(STORED) {
-        let (raw, outputs) = predict(model, row, &mut scratch)?;
-        vectors.rows += 1;
-        vectors.inputs.extend(row);
-        vectors.raw.extend(raw.iter().map(|value| value.to_bits()));
-        vectors.outputs.extend(outputs.iter().map(|value| value.to_bits()));
-    }
-    Ok(vectors)
-}
-
 /// Refuses an image that does not mean what the model means.
 pub(super) fn prove(
     image: &Model<'_>,
@@ -64,9 +39,9 @@ pub(super) fn prove(
     rows: &[Vec<f32>],
     exact: bool,
 ) -> anyhow::Result<()> {
-    let mut scratch = Vec::new();
+    let mut scratch = golden::scratch(image);
     for row in rows {
-        let (raw, _) = predict(image, row, &mut scratch)?;
+        let raw = image.predict(row, Scratch::new(&mut scratch))?.raw;
         let sums = model.margins_f64(row);
         let within = raw
             .iter()

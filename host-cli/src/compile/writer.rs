@@ -11,33 +11,33 @@ use crate::image::ImageBytes;
 
 /// The texts of an image.
 #[derive(Default)]
-pub(in crate::compile) struct Strings(String);
+pub(super) struct Strings(String);
 
 impl Strings {
-    pub(in crate::compile) fn push(&mut self, text: &str) -> anyhow::Result<StringRef> {
+    pub(super) fn push(&mut self, text: &str) -> anyhow::Result<StringRef> {
         let at = StringRef { offset: u32::try_from(self.0.len())?, len: u32::try_from(text.len())? };
         self.0.push_str(text);
         Ok(at)
     }
 
-    pub(in crate::compile) fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 }
 
 /// Collects sections in the order they will lie.
-pub(in crate::compile) struct Writer {
+pub(super) struct Writer {
     kind: u32,
     sections: Vec<(SectionKind, Vec<u8>)>,
 }
 
 impl Writer {
-    pub(in crate::compile) const fn new(kind: u32) -> Self {
+    pub(super) const fn new(kind: u32) -> Self {
         Self { kind, sections: Vec::new() }
     }
 
     /// The sections of a checked image, to add to.
-    pub(in crate::compile) fn of(image: &ImageBytes) -> anyhow::Result<Self> {
+    pub(super) fn of(image: &ImageBytes) -> anyhow::Result<Self> {
         let bytes = image.as_bytes();
         let header = *Sections::check(bytes)?.header();
         let table_len = header.section_count as usize * size_of::<SectionRecord>();
@@ -51,20 +51,20 @@ impl Writer {
     }
 
     /// Puts a section before those with a higher number.
-    pub(in crate::compile) fn insert(&mut self, kind: SectionKind, bytes: &[u8]) {
+    pub(super) fn insert(&mut self, kind: SectionKind, bytes: &[u8]) {
         let at = self.sections.partition_point(|(other, _)| other.number() < kind.number());
         self.sections.insert(at, (kind, bytes.to_vec()));
     }
 
-    pub(in crate::compile) fn section(&mut self, kind: SectionKind, bytes: &[u8]) {
+    pub(super) fn section(&mut self, kind: SectionKind, bytes: &[u8]) {
         self.sections.push((kind, bytes.to_vec()));
     }
 
-    pub(in crate::compile) fn slice<T: NoUninit>(&mut self, kind: SectionKind, elements: &[T]) {
+    pub(super) fn slice<T: NoUninit>(&mut self, kind: SectionKind, elements: &[T]) {
         self.section(kind, cast_slice(elements));
     }
 
-    pub(in crate::compile) fn finish(self) -> anyhow::Result<ImageBytes> {
+    pub(super) fn finish(self) -> anyhow::Result<ImageBytes> {
         let too_large = || "the image would be larger than 4 GiB";
         let table_len = self.sections.len() * size_of::<SectionRecord>();
         let mut end = size_of::<Header>() + table_len;
@@ -101,6 +101,11 @@ impl Writer {
         seal(out);
         Ok(image)
     }
+}
+
+/// Scratch memory of a prediction: its parts, each padded to the alignment.
+pub(super) fn scratch_bytes(parts: &[usize]) -> anyhow::Result<u32> {
+    Ok(u32::try_from(parts.iter().map(|part| part.next_multiple_of(ALIGNMENT)).sum::<usize>())?)
 }
 
 /// Writes the digest of everything else into its place.
