@@ -28,12 +28,17 @@
 //!   decision over active models or [`NoActiveModel`].
 //! - **Same bits everywhere.** Integer walks, sums and 8-bit dot products; f32 and f64 only for correctly rounded operations
 //!   in a fixed order, under round-to-nearest without flush-to-zero whatever the caller has set.
-//! - Cargo features change no behaviour: `serde` and `defmt` add derives.
+//! - Cargo features change no bit: `serde` and `defmt` add derives; without `nets`, which is on by default, images of networks are
+//!   refused as [`ImageError::Kind`].
 //!
 //! All tensors are C order. Errors are small enums, one per operation; nothing here panics.
 
 #![no_std]
 #![deny(unsafe_code)]
+#![cfg_attr(
+    not(feature = "nets"),
+    allow(dead_code, unused_imports, reason = "what only networks ask of the shared rooms")
+)]
 #![cfg_attr(
     not(test),
     deny(
@@ -58,6 +63,10 @@ pub mod image;
 mod link;
 mod math;
 pub mod model;
+#[cfg(feature = "nets")]
+pub mod nets;
+#[cfg(not(feature = "nets"))]
+#[path = "nets/absent.rs"]
 pub mod nets;
 mod num;
 pub mod observe;

@@ -32,6 +32,10 @@ pub struct Model<'image> {
 /// What a model computes with.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[cfg_attr(
+    not(feature = "nets"),
+    allow(clippy::large_enum_variant, reason = "the other variant has no value at all")
+)]
 pub enum Body<'image> {
     /// A tree ensemble.
     Trees(Trees<'image>),

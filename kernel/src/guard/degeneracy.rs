@@ -2,7 +2,8 @@
 
 use heapless::Deque;
 
-use crate::ensemble::{Action, Prediction};
+use crate::ensemble::Prediction;
+use crate::num::index;
 
 /// Predictions a window holds; nothing is judged before it is full.
 pub const WINDOW: usize = 100;
@@ -14,10 +15,25 @@ const MAX_SCALED_VARIANCE: u64 = 4;
 const ONE: f32 = 16_777_216.0;
 const ONE_BITS: u32 = 24;
 
+/// A prediction in one word, since a window of them is most of what an ensemble remembers: the action's code in the two highest
+/// bits, the confidence below.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    action: Action,
-    confidence: u32,
+struct Entry(u32);
+
+impl Entry {
+    const ACTION: u32 = 30;
+
+    fn of(prediction: Prediction) -> Self {
+        Self(u32::from(prediction.action().code()) << Self::ACTION | fixed_point(prediction.confidence()))
+    }
+
+    fn action_code(self) -> usize {
+        index(self.0 >> Self::ACTION)
+    }
+
+    fn confidence(self) -> u64 {
+        u64::from(self.0 & ((1 << Self::ACTION) - 1))
+    }
 }
 
 /// The last 100 predictions of one model, with exact running sums.
@@ -54,7 +70,7 @@ impl DegeneracyWindow {
         {
             self.account(oldest, u32::wrapping_sub, u64::wrapping_sub);
         }
-        let entry = Entry { action: prediction.action(), confidence: fixed_point(prediction.confidence()) };
+        let entry = Entry::of(prediction);
         if self.entries.push_back(entry).is_ok() {
             self.account(entry, u32::wrapping_add, u64::wrapping_add);
         }
@@ -88,8 +104,8 @@ impl DegeneracyWindow {
     }
 
     fn account(&mut self, entry: Entry, count: fn(u32, u32) -> u32, add: fn(u64, u64) -> u64) {
-        let confidence = u64::from(entry.confidence);
-        if let Some(of_action) = self.counts.get_mut(usize::from(entry.action.code())) {
+        let confidence = entry.confidence();
+        if let Some(of_action) = self.counts.get_mut(entry.action_code()) {
             *of_action = count(*of_action, 1);
         }
         self.sum = add(self.sum, confidence);
@@ -106,6 +122,7 @@ fn fixed_point(confidence: f32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ensemble::Action;
 
     fn feed(window: &mut DegeneracyWindow, action: Action, confidence: f32, times: usize) -> bool {
         let prediction = Prediction::new(action, confidence).unwrap();
@@ -145,7 +162,7 @@ mod tests {
             let action = [Action::Buy, Action::Sell, Action::Hold][(state >> 8) as usize % 3];
             feed(&mut window, action, (state >> 8) as f32 / 16_777_216.0, 1);
         }
-        let of = |f: fn(u64) -> u64| window.entries.iter().map(|e| f(u64::from(e.confidence))).sum::<u64>();
+        let of = |f: fn(u64) -> u64| window.entries.iter().map(|e| f(e.confidence())).sum::<u64>();
         assert_eq!(window.sum, of(|c| c));
         assert_eq!(window.sum_of_squares, of(|c| c * c));
         assert_eq!(window.counts.iter().sum::<u32>(), 100);

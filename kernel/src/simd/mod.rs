@@ -24,6 +24,7 @@ mod masks;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub(crate) mod neon;
 mod sqrt;
+#[cfg(any(target_feature = "sse2", target_feature = "neon", target_feature = "simd128"))]
 pub(crate) mod wide;
 
 pub(crate) use float_environment::with_default_float_environment;

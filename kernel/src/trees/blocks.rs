@@ -134,18 +134,28 @@ impl<'image> Blocks<'image> {
             }
             return Some(sum);
         }
+        if self.blocks() == LEVELS {
+            self.walk_tops::<true, L>(row, sum)
+        } else {
+            self.walk_tops::<false, L>(row, sum)
+        }
+    }
+
+    /// The same for trees of two blocks on the way, or of three: `MIDDLES`.
+    #[inline(always)]
+    fn walk_tops<const MIDDLES: bool, L: Leaf32>(&self, row: &Row, mut sum: L) -> Option<L> {
         let (fan, per_tree) = (index(self.fan()), index(self.bottoms_per_tree()));
         let missing = LEVELS.wrapping_sub(self.top_levels());
         let (mut middle, mut bottom) = (0_usize, 0_usize);
         for top in self.tops {
             for (slots, ranks) in top.slots.iter().zip(&top.ranks) {
                 let mut child = descend(slots, ranks, row) >> missing;
-                if self.blocks() == LEVELS {
+                if MIDDLES {
                     let block = self.middles.get(middle.wrapping_add(child))?;
                     child = child.wrapping_mul(8).wrapping_add(descend(&block.slots, &block.ranks, row));
+                    middle = middle.wrapping_add(fan);
                 }
                 sum = sum.plus(leaf(self.bottoms.get(bottom.wrapping_add(child))?, row));
-                middle = middle.wrapping_add(fan);
                 bottom = bottom.wrapping_add(per_tree);
             }
         }
@@ -214,12 +224,13 @@ fn nodes_of(block: &BlockRecord, levels: u32, slots: usize) -> Option<usize> {
 #[inline]
 fn descend(slots: &[u8; 8], ranks: &[u8; 8], row: &Row) -> usize {
     let byte = |bytes: &[u8; 8], at: usize| bytes.get(at & 7).copied().unwrap_or(0);
-    let mut at = 1_usize;
-    for _ in 0..LEVELS {
+    let step = |at: usize| {
         let rank = row.get(usize::from(byte(slots, at))).copied().unwrap_or(0);
-        at = at.wrapping_mul(2).wrapping_add(usize::from(rank > byte(ranks, at)));
-    }
-    at & 7
+        at.wrapping_mul(2).wrapping_add(usize::from(rank > byte(ranks, at)))
+    };
+    // No loop, which a build for size would keep.
+    const { assert!(LEVELS == 3, "three steps down a block") };
+    step(step(step(1))) & 7
 }
 
 #[inline]

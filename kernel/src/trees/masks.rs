@@ -8,7 +8,7 @@ use super::leaf::Leaf;
 use crate::error::ImageError;
 use crate::image::records::{MaskNodesRecord, NO_NODE};
 use crate::image::{SectionKind, Sections};
-use crate::num::index;
+use crate::num::{each_row, index};
 
 /// Places of nodes, and of leaves, in a record.
 const PLACES: usize = size_of::<MaskNodesRecord>() / 3;
@@ -66,8 +66,8 @@ impl<'image> Masks<'image> {
     fn trees(&self) -> impl Iterator<Item = Tree<'image>> + use<'image> {
         let leaves = index(self.leaves).max(1);
         self.nodes.iter().flat_map(move |MaskNodesRecord { slots, ranks, firsts }| {
-            let nodes = slots.chunks_exact(leaves).zip(ranks.chunks_exact(leaves));
-            nodes.zip(firsts.chunks_exact(leaves)).map(|((slots, ranks), firsts)| (slots, ranks, firsts))
+            let nodes = each_row(slots, leaves).zip(each_row(ranks, leaves));
+            nodes.zip(each_row(firsts, leaves)).map(|((slots, ranks), firsts)| (slots, ranks, firsts))
         })
     }
 

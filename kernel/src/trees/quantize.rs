@@ -72,7 +72,7 @@ impl Trees<'_> {
         backend: Backend,
     ) -> Result<(), PredictError> {
         match backend.tier() {
-            Tier::Scalar => self.quantize_scalar(row, ranks),
+            #[cfg(any(target_feature = "sse2", target_feature = "neon", target_feature = "simd128"))]
             Tier::Wide => simd::wide::quantize(self, row, ranks),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Tier::Avx2(token) => simd::avx2::quantize(token, self, row, ranks),
@@ -80,6 +80,8 @@ impl Trees<'_> {
             Tier::Avx512(token) => simd::avx512::quantize(token, self, row, ranks),
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Tier::Neon(token) => simd::neon::quantize(token, self, row, ranks),
+            // Also where there are no vector registers to be portable over.
+            _ => self.quantize_scalar(row, ranks),
         }
         .ok_or(PredictError::Corrupt)
     }

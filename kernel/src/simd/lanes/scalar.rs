@@ -102,17 +102,44 @@ impl Elementwise for Single {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scalar;
 
-#[inline(always)]
-fn each<A: Copy, B: Copy, R: Copy + Default>(
-    a: [A; LANES],
-    b: [B; LANES],
-    of: impl Fn(A, B) -> R,
-) -> [R; LANES] {
-    let mut result = [R::default(); LANES];
-    for (to, (a, b)) in result.iter_mut().zip(a.into_iter().zip(b)) {
-        *to = of(a, b);
+/// Functions that are inlined where sixteen lanes are a few registers. Elsewhere they are loops, and one copy of each instead of one
+/// a call halves the code of networks.
+macro_rules! inlined_into_registers {
+    ($($item:item)*) => {
+        $(
+            #[cfg_attr(
+                any(target_feature = "sse2", target_feature = "neon", target_feature = "simd128"),
+                inline(always)
+            )]
+            #[cfg_attr(
+                not(any(target_feature = "sse2", target_feature = "neon", target_feature = "simd128")),
+                inline(never)
+            )]
+            $item
+        )*
+    };
+}
+
+inlined_into_registers! {
+    fn each<A: Copy, R: Copy + Default>(a: &[A; LANES], of: impl Fn(A) -> R) -> [R; LANES] {
+        let mut result = [R::default(); LANES];
+        for (to, &a) in result.iter_mut().zip(a) {
+            *to = of(a);
+        }
+        result
     }
-    result
+
+    fn both<A: Copy, B: Copy, R: Copy + Default>(
+        a: &[A; LANES],
+        b: &[B; LANES],
+        of: impl Fn(A, B) -> R,
+    ) -> [R; LANES] {
+        let mut result = [R::default(); LANES];
+        for (to, (&a, &b)) in result.iter_mut().zip(a.iter().zip(b)) {
+            *to = of(a, b);
+        }
+        result
+    }
 }
 
 impl Elementwise for Scalar {
@@ -138,75 +165,75 @@ impl Elementwise for Scalar {
     }
     #[inline(always)]
     fn sqrt(self, a: Self::F) -> Self::F {
-        a.map(|a| Single.sqrt(a))
+        each(&a, |a| Single.sqrt(a))
     }
     #[inline(always)]
     fn abs(self, a: Self::F) -> Self::F {
-        a.map(|a| Single.abs(a))
+        each(&a, |a| Single.abs(a))
     }
     #[inline(always)]
     fn unordered(self, a: Self::F, b: Self::F) -> Self::M {
-        each(a, b, |a, b| Single.unordered(a, b))
+        both(&a, &b, |a, b| Single.unordered(a, b))
     }
     #[inline(always)]
     fn halve_int(self, a: Self::I) -> Self::I {
-        a.map(|a| Single.halve_int(a))
+        each(&a, |a| Single.halve_int(a))
     }
     #[inline(always)]
     fn to_exponent(self, a: Self::I) -> Self::I {
-        a.map(|a| Single.to_exponent(a))
+        each(&a, |a| Single.to_exponent(a))
     }
     #[inline(always)]
     fn float(self, a: Self::I) -> Self::F {
-        a.map(|a| Single.float(a))
+        each(&a, |a| Single.float(a))
     }
     #[inline(always)]
     fn bits(self, a: Self::F) -> Self::I {
-        a.map(|a| Single.bits(a))
+        each(&a, |a| Single.bits(a))
     }
     #[inline(always)]
     fn with_bits(self, a: Self::I) -> Self::F {
-        a.map(|a| Single.with_bits(a))
+        each(&a, |a| Single.with_bits(a))
     }
     #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        each(a, b, |a, b| Single.add(a, b))
+        both(&a, &b, |a, b| Single.add(a, b))
     }
     #[inline(always)]
     fn sub(self, a: Self::F, b: Self::F) -> Self::F {
-        each(a, b, |a, b| Single.sub(a, b))
+        both(&a, &b, |a, b| Single.sub(a, b))
     }
     #[inline(always)]
     fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-        each(a, b, |a, b| Single.mul(a, b))
+        both(&a, &b, |a, b| Single.mul(a, b))
     }
     #[inline(always)]
     fn div(self, a: Self::F, b: Self::F) -> Self::F {
-        each(a, b, |a, b| Single.div(a, b))
+        both(&a, &b, |a, b| Single.div(a, b))
     }
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
-        each(a, b, |a, b| Single.max(a, b))
+        both(&a, &b, |a, b| Single.max(a, b))
     }
     #[inline(always)]
     fn min(self, a: Self::F, b: Self::F) -> Self::F {
-        each(a, b, |a, b| Single.min(a, b))
+        both(&a, &b, |a, b| Single.min(a, b))
     }
     #[inline(always)]
     fn less(self, a: Self::F, b: Self::F) -> Self::M {
-        each(a, b, |a, b| Single.less(a, b))
+        both(&a, &b, |a, b| Single.less(a, b))
     }
     #[inline(always)]
     fn or(self, a: Self::M, b: Self::M) -> Self::M {
-        each(a, b, |a, b| Single.or(a, b))
+        both(&a, &b, |a, b| Single.or(a, b))
     }
     #[inline(always)]
     fn add_int(self, a: Self::I, b: Self::I) -> Self::I {
-        each(a, b, |a, b| Single.add_int(a, b))
+        both(&a, &b, |a, b| Single.add_int(a, b))
     }
     #[inline(always)]
     fn sub_int(self, a: Self::I, b: Self::I) -> Self::I {
-        each(a, b, |a, b| Single.sub_int(a, b))
+        both(&a, &b, |a, b| Single.sub_int(a, b))
     }
 }
 
@@ -230,7 +257,7 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn map(self, function: impl Function, x: Self::F) -> Self::F {
-        x.map(|x| function.of(Single, x))
+        each(&x, |x| function.of(Single, x))
     }
     #[inline(always)]
     fn sum(self, value: Self::F) -> f32 {
@@ -282,56 +309,54 @@ impl Simd for Scalar {
     }
 }
 
-/// The lanes of each half made one, those 4, 2 and 1 apart in turn, and put in all of them.
-#[inline(always)]
-pub(super) fn fold_halves(value: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
-    let mut lanes = value;
-    for half in lanes.as_chunks_mut::<8>().0 {
-        let [a, b, c, d, e, f, g, h] = *half;
-        *half = [of(of(of(a, e), of(c, g)), of(of(b, f), of(d, h))); 8];
-    }
-    lanes
-}
-
-/// The lanes made one: those 8, 4, 2 and 1 apart in turn.
-#[inline(always)]
-fn fold(value: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = value;
-    for half in [8, 4, 2, 1] {
-        let before = lanes;
-        for (low, high) in lanes.iter_mut().zip(before.into_iter().skip(half)).take(half) {
-            *low = of(*low, high);
+inlined_into_registers! {
+    /// The lanes of each half made one, those 4, 2 and 1 apart in turn, and put in all of them.
+    pub(super) fn fold_halves(value: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+        let mut lanes = value;
+        for half in lanes.as_chunks_mut::<8>().0 {
+            let [a, b, c, d, e, f, g, h] = *half;
+            *half = [of(of(of(a, e), of(c, g)), of(of(b, f), of(d, h))); 8];
         }
+        lanes
     }
-    let [one, ..] = lanes;
-    one
-}
 
-/// Integers within ±127 as groups of 16-bit values.
-#[inline(always)]
-pub(super) fn kept(integers: &[i32]) -> [[i16; 4]; LANES] {
-    let mut groups = [[0; 4]; LANES];
-    for (to, integer) in groups.as_flattened_mut().iter_mut().zip(integers) {
-        #[allow(clippy::as_conversions, reason = "kept within ±127")]
-        let narrow = (*integer).clamp(-127, 127) as i16;
-        *to = narrow;
-    }
-    groups
-}
-
-/// Dot products of one row with 16 outputs.
-#[inline(always)]
-fn block_dots(weights: &[Block], values: &[[i16; 4]]) -> [i32; LANES] {
-    let mut pairs = [[0_i32; 2]; LANES];
-    for (block, values) in weights.iter().zip(values) {
-        let [a, b, c, d] = values.map(i32::from);
-        let (outputs, _) = block.as_chunks::<4>();
-        for ([even, odd], weights) in pairs.iter_mut().zip(outputs) {
-            let [w, x, y, z] = weights.map(i32::from);
-            // |sums| stay far inside i32 by the widest row a layer may have: wrapping never happens.
-            *even = even.wrapping_add(w.wrapping_mul(a).wrapping_add(x.wrapping_mul(b)));
-            *odd = odd.wrapping_add(y.wrapping_mul(c).wrapping_add(z.wrapping_mul(d)));
+    /// The lanes made one: those 8, 4, 2 and 1 apart in turn.
+    fn fold(value: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> f32 {
+        let mut lanes = value;
+        for half in [8, 4, 2, 1] {
+            let before = lanes;
+            for (low, high) in lanes.iter_mut().zip(before.into_iter().skip(half)).take(half) {
+                *low = of(*low, high);
+            }
         }
+        let [one, ..] = lanes;
+        one
     }
-    pairs.map(|[even, odd]| even.wrapping_add(odd))
+
+    /// Integers within ±127 as groups of 16-bit values.
+    pub(super) fn kept(integers: &[i32]) -> [[i16; 4]; LANES] {
+        let mut groups = [[0; 4]; LANES];
+        for (to, integer) in groups.as_flattened_mut().iter_mut().zip(integers) {
+            #[allow(clippy::as_conversions, reason = "kept within ±127")]
+            let narrow = (*integer).clamp(-127, 127) as i16;
+            *to = narrow;
+        }
+        groups
+    }
+
+    /// Dot products of one row with 16 outputs.
+    fn block_dots(weights: &[Block], values: &[[i16; 4]]) -> [i32; LANES] {
+        let mut pairs = [[0_i32; 2]; LANES];
+        for (block, values) in weights.iter().zip(values) {
+            let [a, b, c, d] = values.map(i32::from);
+            let (outputs, _) = block.as_chunks::<4>();
+            for ([even, odd], weights) in pairs.iter_mut().zip(outputs) {
+                let [w, x, y, z] = weights.map(i32::from);
+                // |sums| stay far inside i32 by the widest row a layer may have: wrapping never happens.
+                *even = even.wrapping_add(w.wrapping_mul(a).wrapping_add(x.wrapping_mul(b)));
+                *odd = odd.wrapping_add(y.wrapping_mul(c).wrapping_add(z.wrapping_mul(d)));
+            }
+        }
+        pairs.map(|[even, odd]| even.wrapping_add(odd))
+    }
 }
