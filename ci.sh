@@ -33,6 +33,7 @@ by name only:
   fuzz     QSC_FUZZ_SECONDS (600) of every fuzz target: two hours; QSC_FUZZ_TARGETS="image rows" are these alone
   miri     the kernel's unit tests under Miri, on the scalar and the portable backend and on AVX2 as far as Miri knows it
   chaos    kills consumers, connections and servers by the hundred under `qsc run`: ten minutes
+  mutants  breaks every promise in the table of docs/proofs.md once, in a copy, and expects the named test to fail: half an hour
   peers    measures QSC beside other engines (hours the first time, then a quarter of an hour): benches/METHOD.md
 
 QSC_REQUIRE_ALL=1  what cannot run here fails instead of being skipped
@@ -109,7 +110,7 @@ bare_target() {
 job_fmt() {
     cargo fmt --all --check
     if has shellcheck; then
-        shellcheck ci.sh .ci/run benches/peers/run.sh benches/redis/run.sh kernel/capi/install.sh
+        shellcheck ci.sh .ci/run benches/peers/run.sh benches/redis/run.sh kernel/capi/install.sh tests/mutants/run.sh
     else
         echo "shellcheck is not here: the scripts are not checked"
     fi
@@ -247,6 +248,10 @@ job_deny() {
     cargo deny --all-features check --hide-inclusion-graph advisories && return
     cargo deny fetch >/dev/null 2>&1 && exit 1
     skip "the advisory database cannot be reached: licences, sources and duplicates hold, advisories were not looked at"
+}
+
+job_mutants() {
+    tests/mutants/run.sh
 }
 
 job_peers() {
