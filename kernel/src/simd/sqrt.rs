@@ -123,8 +123,9 @@ mod tests {
     #[test]
     fn every_form_gives_the_bits_of_the_platform() {
         // Every mantissa at an even and an odd exponent, then a walk over all patterns.
-        (0x3F80_0000..0x4080_0000).for_each(agree);
-        (0..u32::MAX).step_by(509).for_each(agree);
+        let (mantissas, patterns) = if cfg!(miri) { (99_991, 19_999_999) } else { (1, 509) };
+        (0x3F80_0000..0x4080_0000).step_by(mantissas).for_each(agree);
+        (0..u32::MAX).step_by(patterns).for_each(agree);
         for bits in [
             0,
             1,
