@@ -323,6 +323,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no float environment")]
     fn a_callers_float_environment_changes_no_bit() {
         // Means and decimals that no binary fraction holds.
         let event = |at: u8| [1.0, 3.1, 0.7].map(|factor| Number(f32::from(at) / 211.0 * factor));

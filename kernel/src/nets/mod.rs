@@ -271,6 +271,7 @@ mod tests {
     static PATCHTST: &[u8] = &Aligned(*include_bytes!("../../../models-bin/images/patchtst.qsm")).0;
 
     #[test]
+    #[cfg_attr(miri, ignore = "an hour under Miri; each operation runs there alone, in `ops::identity`")]
     fn golden_vectors_hold_on_every_backend_in_any_float_environment() {
         let mut scratch = ScratchBuffer::<65_536>::new();
         for image in [NHITS, PATCHTST] {

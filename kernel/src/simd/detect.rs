@@ -83,7 +83,7 @@ mod x86 {
     impl Features {
         pub(super) fn read() -> Self {
             if cfg!(miri) {
-                return Self::default();
+                return Self::of_the_build();
             }
             let highest = __cpuid(0).eax;
             let leaf1_ecx = __cpuid(1).ecx;
@@ -94,6 +94,27 @@ mod x86 {
             let extended = __cpuid(0x8000_0000).eax;
             let extended_ecx = if extended > 0x8000_0000 { __cpuid(0x8000_0001).ecx } else { 0 };
             Self { leaf1_ecx, leaf7_ebx: leaf7.ebx, leaf7_ecx: leaf7.ecx, extended_ecx, xcr0: xcr0() }
+        }
+
+        /// What Miri has, which knows no CPUID: AVX2 if it was told to know it. It lacks too much of AVX-512.
+        fn of_the_build() -> Self {
+            let avx2 = cfg!(all(
+                target_feature = "avx2",
+                target_feature = "bmi1",
+                target_feature = "bmi2",
+                target_feature = "lzcnt",
+                target_feature = "popcnt"
+            ));
+            if !avx2 {
+                return Self::default();
+            }
+            Self {
+                leaf1_ecx: POPCNT | AVX,
+                leaf7_ebx: BMI1 | AVX2 | BMI2,
+                leaf7_ecx: 0,
+                extended_ecx: LZCNT,
+                xcr0: XMM_YMM,
+            }
         }
 
         pub(super) const fn avx2(self) -> bool {

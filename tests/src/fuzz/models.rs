@@ -6,7 +6,7 @@ use qsc_cli::compile::pack::{PackOptions, pack};
 use qsc_cli::compile::{ImportOptions, Iterations, Source, import_bytes, nets};
 use qsc_cli::image::ImageBytes;
 use qsc_kernel::model::Body;
-use qsc_kernel::{Backend, Model, Scratch};
+use qsc_kernel::{Backend, Model, PredictError, Scratch};
 
 use super::BETWEEN;
 use crate::surgery::{HEADER, reseal};
@@ -174,12 +174,13 @@ fn backends_agree(model: &Model<'_>, rows: &[Vec<f32>]) {
 /// Bits of raw and final outputs of a row.
 type Answer = (Vec<u64>, Vec<u64>);
 
-/// The answer to each row; `None` where it is refused.
+/// The answer to each row; `None` where a network refuses what is not finite. What passed the check has no other error.
 fn answers(model: &Model<'_>, rows: &[Vec<f32>]) -> Vec<Option<Answer>> {
     let mut scratch = vec![0xa5; model.scratch_bytes() + 63];
-    let mut answer = |row: &Vec<f32>| {
-        let output = model.predict(row, Scratch::new(&mut scratch)).ok()?;
-        Some((bits(output.raw), bits(&wide(output.values))))
+    let mut answer = |row: &Vec<f32>| match model.predict(row, Scratch::new(&mut scratch)) {
+        Ok(output) => Some((bits(output.raw), bits(&wide(output.values)))),
+        Err(PredictError::NonFiniteInput) if row.iter().any(|value| !value.is_finite()) => None,
+        Err(error) => panic!("a checked image fails: {error} for {row:?}"),
     };
     rows.iter().map(&mut answer).collect()
 }

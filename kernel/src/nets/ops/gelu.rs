@@ -19,7 +19,7 @@ mod tests {
 
     #[test]
     fn matches_f64() {
-        for i in -80_000..=80_000_i32 {
+        for i in (-80_000..=80_000_i32).step_by(if cfg!(miri) { 7993 } else { 1 }) {
             let x = i as f32 * 1e-4;
             let mut y = [x];
             gelu(Scalar, &mut y);

@@ -1,6 +1,7 @@
 //! Every backend gives the bits of the scalar one: each operation, at sizes around every boundary, with values that are no numbers.
 
 extern crate std;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::string::String;
 use std::vec;
 use std::vec::Vec;
@@ -43,8 +44,12 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }).collect()
 }
 
-/// Runs one case on every backend of this machine.
+/// Runs one case on every backend of this machine; of 401 cases one under Miri, which takes a thousand times longer.
 fn agree<C: Work<Output = Vec<f32>> + Copy>(case: C, what: impl Fn() -> String) {
+    static CASES: AtomicUsize = AtomicUsize::new(0);
+    if cfg!(miri) && !CASES.fetch_add(1, Ordering::Relaxed).is_multiple_of(401) {
+        return;
+    }
     let expected = bits(&dispatch(Backend::SCALAR, case));
     for backend in Backend::available() {
         assert_eq!(bits(&dispatch(backend, case)), expected, "{} on {}", what(), backend.name());
@@ -140,10 +145,11 @@ fn linear_layers() {
 
 #[test]
 fn a_rectified_layer_is_a_layer_and_its_relu() {
+    let rows = if cfg!(miri) { 1 } else { 5 };
     let case =
-        Linear { rows: 5, width: 33, out: 49, period: 1, add: true, fine: false, rectified: false, hard: 97 };
+        Linear { rows, width: 33, out: 49, period: 1, add: true, fine: false, rectified: false, hard: 97 };
     // Behind the layer's outputs stand those of an f32 layer.
-    let layer = |case: Linear| dispatch(Backend::detect(), case)[..5 * 49].to_vec();
+    let layer = |case: Linear| dispatch(Backend::detect(), case)[..rows * 49].to_vec();
     let mut by_relu = layer(case);
     relu(Scalar, &mut by_relu);
     assert_eq!(bits(&layer(Linear { rectified: true, ..case })), bits(&by_relu));

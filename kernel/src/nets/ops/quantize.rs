@@ -259,10 +259,11 @@ mod tests {
     #[test]
     fn two_digits_are_the_nearest_quotient_and_its_rest() {
         // A row that quantizes to every integer two digits hold.
-        let row: Vec<f32> = (-32_385..=32_385_i32).map(|q| q as f32).collect();
+        let integers = || (-32_385..=32_385_i32).step_by(if cfg!(miri) { 381 } else { 1 });
+        let row: Vec<f32> = integers().map(|q| q as f32).collect();
         let (high, low, token) = quantized::<true>(&row);
         assert_eq!(token, Token { scale: 1.0, middle: 0.0 });
-        for (q, (high, low)) in (-32_385..=32_385_i32).zip(high.into_iter().zip(low)) {
+        for (q, (high, low)) in integers().zip(high.into_iter().zip(low)) {
             let quotient = (q + 127).div_euclid(255);
             assert_eq!((i32::from(high), i32::from(low)), (quotient, q - 255 * quotient), "{q}");
         }
