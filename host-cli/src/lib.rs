@@ -17,6 +17,7 @@
 //! | [`engine`] | features by name ─▶ kernel ─▶ intents |
 //! | [`replay`] | events through an engine: an intent or a reject for each, counted |
 //! | [`ingest`] | Redis streams of features ─▶ of intents, exactly once in effect |
+//! | [`tally`] | what a consumer of a stream has done and is doing |
 //! | [`notify`] | what the engine tells the service manager |
 //! | [`log`] | where log lines go |
 //! | [`metrics`] | how the engine is, over HTTP |
@@ -53,3 +54,4 @@ pub mod rows;
 pub mod settings;
 pub mod signals;
 pub mod stream;
+pub mod tally;

@@ -10,10 +10,12 @@ use redis::{Cmd, Script, Value};
 
 use super::fair::Seat;
 use super::script;
-use super::{Doing, Keys, Refusal, Surroundings, Tally};
+use super::{Keys, Surroundings};
 use crate::engine::Engine;
 use crate::replay::Replay;
+use crate::stream::Refusal;
 use crate::stream::{Backoff, EventId, Link, Trouble};
+use crate::tally::{Doing, Tally};
 
 /// How long a read waits for entries.
 pub(super) const WAIT: Duration = Duration::from_millis(100);

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use qsc_kernel::ensemble::Predict;
 use redis::Cmd;
 
+use super::Surroundings;
 use super::consumer::{Consumer, Halt, millis};
 use super::fair::{Bid, Seat};
 use super::script::{self, Batch, Lease};
-use super::{Doing, Surroundings};
+use crate::tally::Doing;
 
 /// In a lease's term its owner renews it so often, who waits for it looks so often, and workers that share shards hear of
 /// each other so often.

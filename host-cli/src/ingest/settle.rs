@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use qsc_kernel::ensemble::Predict;
 use redis::Value;
 
+use super::Surroundings;
 use super::consumer::{Consumer, Halt, WRITES_AGAIN, millis};
 use super::script::{self, Batch, Settled, Terms};
-use super::{Doing, Refusal, Surroundings};
+use crate::stream::Refusal;
 use crate::stream::Trouble;
+use crate::tally::Doing;
 
 /// A call of the settling script that is on its way.
 #[derive(Clone, Copy)]

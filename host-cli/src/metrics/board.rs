@@ -9,7 +9,7 @@ use qsc_kernel::{Action, Inactive};
 use super::histogram::Histogram;
 use super::recent::Recent;
 use crate::engine::config::{ModelConfig, ModelsConfig};
-use crate::ingest::Refusal;
+use crate::stream::Refusal;
 
 /// A figure that is not known, e.g. the time of the newest event before there is one.
 pub(super) const UNKNOWN: u64 = u64::MAX;

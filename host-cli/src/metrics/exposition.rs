@@ -15,7 +15,7 @@ use super::boards::Boards;
 use super::health;
 use super::histogram::Histogram;
 use crate::identity;
-use crate::ingest::Refusal;
+use crate::stream::Refusal;
 use crate::stream::Shard;
 
 /// A text format of metrics.

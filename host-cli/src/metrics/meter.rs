@@ -10,8 +10,8 @@ use qsc_kernel::observe::{Observer, Stage};
 
 use super::board::{Board, HostStage, KernelStage, Lease, SIDES, SourceState, add};
 use crate::engine::{Listener, MAX_MODELS};
-use crate::ingest::Tally;
 use crate::stream::EventId;
+use crate::tally::Tally;
 
 /// Writes a [`Board`]. There is one, and it is not cloned: each figure has a single writer.
 #[derive(Debug)]

@@ -145,10 +145,7 @@ fn states() -> Vec<Vec<u8>> {
     let (log, mut chain) = (state.log(), Chain::default());
     for (event, generation) in [(Transition::Activated, 1), (Transition::WatchStarted, 1)] {
         let mut details = Map::new();
-        details.insert(
-            "weights_sha256".to_owned(),
-            qsc_cli::canary::state::sha256(&format!("{weights}\n")).into(),
-        );
+        details.insert("weights_sha256".to_owned(), qsc_cli::digest::sha256(format!("{weights}\n")).into());
         log.append(&mut chain, event, Some("xgb"), generation, details).expect("an entry can be written");
     }
     let file = |name: &str| read(&directory.path().join(name));

@@ -15,7 +15,7 @@ use qsc_cli::engine::load::Images;
 use qsc_cli::engine::panic_guard::PanicGuard;
 use qsc_cli::engine::{Candidate, Engine, MAX_MODELS, bundled};
 use qsc_cli::gate::{Mode, QualityGate, Require, Rules, SanityGate, Terms};
-use qsc_cli::report::{Header, sanity_json, sanity_text};
+use qsc_cli::report::{self, Header, sanity_document, sanity_text};
 use qsc_cli::rows::{self as rows_of, Rows};
 use qsc_cli::settings::Settings;
 use qsc_cli::stream::{
@@ -184,7 +184,7 @@ fn judge(items: &[Item]) {
     serde_json::to_string(&verdict).expect("a verdict serializes");
     let verdict = sanity.finish(&rules, None);
     let header = Header { now: 0, source: "s".to_owned(), build: "b".to_owned(), synthetic: false };
-    let text = sanity_json(&verdict, &header);
+    let text = report::json(&sanity_document(&verdict, &header));
     serde_json::from_str::<serde_json::Value>(&text).expect("a report is JSON");
     assert!(!sanity_text(&verdict, &header).is_empty());
 }

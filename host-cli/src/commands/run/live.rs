@@ -16,12 +16,13 @@ use super::{RunArgs, summary, text};
 use crate::canary::live::LiveWeights;
 use crate::engine::Engine;
 use crate::ingest::inspect::{ensure_one_server, inspect};
-use crate::ingest::{Consumer, Doing, Fair, Keys, Settings, Surroundings, Tally};
+use crate::ingest::{Consumer, Fair, Keys, Settings, Surroundings};
 use crate::metrics::{Lease, Meter, SourceState, health};
 use crate::notify::Notifier;
 use crate::replay::{Replay, Summary};
 use crate::signals::Stop;
 use crate::stream::{Link, LinkOptions, RedisAddress, Shard, SinkSpec, SourceSpec};
+use crate::tally::{Doing, Tally};
 
 /// How often the process looks after its consumers.
 const LOOK: Duration = Duration::from_millis(20);

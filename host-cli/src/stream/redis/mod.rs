@@ -1,6 +1,6 @@
 //! Redis: what a URL names ([`RedisAddress`]), which server that is (`locate`), how it is spoken to ([`LinkOptions`],
-//! `login`, `wire`), what can go wrong ([`Trouble`]), what a server
-//! keeps ([`Durability`]), and how a stream is read without writing to it (`pages`).
+//! `login`, `wire`), what can go wrong ([`Trouble`]), why a server takes
+//! no writes for now ([`Refusal`]), what it keeps ([`Durability`]), and how a stream is read without writing to it (`pages`).
 //!
 //! A [`Link`] is one connection to the one server that owns a key. It never sends a command twice: what became of a
 //! command whose answer is missing is [`Trouble::Unknown`], and only who sent it can find out.
@@ -13,6 +13,7 @@ mod locate;
 mod login;
 mod options;
 mod pages;
+mod refusal;
 mod trouble;
 mod wire;
 
@@ -24,4 +25,5 @@ pub use locate::key_slot;
 pub use options::{LinkOptions, SentinelLogin, TlsFiles};
 pub use pages::Dump;
 pub(super) use pages::RedisStream;
+pub use refusal::Refusal;
 pub use trouble::Trouble;

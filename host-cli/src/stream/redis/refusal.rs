@@ -1,6 +1,6 @@
 //! Why a server takes no writes for now.
 
-use crate::stream::Trouble;
+use super::Trouble;
 
 /// A state of a server in which it takes no writes. It passes, and nothing is dropped meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,8 @@ impl Refusal {
     }
 
     /// The refusal in an answer, if it is one.
-    pub(super) fn of(trouble: &Trouble) -> Option<Self> {
+    #[must_use]
+    pub fn of(trouble: &Trouble) -> Option<Self> {
         let code = trouble.code()?;
         Self::ALL.into_iter().find(|refusal| refusal.code() == code)
     }
