@@ -8,7 +8,8 @@ use super::leaf::Leaf;
 use crate::error::ImageError;
 use crate::image::records::{MaskNodesRecord, NO_NODE};
 use crate::image::{SectionKind, Sections};
-use crate::num::{each_row, index};
+use crate::num::index;
+use crate::rows::each_row;
 
 /// Places of nodes, and of leaves, in a record.
 const PLACES: usize = size_of::<MaskNodesRecord>() / 3;
