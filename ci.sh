@@ -28,6 +28,8 @@ usage() {
   fuzz-short  ten seconds of every fuzz target, with nightly and cargo-fuzz
 
 by name only:
+  embedded firmware for Cortex-M4F and M0 under QEMU: outputs must be those of this machine, no panic linked, no allocator; sizes, stacks and
+           instructions within 2 % of tests/firmware/FOOTPRINT.toml. QSC_GUARD_UPDATE=1 writes that file anew
   arm64    kernel and identity tests for AArch64 under QEMU; all output bits must be those of this machine
   deny     licences, sources and duplicates of all dependencies, by cargo-deny; advisories where their database is reachable
   fuzz     QSC_FUZZ_SECONDS (600) of every fuzz target: two hours; QSC_FUZZ_TARGETS="image rows" are these alone
@@ -109,6 +111,7 @@ bare_target() {
 
 job_fmt() {
     cargo fmt --all --check
+    cargo fmt --manifest-path tests/firmware/Cargo.toml --all --check
     if has shellcheck; then
         shellcheck ci.sh .ci/run benches/peers/run.sh benches/redis/run.sh kernel/capi/install.sh tests/mutants/run.sh
     else
@@ -119,6 +122,7 @@ job_fmt() {
 job_clippy() {
     cargo clippy --locked --workspace --all-targets -- -D warnings
     cargo clippy --locked --package qsc-kernel --all-features -- -D warnings
+    cargo clippy --locked --package qsc-kernel --no-default-features -- -D warnings
 }
 
 job_docs() {
@@ -144,6 +148,7 @@ job_nostd() {
     target=$(bare_target) || skip "no target without std is installed: ./ci.sh setup, or rustup target add"
     cargo build --locked --package qsc-kernel --target "$target"
     cargo build --locked --package qsc-kernel --target "$target" --all-features
+    cargo build --locked --package qsc-kernel --target "$target" --no-default-features
 }
 
 job_demo() {
@@ -164,6 +169,19 @@ job_bench-guard() {
     has valgrind || skip "valgrind is not here: ./ci.sh setup, or apt-get install valgrind"
     grep -qw avx2 /proc/cpuinfo 2>/dev/null || skip "this machine has no AVX2: benches/guard.toml counts it"
     cargo run --locked --profile ci --package qsc-benches --bin guard
+}
+
+job_embedded() {
+    local target
+    has qemu-system-arm || install_packages qemu-system-arm \
+        || skip "no qemu-system-arm, and it cannot be installed here: neither Cortex-M4F nor M0 was run"
+    for target in thumbv7em-none-eabihf thumbv6m-none-eabi; do
+        [[ -d $(rustc --print target-libdir --target "$target") ]] || { has rustup && rustup target add "$target"; } \
+            || skip "the target $target is not installed, and rustup cannot add it: nothing was run"
+    done
+    # A target directory of its own: the test of what links has its programs beside it.
+    CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")/firmware cargo run --locked \
+        --manifest-path tests/firmware/Cargo.toml --package qsc-firmware-check
 }
 
 job_arm64() {
@@ -190,8 +208,8 @@ job_arm64() {
     fi
 }
 
-# The digest an identity test printed; nothing is no digest.
-digest() { grep -oE '^digest of all outputs: [0-9a-f]{64}$'; }
+# The digests the identity tests printed; nothing is no digest.
+digest() { grep -oE '^digest of [a-z ]+: [0-9a-f]{64}$' | sort; }
 
 job_chaos() {
     has redis-server || skip "redis-server is not here: ./ci.sh setup, or apt-get install redis-server"

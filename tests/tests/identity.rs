@@ -1,10 +1,16 @@
 //! One body over every backend of this machine: the bits are those of the scalar one, for real and random models, at every
 //! boundary of size, in whatever float environment the caller left.
 //!
-//! The digest printed at the end is over all outputs: `./ci.sh arm64` compares that of AArch64 with that of this machine.
+//! The digests printed are over all outputs and over the firmware's work: `./ci.sh arm64` compares those of AArch64 with those of this
+//! machine, and `./ci.sh embedded` the latter with those of Cortex-M.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unsafe_code, reason = "the caller's float environment is set by inline assembly")]
+
+#[path = "../firmware/check/src/host.rs"]
+mod host;
+#[path = "../firmware/src/work.rs"]
+mod work;
 
 use std::collections::BTreeSet;
 
@@ -297,6 +303,18 @@ fn random(identity: &mut Identity) {
         let Case { model: trained, rows } = strategy.new_tree(&mut runner).unwrap().current();
         let image = image(&trained, at % 2 == 1, None);
         identity.check(&format!("random model {at}"), image.as_bytes(), &rows);
+    }
+}
+
+/// What Cortex-M boards do too, on the best backend of this machine.
+#[test]
+fn the_firmwares_work_ends_in_a_digest() {
+    // A line of its own, also behind the name of a test that runs alone.
+    println!();
+    for (name, nets) in [("trees", false), ("networks", true)] {
+        let lines = host::work(nets).unwrap();
+        let digest = lines.last().unwrap().strip_prefix("digest of all: ").unwrap();
+        println!("digest of the firmware of {name}: {digest}");
     }
 }
 
