@@ -72,7 +72,8 @@ def qsc(folder: Path, qsc: Path, level: str) -> Job:
         EMBEDDED_MODEL=str(image), EMBEDDED_SCRATCH=str(inspected["scratch_bytes"])
     )
     profile = dict(CARGO_PROFILE_RELEASE_OPT_LEVEL=level)
-    return Job(folder.name, "QSC", f"opt-level {level}", "qsc", environment, profile, image.stat().st_size)
+    features = "qsc-nets" if source.suffix == ".safetensors" else "qsc"
+    return Job(folder.name, "QSC", f"opt-level {level}", features, environment, profile, image.stat().st_size)
 
 
 def c_trees(folder: Path, peer: str, level: str) -> Job:

@@ -111,7 +111,8 @@ def jobs(shape: str, folder: Path, work: Path, qsc: Path):
 def build(job: Job, work: Path) -> Path:
     """The linked firmware. Raises `NotObtained`."""
     target = work / "firmware"
-    command = ["cargo", "build", "--locked", "--release", "--target-dir", target]
+    # Not --locked: what the kernel depends on may have changed since; the peers' own versions stay.
+    command = ["cargo", "build", "--quiet", "--release", "--target-dir", target]
     if job.features:
         command += ["--features", job.features]
     run(command, cwd=HERE / "firmware", env=os.environ | job.environment | job.profile)
