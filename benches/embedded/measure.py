@@ -79,7 +79,9 @@ def heading(work: Path) -> str:
     """When, and with what."""
     tools = [("rustc", "--version"), ("arm-none-eabi-gcc", "--version"), ("qemu-system-arm", "--version")]
     versions = [run(list(tool)).splitlines()[0] for tool in tools]
-    pins = [line for name in ("trees", "nets") for line in (HERE / f"requirements-{name}.txt").read_text().split()]
+    pins = sorted(
+        {line for name in ("trees", "nets") for line in (HERE / f"requirements-{name}.txt").read_text().split()}
+    )
     commits = [
         (path.name, run(["git", "-C", path, "rev-parse", "--short=12", "HEAD"]))
         for path in (work / "sources").iterdir()

@@ -33,7 +33,7 @@ main() {
     # As TensorFlow Lite Micro's own download scripts pin them.
     source_tree tensorflow/tflite-micro 90b983c2b3f1480642e040bbd2ddb37b998f3424
     source_tree ARM-software/CMSIS-NN 4ab83cc3cc98fb85ed6dafb55e8ca02f1628dcae
-    source_tree google/flatbuffers edbe17738352418245d7228e7fd9f12c3ddc34c4
+    source_tree google/flatbuffers 187240970746d00bbd26b0f5873ed54d2477f9f3
     source_tree google/gemmlowp 719139ce755a0f31cbf1c37f7f98adcc7fc9f425
     source_tree google/ruy d37128311b445e758136b8602d1bbd2a755e115d
     models trees
