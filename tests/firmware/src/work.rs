@@ -147,7 +147,7 @@ impl Mixer {
         const SPECIALS: [f32; 8] =
             [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-45, -0.0, f32::MAX, 1e-35, -1e-35];
         let draw = self.next();
-        if special && draw % 16 == 0 {
+        if special && draw.is_multiple_of(16) {
             return SPECIALS.get(draw / 16 % 8).copied().unwrap_or(0.0);
         }
         golden(model, (draw / 16) % 64 * model.n_features() + column)
