@@ -1,5 +1,5 @@
 //! Trained models, their guards and the vote on a Cortex-M: no std, no allocator, and no reachable panic, since the panic handler calls a
-//! symbol that nobody defines. `tests/no_alloc.rs` links it, `tests/embedded.rs` runs it in QEMU and compares what it logs with the
+//! symbol that nobody defines. `tests/tests/no_alloc.rs` links it, `check/` runs it in QEMU and compares what it logs with the
 //! same work done by the host.
 
 #![no_std]

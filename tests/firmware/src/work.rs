@@ -1,6 +1,6 @@
 //! What the firmware does and the host does too: every model's outputs, refusals, guards and votes, hashed.
 //!
-//! The same text runs on Cortex-M (`main.rs`), on x86-64 and on AArch64 (`tests/tests/identity.rs`, `tests/tests/embedded.rs`):
+//! The same text runs on Cortex-M (`main.rs`), on the machine that checks it (`check/`) and on AArch64 (`tests/tests/identity.rs`):
 //! all must come to the same digests.
 
 use qsc_kernel::ensemble::{
