@@ -246,7 +246,7 @@ job_fuzz() {
         mkdir -p "$root/corpus/$target" "$root/target/seeds/$target" "$found"
         printf '\n-- %s, %s s\n' "$target" "$seconds"
         # A target writes its seeds before it starts. No input may take half a minute, 256 MiB at once or 512 MiB in all.
-        QSC_FUZZ_SEEDS=$root/target/seeds/$target "$binaries/$target" "$root/corpus/$target" "$root/target/seeds/$target" \
+        QSC_FUZZ_SEEDS=$root/target/seeds/$target ASAN_OPTIONS=quarantine_size_mb=64 "$binaries/$target" "$root/corpus/$target" "$root/target/seeds/$target" \
             -artifact_prefix="$found/" -max_total_time="$seconds" -timeout=30 -malloc_limit_mb=256 -rss_limit_mb=512 \
             -use_value_profile=1 -print_final_stats=1 >"$found.log" 2>&1 || failed=1
         grep -aE 'DONE|panicked|ERROR|SUMMARY' "$found.log" || tail -3 "$found.log"

@@ -250,8 +250,9 @@ mod tests {
 
     #[test]
     fn matches_f64() {
-        let shapes = [(12, 3, 5, 2), (40, 2, 18, 1), (64, 4, 8, 3)];
-        for (width, heads, tokens, sequences) in shapes.into_iter().take(if cfg!(miri) { 1 } else { 3 }) {
+        let all = [(12, 3, 5, 2), (40, 2, 18, 1), (64, 4, 8, 3)];
+        let shapes: &[_] = if cfg!(miri) { &[(4, 2, 3, 1)] } else { &all };
+        for &(width, heads, tokens, sequences) in shapes {
             let source: Vec<f32> = (0..sequences * tokens * 3 * width)
                 .map(|i| ((i * i % 97) as f32 * 0.41).sin() * 1.5)
                 .collect();
