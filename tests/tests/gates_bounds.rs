@@ -373,6 +373,19 @@ fn corrupt_events_never_count_towards_the_minimum() {
 }
 
 #[test]
+fn models_without_end_are_corrupt_events() {
+    let mut capture = Capture::new();
+    for event in 0..300 {
+        let name = format!("m{event}");
+        capture.push_intent(&[(&name, healthy(event))]);
+    }
+    let (code, json) = judge(&capture, "canary", &[]);
+    let figures = (code, &json["events"]["count"], &json["events"]["malformed"]);
+    assert_eq!(figures, (2, &json!(256), &json!(44)), "{}", json["reasons"]);
+    assert_eq!(json["models"].as_object().unwrap().len(), 256);
+}
+
+#[test]
 fn telemetry_without_a_model_is_inconclusive() {
     let mut capture = Capture::new();
     (0..300).for_each(|_| capture.push_intent(&[]));

@@ -16,7 +16,7 @@ use super::rules::Rules;
 use super::slices::{Slice, Slices};
 use super::timeline::{Axis, Timeline};
 use super::{Ensemble, Outcome};
-use crate::stream::{Event, Gap, Item, Json, format_rfc3339};
+use crate::stream::{Event, Gap, Item, Json, Members, format_rfc3339};
 
 /// What the gate is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -135,6 +135,9 @@ pub struct QualityGate {
     vectors: RecentVectors,
 }
 
+/// Models a gate keeps figures of; an engine runs sixteen. An event that names further ones is corrupt.
+const MOST_MODELS: usize = 256;
+
 /// What the models said in some events.
 #[derive(Debug, Default)]
 struct Telemetry {
@@ -146,8 +149,22 @@ struct Telemetry {
 }
 
 impl Telemetry {
+    /// Names without end would be figures without end.
+    fn ensure_room(&self, models: &Members<'_>) -> Result<(), String> {
+        if self.models.len() + models.len() <= MOST_MODELS {
+            return Ok(());
+        }
+        let new = models.names().filter(|name| !self.models.contains_key(*name)).count();
+        if self.models.len() + new <= MOST_MODELS {
+            Ok(())
+        } else {
+            Err(format!("with those of model_breakdown there are more than {MOST_MODELS} models"))
+        }
+    }
+
     fn observe(&mut self, event: &Event, payload: &Json<'_>) -> Result<(), String> {
         let models = payload::breakdown(payload)?;
+        self.ensure_room(models)?;
         let tick = self.axis.place(event.id.ms);
         let slice = self.slices.event(payload.get("symbol").and_then(Json::as_str));
         let mut ballot = Ballot::default();
