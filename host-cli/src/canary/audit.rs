@@ -370,7 +370,7 @@ mod tests {
             let mut flipped = text.clone();
             flipped[at] ^= 1;
             fs::write(&log.lines, &flipped).unwrap();
-            assert!(log.read().is_err(), "byte {at}");
+            assert!(log.read().is_err(), "byte {at} changed unseen");
         }
     }
 

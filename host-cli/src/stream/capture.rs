@@ -251,6 +251,10 @@ mod tests {
         text.push(b'\n');
         text.extend(line(2).into_bytes());
         assert_eq!(read(std::str::from_utf8(&text).unwrap(), &WINDOW).0, ["1", "?2", "2"]);
+
+        let (endless, mut held) = (vec![b'x'; 4 * MAX_LINE], Vec::new());
+        assert!(read_line(&mut endless.as_slice(), &mut held).unwrap() == Ending::TooLong);
+        assert!(held.capacity() < 2 * MAX_LINE, "{} bytes are held", held.capacity());
     }
 
     #[test]

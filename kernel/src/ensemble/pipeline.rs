@@ -337,7 +337,7 @@ mod tests {
             };
             events.iter().map(&mut one).collect::<Vec<_>>()
         };
-        assert_eq!(decide(), with_hostile_float_environment(decide));
+        assert_eq!(decide(), with_hostile_float_environment(decide), "in a hostile float environment");
     }
 
     #[test]
