@@ -20,6 +20,13 @@ pub(super) struct Sent {
     renews: bool,
 }
 
+/// What came of it, and when: a read that goes with it may still be waited for.
+pub(super) struct Answer {
+    sent: Sent,
+    took: Duration,
+    value: Result<Value, Trouble>,
+}
+
 impl<P: Predict + Clone> Consumer<'_, P> {
     /// The call that settles `batch`, to be sent now; it renews the lease when it is time to.
     pub(super) fn call(&self, batch: &Batch) -> (Vec<u8>, Sent) {
@@ -57,8 +64,14 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     ) -> Result<Settled, Halt> {
         let (call, sent) = self.call(batch);
         self.link.send_ahead(&call)?;
-        let answer = self.link.receive();
-        self.settlement(batch, sent, answer, around)
+        let answer = self.answer(sent);
+        self.settlement(batch, answer, around)
+    }
+
+    /// Waits for the answer to a call that was sent, and no longer.
+    pub(super) fn answer(&mut self, sent: Sent) -> Answer {
+        let value = self.link.receive();
+        Answer { sent, took: sent.at.elapsed(), value }
     }
 
     /// Takes the answer to the call of a batch. Where the server could not take it for now, it is sent again until it can: a
@@ -66,15 +79,15 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     pub(super) fn settlement(
         &mut self,
         batch: &Batch,
-        mut sent: Sent,
-        mut answer: Result<Value, Trouble>,
+        mut answer: Answer,
         around: &mut impl Surroundings<P>,
     ) -> Result<Settled, Halt> {
         let mut backoff = None;
         loop {
-            match answer {
-                Ok(answer) => {
-                    let settled = Settled::read(answer).ok_or(Halt::Odd("EVALSHA"))?;
+            let Answer { sent, took, value } = answer;
+            match value {
+                Ok(value) => {
+                    let settled = Settled::read(value).ok_or(Halt::Odd("EVALSHA"))?;
                     if self.tally.is_refused() {
                         around.log(WRITES_AGAIN);
                         self.tally.doing = Doing::Deciding;
@@ -83,7 +96,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                         self.renewed = sent.at;
                     }
                     if let Settled::Entries(entries) = settled {
-                        self.replay.tell(|meter| meter.settled(sent.at.elapsed()));
+                        self.replay.tell(|meter| meter.settled(took));
                         self.tally.foreign += batch.len().saturating_sub(entries);
                         self.seen = self.seen.map(|seen| seen + entries);
                         self.settled = batch.advances_to(self.settled).unwrap_or(self.settled);
@@ -112,10 +125,9 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                     }
                 }
             }
-            let call;
-            (call, sent) = self.call(batch);
+            let (call, sent) = self.call(batch);
             self.link.send_ahead(&call)?;
-            answer = self.link.receive();
+            answer = self.answer(sent);
         }
     }
 }

@@ -69,10 +69,10 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             }
             let in_hand = entries.first().map(|(id, _)| *id);
             decided = self.decide(entries, self.settled, around);
-            let written = sent.map(|sent| (sent, self.link.receive()));
+            let written = sent.map(|sent| self.answer(sent));
             let answer = read.map(|_| self.link.receive());
-            if let Some((sent, written)) = written {
-                if let Settled::Oldest(oldest) = self.settlement(&settling.batch, sent, written, around)? {
+            if let Some(written) = written {
+                if let Settled::Oldest(oldest) = self.settlement(&settling.batch, written, around)? {
                     self.ensure_nothing_astray(oldest, in_hand)?;
                 }
                 self.count(&settling);
