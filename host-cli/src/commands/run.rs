@@ -104,6 +104,10 @@ pub struct RunArgs {
     /// Trim the stream of intents to about so many; 0: never
     #[arg(long, default_value_t = 0, value_name = "N", help_heading = STREAMS)]
     intents_maxlen: u64,
+    /// Keep a core for each stream: wait for events without sleeping, with code and weights in its caches. For the lowest
+    /// latency, where there are cores to spare
+    #[arg(long, help_heading = STREAMS)]
+    spin: bool,
     #[command(flatten)]
     redis: RedisArgs,
     /// Longest pause before the first attempt to connect again; further ones double it

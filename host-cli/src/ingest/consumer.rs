@@ -9,12 +9,12 @@ use qsc_kernel::ensemble::Predict;
 use redis::{Cmd, Script, Value};
 
 use super::fair::Seat;
+use super::rehearsal::Rehearsal;
 use super::script;
 use super::{Keys, Surroundings};
 use crate::engine::Engine;
 use crate::replay::Replay;
-use crate::stream::Refusal;
-use crate::stream::{Backoff, EventId, Link, Trouble};
+use crate::stream::{Backoff, EventId, Link, Patience, Refusal, Trouble};
 use crate::tally::{Doing, Tally};
 
 /// How long a read waits for entries.
@@ -41,6 +41,8 @@ pub struct Settings {
     pub deliveries: u64,
     /// Roughly how many intents the stream of intents keeps; 0: all.
     pub intents_maxlen: u64,
+    /// Keep the core while waiting for events and answers.
+    pub spin: bool,
 }
 
 /// Why a shift ends.
@@ -89,6 +91,8 @@ pub struct Consumer<'a, P> {
     pub(super) replay: Replay<P>,
     /// The engine before its first event.
     pub(super) unfed: Engine<P>,
+    /// Of a consumer that keeps its core.
+    rehearsal: Option<Rehearsal<P>>,
     pub(super) tally: Tally,
     /// The last entry of the stream that is settled; every older one is too, unless it is pending.
     pub(super) settled: EventId,
@@ -132,6 +136,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
             token,
             successor: true,
             sha: Script::new(script::SETTLE).get_hash().to_owned(),
+            rehearsal: settings.spin.then(|| Rehearsal::new(&engine)),
             unfed: engine.clone(),
             replay: Replay::new(engine),
             tally: Tally::default(),
@@ -240,6 +245,21 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
     pub(super) fn ask<T>(&mut self, cmd: &Cmd, read: impl FnOnce(Value) -> Option<T>) -> Result<T, Halt> {
         let answer = self.link.query(cmd)?;
         read(answer).ok_or(Halt::Odd("a command"))
+    }
+
+    /// The answer to the oldest call sent ahead.
+    pub(super) fn receive(&mut self) -> Result<Value, Trouble> {
+        match &mut self.rehearsal {
+            Some(rehearsal) => self.link.receive(Patience::Awake(&mut || rehearsal.rehearse())),
+            None => self.link.receive(Patience::Asleep),
+        }
+    }
+
+    /// The event decided last is the one to rehearse.
+    pub(super) fn rehearse_last(&mut self) {
+        if let Some(rehearsal) = &mut self.rehearsal {
+            rehearsal.follow(&self.replay.engine);
+        }
     }
 
     pub(super) fn backoff(&self) -> Backoff {

@@ -9,6 +9,7 @@ use super::Surroundings;
 use super::consumer::{Consumer, Halt, millis};
 use super::fair::{Bid, Seat};
 use super::script::{self, Batch, Lease};
+use crate::stream::Patience;
 use crate::tally::Doing;
 
 /// In a lease's term its owner renews it so often, who waits for it looks so often, and workers that share shards hear of
@@ -150,6 +151,6 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     pub(super) fn release(&mut self) {
         self.leave();
         let call = self.call_by("EVALSHA", &self.sha, &Batch::default(), Some(Duration::ZERO));
-        let _ = self.link.send_ahead(&call).and_then(|()| self.link.receive());
+        let _ = self.link.send_ahead(&call).and_then(|()| self.link.receive(Patience::Asleep));
     }
 }

@@ -14,6 +14,7 @@
 //! | `rebuild` | what the engine remembers, read back from the stream |
 //! | `pending` | entries that were delivered and not settled, in their order |
 //! | `steady` | read, decide, settle |
+//! | `rehearsal` | what a consumer does on a core that it keeps |
 //! | [`proof`] | that every feature event has exactly one intent or one dead letter |
 //!
 //! Three things make it exact. An entry is acknowledged and its intent added by one script, which adds only what it
@@ -30,6 +31,7 @@ mod lease;
 mod pending;
 pub mod proof;
 mod rebuild;
+mod rehearsal;
 mod reply;
 mod script;
 mod settle;

@@ -8,8 +8,7 @@ use redis::Value;
 use super::Surroundings;
 use super::consumer::{Consumer, Halt, WRITES_AGAIN, millis};
 use super::script::{self, Batch, Settled, Terms};
-use crate::stream::Refusal;
-use crate::stream::Trouble;
+use crate::stream::{Patience, Refusal, Trouble};
 use crate::tally::Doing;
 
 /// A call of the settling script that is on its way.
@@ -70,7 +69,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
 
     /// Waits for the answer to a call that was sent, and no longer.
     pub(super) fn answer(&mut self, sent: Sent) -> Answer {
-        let value = self.link.receive();
+        let value = self.receive();
         Answer { sent, took: sent.at.elapsed(), value }
     }
 
@@ -108,7 +107,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                     let nothing = Batch::default();
                     let learn = self.call_by("EVAL", script::SETTLE, &nothing, Some(self.settings.lease));
                     self.link.send_ahead(&learn)?;
-                    self.link.receive()?;
+                    self.link.receive(Patience::Asleep)?;
                 }
                 Err(trouble) => {
                     let Some(refusal) = Refusal::of(&trouble) else { return Err(trouble.into()) };

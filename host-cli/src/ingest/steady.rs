@@ -69,8 +69,11 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             }
             let in_hand = entries.first().map(|(id, _)| *id);
             decided = self.decide(entries, self.settled, around);
+            if decided.intents > 0 {
+                self.rehearse_last();
+            }
             let written = sent.map(|sent| self.answer(sent));
-            let answer = read.map(|_| self.link.receive());
+            let answer = read.map(|_| self.receive());
             if let Some(written) = written {
                 if let Settled::Oldest(oldest) = self.settlement(&settling.batch, written, around)? {
                     self.ensure_nothing_astray(oldest, in_hand)?;

@@ -82,6 +82,7 @@ pub(super) fn run<P: Predict + Clone + Send>(
         rebuild: args.rebuild,
         deliveries: args.deliveries,
         intents_maxlen: args.intents_maxlen,
+        spin: args.spin,
     };
     let token = token(&args.consumer);
     let fair = Fair::new(shards.len());

@@ -9,7 +9,7 @@ use super::locate::{Locator, beside};
 use super::login::Login;
 use super::trouble::refusals;
 use super::wire::Wire;
-use super::{LinkOptions, RedisAddress, Trouble};
+use super::{LinkOptions, Patience, RedisAddress, Trouble};
 
 /// A Cluster that sends a command further than this is not agreed with itself.
 const MAX_REDIRECTS: usize = 4;
@@ -99,12 +99,12 @@ impl Link {
         self.ahead(|wire| wire.send(bytes))
     }
 
-    /// Reads the answer to the oldest command sent ahead and not answered yet.
+    /// Reads the answer to the oldest command sent ahead and not answered yet; `patience` is how it is waited for.
     ///
     /// # Errors
     /// As [`query`](Self::query).
-    pub fn receive(&mut self) -> Result<Value, Trouble> {
-        match self.ahead(Wire::receive)? {
+    pub fn receive(&mut self, patience: Patience<'_>) -> Result<Value, Trouble> {
+        match self.ahead(|wire| wire.receive(patience))? {
             Value::ServerError(error) => Err(Trouble::refused(&error)),
             answer => Ok(answer),
         }

@@ -1,10 +1,13 @@
 //! Secrets and certificates, read from their files at each connection.
 
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
-use redis::{ClientTlsConfig, TlsCertificates};
-use rustls::pki_types::CertificateDer;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::{LinkOptions, RedisAddress, TlsFiles, Trouble};
 use crate::bounded;
@@ -52,33 +55,73 @@ fn secret(file: &Path) -> Result<String, Trouble> {
 }
 
 /// What the files hold, in the library's terms.
-pub(super) fn certificates(files: &TlsFiles) -> Result<TlsCertificates, Trouble> {
-    let read = |what: &str, file: &Path| {
-        bounded::read(file, bounded::SMALL).map_err(|error| {
-            Trouble::Unreachable(format!("cannot read the {what} {} ({error})", file.display()))
-        })
-    };
-    let chain = |what: &str, file: &Path| {
-        let bytes = read(what, file)?;
-        let mut found = CertificateDer::pem_slice_iter(&bytes).peekable();
-        let whole = found.peek().is_some() && found.all(|certificate| certificate.is_ok());
-        let trouble = || {
-            Trouble::Unreachable(format!("the {what} {} is no list of certificates in PEM", file.display()))
-        };
-        whole.then_some(bytes).ok_or_else(trouble)
-    };
-    let client_tls = match (&files.cert, &files.key) {
-        (Some(cert), Some(key)) => Some(ClientTlsConfig {
-            client_cert: chain("client certificate", cert)?,
-            client_key: read("key of the client certificate", key)?,
-        }),
-        (None, None) => None,
-        _ => {
-            return Err(Trouble::Unreachable(
-                "a client certificate needs its key: give both --redis-cert and --redis-key".to_owned(),
-            ));
+pub(super) fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, Trouble> {
+    let unusable =
+        |error: &dyn fmt::Display| Trouble::Unreachable(format!("TLS with Redis cannot be set up ({error})"));
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(&error))?
+        .with_root_certificates(authorities(files.ca.as_deref())?);
+    match (&files.cert, &files.key) {
+        (Some(cert), Some(key)) => {
+            let chain = chain("client certificate", cert)?;
+            let secret = read("key of the client certificate", key)?;
+            let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|error| {
+                let shown = key.display();
+                Trouble::Unreachable(format!(
+                    "the key of the client certificate {shown} is no key in PEM ({error})"
+                ))
+            })?;
+            let config = config.with_client_auth_cert(chain, secret).map_err(|error| {
+                let (cert, key) = (cert.display(), key.display());
+                Trouble::Unreachable(format!(
+                    "the client certificate {cert} and its key {key} are of no use ({error})"
+                ))
+            })?;
+            Ok(Arc::new(config))
         }
-    };
-    let root_cert = files.ca.as_deref().map(|ca| chain("CA file", ca)).transpose()?;
-    Ok(TlsCertificates { client_tls, root_cert })
+        (None, None) => Ok(Arc::new(config.with_no_client_auth())),
+        _ => Err(Trouble::Unreachable(
+            "a client certificate needs its key: give both --redis-cert and --redis-key".to_owned(),
+        )),
+    }
+}
+
+/// Those of the file, or of the system.
+fn authorities(ca: Option<&Path>) -> Result<RootCertStore, Trouble> {
+    let mut store = RootCertStore::empty();
+    if let Some(ca) = ca {
+        for certificate in chain("CA file", ca)? {
+            store.add(certificate).map_err(|error| {
+                Trouble::Unreachable(format!(
+                    "the CA file {} holds what is no authority ({error})",
+                    ca.display()
+                ))
+            })?;
+        }
+        return Ok(store);
+    }
+    let system = rustls_native_certs::load_native_certs();
+    let (added, _) = store.add_parsable_certificates(system.certs);
+    if added > 0 {
+        return Ok(store);
+    }
+    let why = system.errors.first().map_or_else(String::new, |error| format!(" ({error})"));
+    Err(Trouble::Unreachable(format!(
+        "this system names no authority to trust for TLS{why}; name the file of one with --redis-ca"
+    )))
+}
+
+fn read(what: &str, file: &Path) -> Result<Vec<u8>, Trouble> {
+    bounded::read(file, bounded::SMALL)
+        .map_err(|error| Trouble::Unreachable(format!("cannot read the {what} {} ({error})", file.display())))
+}
+
+/// All certificates of a file: at least one, and nothing else.
+fn chain(what: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Trouble> {
+    let bytes = read(what, file)?;
+    let found = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
+    found.ok().filter(|found| !found.is_empty()).ok_or_else(|| {
+        Trouble::Unreachable(format!("the {what} {} is no list of certificates in PEM", file.display()))
+    })
 }

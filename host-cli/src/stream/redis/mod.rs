@@ -1,5 +1,5 @@
 //! Redis: what a URL names ([`RedisAddress`]), which server that is (`locate`), how it is spoken to ([`LinkOptions`],
-//! `login`, `wire`), what can go wrong ([`Trouble`]), why a server takes
+//! `login`, `socket`, `wire`), what can go wrong ([`Trouble`]), why a server takes
 //! no writes for now ([`Refusal`]), what it keeps ([`Durability`]), and how a stream is read without writing to it (`pages`).
 //!
 //! A [`Link`] is one connection to the one server that owns a key. It never sends a command twice: what became of a
@@ -14,6 +14,7 @@ mod login;
 mod options;
 mod pages;
 mod refusal;
+mod socket;
 mod trouble;
 mod wire;
 
@@ -26,4 +27,5 @@ pub use options::{LinkOptions, SentinelLogin, TlsFiles};
 pub use pages::Dump;
 pub(super) use pages::RedisStream;
 pub use refusal::Refusal;
+pub use socket::Patience;
 pub use trouble::Trouble;

@@ -113,8 +113,6 @@ impl Trouble {
             )
         } else if error.is_timeout() {
             format!("Redis at {at} did not answer in time; check the server and the network")
-        } else if tls && matches!(error.kind(), ErrorKind::InvalidClientConfig | ErrorKind::Client) {
-            format!("TLS with Redis at {at} cannot be set up ({error})")
         } else if tls && is_cut(error) {
             format!(
                 "Redis at {at} closed the connection during the TLS handshake; check that its port speaks TLS and \

@@ -1,20 +1,23 @@
 //! One connection to one server, and whether it is still in step.
 
+use std::fmt;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
-use redis::{
-    Client, Cmd, Connection, ConnectionAddr, ConnectionLike, FromRedisValue, IntoConnectionInfo as _,
-    RedisConnectionInfo, RedisError, RedisResult, Value,
-};
-use rustls::crypto::{CryptoProvider, ring};
+use redis::{Cmd, ConnectionAddr, ConnectionLike, FromRedisValue, Parser, RedisError, RedisResult, Value};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, Stream};
 
-use super::login::{Login, certificates};
+use super::login::{Login, tls_config};
+use super::socket::{Patient, Socket};
 use super::trouble::refusals;
-use super::{LinkOptions, Trouble};
+use super::{LinkOptions, Patience, Trouble};
 
 /// A connection that reads an answer for each command it wrote, or is out of step for good.
 pub(super) struct Wire {
-    connection: Connection,
+    socket: Socket,
+    tls: Option<Box<ClientConnection>>,
+    parser: Parser,
     node: ConnectionAddr,
     /// An answer is missing or was no answer: what comes next belongs to nobody knows which command.
     lost: bool,
@@ -23,33 +26,25 @@ pub(super) struct Wire {
 impl Wire {
     /// Connects and logs in.
     pub(super) fn open(node: &ConnectionAddr, login: &Login, options: &LinkOptions) -> Result<Self, Trouble> {
-        let is_tls = matches!(node, ConnectionAddr::TcpTls { .. });
+        let tls = match node {
+            ConnectionAddr::TcpTls { host, .. } => Some(Box::new(tls(node, host, options)?)),
+            _ => None,
+        };
+        let is_tls = tls.is_some();
         let unreachable = |error: RedisError| Trouble::unreachable(&error, &node.to_string(), is_tls);
-        // Nothing is said at first: the greeting below says it all, and hears every refusal.
-        let silent = RedisConnectionInfo::default().set_skip_set_lib_name();
-        let info = node.clone().into_connection_info().map_err(unreachable)?.set_redis_settings(silent);
-        let client = if is_tls {
-            if CryptoProvider::get_default().is_none() {
-                // An error means that another thread was first, with the same provider.
-                let _ = ring::default_provider().install_default();
-            }
-            Client::build_with_tls(info, certificates(&options.tls)?).map_err(|error| {
-                Trouble::Unreachable(format!("TLS with Redis at {node} cannot be set up ({error})"))
-            })?
-        } else {
-            Client::open(info).map_err(unreachable)?
-        };
-        let connect = || -> RedisResult<Connection> {
-            let connection = client.get_connection_with_timeout(options.connect_timeout)?;
-            connection.set_read_timeout(Some(options.connect_timeout))?;
-            connection.set_write_timeout(Some(options.connect_timeout))?;
-            Ok(connection)
-        };
-        let connection = connect().map_err(unreachable)?;
-        let mut wire = Self { connection, node: node.clone(), lost: false };
+        let socket = Socket::connect(node, options.connect_timeout)
+            .and_then(|socket| {
+                socket.set_read_timeout(options.connect_timeout)?;
+                socket.set_write_timeout(options.connect_timeout)?;
+                Ok(socket)
+            })
+            .map_err(|error| unreachable(error.into()))?;
+        let mut wire = Self { socket, tls, parser: Parser::new(), node: node.clone(), lost: false };
         wire.greet(login).map_err(|trouble| trouble.unwrap_or_else(unreachable))?;
-        let settled = wire.connection.set_write_timeout(Some(options.reply_timeout));
-        settled.and_then(|()| wire.set_reply_timeout(options.reply_timeout)).map_err(unreachable)?;
+        let settled = wire.socket.set_write_timeout(options.reply_timeout);
+        settled
+            .and_then(|()| wire.set_reply_timeout(options.reply_timeout))
+            .map_err(|error| unreachable(error.into()))?;
         Ok(wire)
     }
 
@@ -65,10 +60,10 @@ impl Wire {
         // For operators, who see it in CLIENT LIST; a user who may not set it is none the worse for it.
         greeting.cmd("CLIENT").arg("SETNAME").arg("qsc");
         greeting.cmd("PING");
-        self.connection.send_packed_command(&greeting.get_packed_pipeline()).map_err(Err)?;
+        self.write(&greeting.get_packed_pipeline()).map_err(Err)?;
         let mut refused = None;
         for (at, command) in greeting.cmd_iter().enumerate() {
-            let error = match self.connection.recv_response() {
+            let error = match self.read(Patience::Asleep) {
                 Ok(Value::ServerError(error)) => error,
                 Ok(_) => continue,
                 // A server that has no room for one more client says so before it closes.
@@ -107,8 +102,8 @@ impl Wire {
         })
     }
 
-    pub(super) fn set_reply_timeout(&self, timeout: Duration) -> RedisResult<()> {
-        self.connection.set_read_timeout(Some(timeout))
+    pub(super) fn set_reply_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.socket.set_read_timeout(timeout)
     }
 
     pub(super) const fn is_lost(&self) -> bool {
@@ -117,14 +112,14 @@ impl Wire {
 
     /// Writes a command whose answer [`receive`](Self::receive) reads.
     pub(super) fn send(&mut self, bytes: &[u8]) -> RedisResult<()> {
-        let sent = self.connection.send_packed_command(bytes);
+        let sent = self.write(bytes);
         self.lost |= sent.is_err();
         sent
     }
 
     /// Reads one answer.
-    pub(super) fn receive(&mut self) -> RedisResult<Value> {
-        let answer = self.connection.recv_response();
+    pub(super) fn receive(&mut self, patience: Patience<'_>) -> RedisResult<Value> {
+        let answer = self.read(patience);
         self.lost |= answer.is_err();
         answer
     }
@@ -134,11 +129,32 @@ impl Wire {
         &self.node
     }
 
+    fn write(&mut self, bytes: &[u8]) -> RedisResult<()> {
+        let mut socket = Patient { socket: &self.socket, patience: Patience::Asleep };
+        match &mut self.tls {
+            None => socket.write_all(bytes)?,
+            Some(tls) => {
+                let mut stream = Stream::new(tls.as_mut(), &mut socket);
+                stream.write_all(bytes)?;
+                stream.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, patience: Patience<'_>) -> RedisResult<Value> {
+        let mut socket = Patient { socket: &self.socket, patience };
+        match &mut self.tls {
+            None => self.parser.parse_value(socket),
+            Some(tls) => self.parser.parse_value(Stream::new(tls.as_mut(), &mut socket)),
+        }
+    }
+
     fn exchange(&mut self, bytes: &[u8], answers: usize) -> RedisResult<Vec<Value>> {
         self.lost = true;
-        self.connection.send_packed_command(bytes)?;
+        self.write(bytes)?;
         // The first error of the connection is the last thing read from it: each further one would wait in vain.
-        let values = (0..answers).map(|_| self.connection.recv_response()).collect::<RedisResult<_>>()?;
+        let values = (0..answers).map(|_| self.read(Patience::Asleep)).collect::<RedisResult<_>>()?;
         self.lost = false;
         Ok(values)
     }
@@ -161,8 +177,9 @@ impl ConnectionLike for Wire {
         refused.map_or(Ok(results), |error| Err(error.into()))
     }
 
+    /// The login chose the database; this is asked of whoever manages connections, and here nobody does.
     fn get_db(&self) -> i64 {
-        self.connection.get_db()
+        0
     }
 
     fn check_connection(&mut self) -> bool {
@@ -170,6 +187,15 @@ impl ConnectionLike for Wire {
     }
 
     fn is_open(&self) -> bool {
-        !self.lost && self.connection.is_open()
+        !self.lost
     }
+}
+
+/// TLS with the server at `host`, before its first byte.
+fn tls(node: &ConnectionAddr, host: &str, options: &LinkOptions) -> Result<ClientConnection, Trouble> {
+    let unusable = |error: &dyn fmt::Display| {
+        Trouble::Unreachable(format!("TLS with Redis at {node} cannot be set up ({error})"))
+    };
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| unusable(&error))?;
+    ClientConnection::new(tls_config(&options.tls)?, name).map_err(|error| unusable(&error))
 }
