@@ -16,7 +16,7 @@ use qsc_kernel::ensemble::{Ensemble, Feature, Member, Pipeline, Ppm};
 use qsc_kernel::guard::FingerprintLayout;
 use qsc_kernel::{Model, Scratch};
 
-use crate::memory::{Handle, fill, get, get_mut, many, place, put, room};
+use crate::memory::{Handle, fill, get, get_mut, many, place, put, room, vacate};
 use crate::qsc_status;
 use crate::status::status;
 
@@ -77,7 +77,8 @@ pub unsafe extern "C" fn qsc_engine_bytes(config: *const qsc_engine_config, byte
 
 /// Makes an engine in `memory`, after holding every model to its golden vectors.
 ///
-/// The configuration, its names and model handles are not needed afterwards; the images are. After an error `*engine` is null.
+/// The configuration, its names and model handles are not needed afterwards; the images are. After an error `*engine` is null, and an
+/// engine that was in `memory` may be lost: its handle then is none any more. To replace an engine make the new one in other memory.
 ///
 /// # Safety
 /// Pointers are null or valid for the sizes given, also those in `config`; images stay where they are, unchanged, while the engine is
@@ -95,6 +96,8 @@ pub unsafe extern "C" fn qsc_engine_init(
         // SAFETY: the caller's configuration.
         let plan = unsafe { Plan::of(config) }?;
         room::<qsc_engine>(memory, memory_bytes, plan.bytes())?;
+        // SAFETY: `room` has held, and the memory is the caller's to give.
+        unsafe { vacate::<qsc_engine>(memory) };
         let base = memory.cast::<u8>();
         // SAFETY: `room` has held for the whole plan, whose parts lie one behind the other, each aligned; the memory is the caller's
         // to give for as long as the engine is used.
