@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use qsc_cli::engine::{bind::Schema, bundled};
 use qsc_kernel::ensemble::{
-    Action, ConfidenceRule, Consensus, Decided, Decision, Degeneracy, Ensemble, Feature, Member, Outcome,
+    Action, ConfidenceRule, Consensus, Decided, Decision, Degeneracy, Feature, Member, Outcome,
     Pipeline, Ppm, Prediction, VoteRules, Window,
 };
 use qsc_kernel::guard::FingerprintLayout;
@@ -301,8 +301,8 @@ fn decisions(names: &[String], events: &[Vec<f32>]) -> String {
     let names = || names.iter().map(String::as_str);
     let bytes = FingerprintLayout::<Vec<u8>>::bytes(names()).unwrap();
     let layout = FingerprintLayout::new(names(), vec![0; bytes]).unwrap();
-    let ensemble = Ensemble::new(VoteRules::STANDARD, Degeneracy::Enforce);
-    let mut pipeline: Pipeline<_, Vec<u16>, _, 4> = Pipeline::new(ensemble, layout);
+    let mut pipeline: Pipeline<_, Vec<u16>, _, 4> =
+        Pipeline::new(VoteRules::STANDARD, Degeneracy::Enforce, layout);
     let scratch_bytes = models.iter().map(Model::scratch_bytes).max().unwrap();
     for model in models {
         let place = |feature: &str| u16::try_from(names().position(|name| name == feature).unwrap()).unwrap();
@@ -320,7 +320,7 @@ fn decisions(names: &[String], events: &[Vec<f32>]) -> String {
     let mut lines = String::new();
     for (at, event) in events.iter().enumerate() {
         if at == events.len() / 2 {
-            pipeline.ensemble_mut().set_weight(0, Ppm::new(500_000).unwrap());
+            pipeline.set_weight(0, Ppm::new(500_000).unwrap());
         }
         let features: Vec<Feature> = event.iter().map(|&value| value.into()).collect();
         let decided = pipeline.decide(&features, &mut symbols[at % 2], None, Scratch::new(&mut memory));
@@ -350,7 +350,7 @@ fn line(decided: &Decided<4>) -> String {
     for (outcome, weight) in decided.round.outcomes.iter().zip(&decided.round.effective_weights) {
         let (prediction, reason) = match *outcome {
             Outcome::Active { prediction, .. } => (Some(prediction), 0),
-            Outcome::Inactive { reason, prediction } => {
+            Outcome::Inactive { reason, prediction, .. } => {
                 (prediction, 1 + Inactive::ALL.iter().position(|&known| known == reason).unwrap())
             }
         };

@@ -25,6 +25,10 @@ impl Predict for Says {
         1
     }
 
+    fn n_features(&self) -> usize {
+        1
+    }
+
     fn predict(&self, _: &[f32], _: ConfidenceRule, _: Scratch<'_>) -> Result<Prediction, Inactive> {
         self.0
     }

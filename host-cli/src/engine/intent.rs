@@ -137,7 +137,9 @@ pub fn intent(event: &Event, decided: &Decided<'_>, models: &[ModelConfig]) -> E
 fn breakdown(model: &ModelConfig, outcome: &Outcome) -> Breakdown {
     let (prediction, reason, degenerate) = match *outcome {
         Outcome::Active { prediction, degenerate } => (Some(prediction), None, degenerate),
-        Outcome::Inactive { reason, prediction } => (prediction, Some(reason.wire_name()), false),
+        Outcome::Inactive { reason, prediction, degenerate } => {
+            (prediction, Some(reason.wire_name()), degenerate)
+        }
     };
     Breakdown {
         action: prediction.map(Prediction::action),

@@ -20,7 +20,7 @@ use heapless::Vec;
 
 pub use decision::{Action, ConfidenceRule, NotAConfidence, Prediction};
 pub use member::{Degeneracy, Input, Member, Mode, Outcome, Predict};
-pub use pipeline::{Decided, Feature, Pipeline};
+pub use pipeline::{Decided, Feature, Pipeline, PushError};
 pub use reason::Inactive;
 pub use vote::{Consensus, Decision, Multipliers, NoActiveModel, Ppm, Side, VoteRules};
 pub use window::{Window, WindowTooSmall};

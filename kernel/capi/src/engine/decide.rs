@@ -41,7 +41,7 @@ pub struct qsc_outcome {
     pub confidence: f32,
     /// Why it has no vote; `QSC_INACTIVE_NONE` if it has one.
     pub inactive: qsc_inactive,
-    /// 1 if the degeneracy window would have thrown it out (only when observing).
+    /// 1 if the degeneracy window would have thrown it out (only when observing), also one that only shadows.
     pub degenerate: u32,
     /// Its weight in this vote, renormalized to 1 over the active members; 0 if it is inactive.
     pub effective_weight: f64,
@@ -222,8 +222,10 @@ fn told_outcome(outcome: &Outcome) -> qsc_outcome {
         Outcome::Active { prediction, degenerate } => {
             qsc_outcome { degenerate: degenerate.into(), ..predicted(prediction) }
         }
-        Outcome::Inactive { reason, prediction } => {
-            qsc_outcome { inactive: inactive(reason), ..prediction.map_or(NO_OUTCOME, predicted) }
-        }
+        Outcome::Inactive { reason, prediction, degenerate } => qsc_outcome {
+            inactive: inactive(reason),
+            degenerate: degenerate.into(),
+            ..prediction.map_or(NO_OUTCOME, predicted)
+        },
     }
 }
