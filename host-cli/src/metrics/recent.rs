@@ -138,7 +138,11 @@ mod tests {
             8,
             &[
                 active(Action::Buy, 0.0),
-                Outcome::Inactive { reason: Inactive::ExceptionInPredict, prediction: None, degenerate: false },
+                Outcome::Inactive {
+                    reason: Inactive::ExceptionInPredict,
+                    prediction: None,
+                    degenerate: false,
+                },
             ],
         );
         let read = recent.read();

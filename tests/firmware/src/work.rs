@@ -4,8 +4,7 @@
 //! all must come to the same digests.
 
 use qsc_kernel::ensemble::{
-    ConfidenceRule, Decided, Decision, Degeneracy, Feature, Member, Outcome, Pipeline, Ppm,
-    VoteRules, Window,
+    ConfidenceRule, Decided, Decision, Degeneracy, Feature, Member, Outcome, Pipeline, Ppm, VoteRules, Window,
 };
 use qsc_kernel::guard::FingerprintLayout;
 use qsc_kernel::guard::input::Missing;
@@ -349,9 +348,9 @@ fn absorb_decided<const N: usize>(hash: &mut Sha256, decided: &Decided<N>) {
     decided.round.effective_weights.iter().for_each(|&weight| hash.update(bits64(weight)));
     match decided.round.vote {
         Ok(Decision::Side(side)) => {
-            hash.update([side.action.code()]);
+            hash.update([side.prediction.action().code()]);
             hash.update(side.consensus.wire_name());
-            hash.update(bits32(side.confidence));
+            hash.update(bits32(side.prediction.confidence()));
             hash.update(side.chose.to_le_bytes());
             hash.update(side.active.to_le_bytes());
         }

@@ -100,8 +100,9 @@ const NO_DECISION: qsc_decision = qsc_decision {
 /// Decides one event: binds, validates, predicts, guards and votes.
 ///
 /// `values` is the whole vector, `[n_features]`. `states` says of each value whether it is one, `QSC_FEATURE_…`; null: all are numbers.
-/// `windows` are those of the event's symbol, and null for an engine without sequence models. An event that must not be decided, for
-/// instance because it is stale, has its reason in `refused`: no member sees it, but the windows go on; a history can be replayed so.
+/// `windows` are those of the event's symbol, and null for an engine without sequence models; those of another engine are refused only
+/// if their shapes differ. An event that must not be decided because it is stale is `refused` as `QSC_INACTIVE_STALE_INPUT`: no member
+/// sees it, but the windows go on; a history can be replayed so. Other reasons are found here, not given.
 ///
 /// A sick model is an outcome, not an error. After an error nothing has changed, and `*decision` says that nothing was decided.
 ///
@@ -201,8 +202,8 @@ fn told(decided: &Decided<QSC_MAX_MEMBERS>) -> qsc_decision {
     match round.vote {
         Ok(Decision::Side(side)) => {
             decision.verdict = QSC_VERDICT_SIDE;
-            decision.action = action(side.action);
-            decision.confidence = side.confidence;
+            decision.action = action(side.prediction.action());
+            decision.confidence = side.prediction.confidence();
             decision.consensus = consensus(side.consensus);
             (decision.chose, decision.active) = (side.chose, side.active);
         }
