@@ -96,7 +96,10 @@ impl core::fmt::Display for PushError {
         match self {
             Self::Full => EnsembleFull.fmt(f),
             Self::Indices { expected, actual } => {
-                write!(f, "the model has {expected} features, and {actual} indices were given: bind each of them once")
+                write!(
+                    f,
+                    "the model has {expected} features, and {actual} indices were given: bind each of them once"
+                )
             }
         }
     }

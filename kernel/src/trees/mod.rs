@@ -132,7 +132,11 @@ impl Trees<'_> {
         self.layout.kind()
     }
 
-    /// How ranks, sums and links are encoded, in a few words: `u8 ranks, i32 leaves of 2^-24`.
+    pub(crate) const fn link(&self) -> Link {
+        self.link
+    }
+
+    /// How ranks and leaves are encoded.
     #[must_use]
     pub const fn quantization(&self) -> Quantization {
         let rank_bits = match self.rank {
