@@ -8,7 +8,7 @@ use crate::num::index;
 use crate::simd::with_default_float_environment;
 
 /// Vectors a ring remembers.
-pub const RING: usize = 50;
+const RING: usize = 50;
 
 /// First four bytes of the SHA-256 over names and rounded values, in order.
 ///
@@ -172,7 +172,7 @@ impl FingerprintRing {
         let _ = self.ring.push_back(fingerprint);
     }
 
-    /// Fingerprints remembered, at most [`RING`].
+    /// Fingerprints remembered, at most 50.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.ring.len()

@@ -114,12 +114,6 @@ impl Trees<'_> {
         self.n_trees
     }
 
-    /// Values of the quantized row.
-    #[must_use]
-    pub const fn n_slots(&self) -> usize {
-        self.slots.len()
-    }
-
     /// Leaves of all trees.
     #[must_use]
     pub const fn n_leaves(&self) -> usize {
