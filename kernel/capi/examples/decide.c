@@ -38,12 +38,14 @@ int main(int argc, char **argv)
         values[n] = strtof(text, &end);
         if (end == text || *end != '\0') {
             fprintf(stderr, "%s: %s is no number\n", names[n], text);
+            free(image);
             return 64;
         }
         n++;
     }
     if ((size_t)argc - 2 > n) {
         fprintf(stderr, "%s: %d values for %zu features\n", argv[1], argc - 2, n);
+        free(image);
         return 64;
     }
 

@@ -43,6 +43,10 @@ int main(int argc, char **argv)
 
     if (rows_bytes % (facts.row_len * sizeof(float)) != 0) {
         fprintf(stderr, "%s: its last row is torn: a row is %zu float32\n", argv[2], facts.row_len);
+        free(scratch);
+        free(memory);
+        free(rows);
+        free(image);
         return 64;
     }
     size_t n = rows_bytes / sizeof(float) / facts.row_len;
