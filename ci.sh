@@ -149,6 +149,21 @@ job_nostd() {
     cargo build --locked --package qsc-kernel --target "$target"
     cargo build --locked --package qsc-kernel --target "$target" --all-features
     cargo build --locked --package qsc-kernel --target "$target" --no-default-features
+    soft_floats_touch_no_register
+}
+
+# A kernel for soft floats, as in an operating system, must leave the float registers to others.
+soft_floats_touch_no_register() {
+    local target=x86_64-unknown-none listing
+    [[ -d $(rustc --print target-libdir --target "$target") ]] || { echo "$target is not installed: its instructions are not looked at"; return; }
+    listing=$(mktemp)
+    cargo rustc --locked --package qsc-kernel --lib --target "$target" -- --emit "asm=$listing" -C codegen-units=1
+    grep -q 'qsc_kernel' "$listing" || { echo "the kernel for $target gave no listing" >&2; exit 1; }
+    if grep -m 3 -E 'mxcsr|%?xmm' "$listing"; then
+        echo "the kernel for $target touches float registers" >&2
+        exit 1
+    fi
+    rm -f "$listing"
 }
 
 job_demo() {

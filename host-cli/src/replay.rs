@@ -181,7 +181,7 @@ impl<P: Predict> Replay<P> {
 
 fn side_name(vote: &Result<Decision, NoActiveModel>) -> &'static str {
     match vote {
-        Ok(Decision::Side(side)) => side.action.wire_name(),
+        Ok(Decision::Side(side)) => side.prediction.action().wire_name(),
         Ok(tie @ Decision::Tie { .. }) => tie.consensus_name(),
         Err(NoActiveModel) => NoActiveModel::WIRE_NAME,
     }

@@ -19,9 +19,11 @@ prefix=$(realpath "$1")
 cd "$(dirname "${BASH_SOURCE[0]}")"
 readonly CC=${CC:-cc} NM=${NM:-nm} OBJCOPY=${OBJCOPY:-objcopy} AR=${AR:-ar}
 
-cargo build --locked --package qsc-capi --profile capi
+# Cargo says where the archive is: that depends on settings, and an older one may lie elsewhere.
+archive=$(cargo build --locked --package qsc-capi --profile capi --message-format=json-render-diagnostics |
+    sed -nE 's/.*"([^"]*libqsc_capi\.a)".*/\1/p')
+[[ -f $archive ]] || { echo "cargo does not tell where it put libqsc_capi.a" >&2; exit 1; }
 metadata=$(cargo metadata --locked --format-version 1 --no-deps)
-target=$(sed -E 's/.*"target_directory":"([^"]*)".*/\1/' <<<"$metadata")
 version=$(sed -nE 's/.*"name":"qsc-capi","version":"([^"]*)".*/\1/p' <<<"$metadata")
 [[ -n $version ]] || { echo "cargo metadata does not tell the version of qsc-capi" >&2; exit 1; }
 soname=libqsc.so.$(sed -nE 's/^#define QSC_ABI_VERSION ([0-9]+)$/\1/p' include/qsc.h)
@@ -34,7 +36,7 @@ keep=()
 while read -r symbol; do
     keep+=("-Wl,--undefined=$symbol")
 done < <(sed -nE 's/^ *(qsc_[a-z_]+);$/\1/p' qsc.map)
-"$CC" -nostdlib -r -Wl,--gc-sections "${keep[@]}" -o "$work/qsc.o" "$target/capi/libqsc_capi.a"
+"$CC" -nostdlib -r -Wl,--gc-sections "${keep[@]}" -o "$work/qsc.o" "$archive"
 # The panic handler's symbol leaves with the panic handler; it stays where that is still called.
 "$OBJCOPY" --wildcard --keep-global-symbol='qsc_*' --strip-unneeded-symbol=qsc_panic_is_reachable "$work/qsc.o"
 if "$NM" --undefined-only "$work/qsc.o" | grep -q qsc_panic_is_reachable; then

@@ -1,4 +1,4 @@
-//! Many rows at once: a back-test predicts in blocks of 64, with the bits single rows give.
+//! Many rows at once: a back-test predicts in blocks of 256, with the bits single rows give.
 //!
 //! `cargo run --release --example backtest`
 

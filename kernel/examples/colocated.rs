@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use qsc_kernel::ensemble::{Degeneracy, Ensemble, Feature, Member, Pipeline, Ppm, VoteRules, Window};
+use qsc_kernel::ensemble::{Degeneracy, Feature, Member, Pipeline, Ppm, VoteRules, Window};
 use qsc_kernel::guard::FingerprintLayout;
 use qsc_kernel::{Model, Scratch};
 
@@ -48,8 +48,8 @@ fn main() -> Result<(), Error> {
     names.dedup();
     let bytes = FingerprintLayout::<Vec<u8>>::bytes(names.iter().copied()).ok_or("the names are too long")?;
     let layout = FingerprintLayout::new(names.iter().copied(), vec![0; bytes])?;
-    let ensemble = Ensemble::new(VoteRules::STANDARD, Degeneracy::Enforce);
-    let mut pipeline: Pipeline<Model<'_>, Vec<u16>, Vec<u8>, 3> = Pipeline::new(ensemble, layout);
+    let mut pipeline: Pipeline<Model<'_>, Vec<u16>, Vec<u8>, 3> =
+        Pipeline::new(VoteRules::STANDARD, Degeneracy::Enforce, layout);
     let mut memory = vec![0; scratch_bytes + 64];
     for model in models {
         model.check_golden(Scratch::new(&mut memory))?;

@@ -1,11 +1,13 @@
-//! What can go wrong, one small enum per operation.
+//! What can go wrong with an image, a prediction, a batch and the golden vectors: one small enum each. What a room refuses stands there.
 
 use core::fmt;
 
 use crate::image::SectionKind;
+use crate::image::records::kind;
 
 /// Why bytes are not a model image this kernel runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ImageError {
     /// The bytes do not start on a 64-byte boundary.
@@ -26,6 +28,8 @@ pub enum ImageError {
         /// Bytes given.
         actual: u64,
     },
+    /// The bytes end inside the header.
+    NoHeader,
     /// The SHA-256 does not match: some byte was altered.
     Digest,
     /// The section table is broken: overlap, disorder, bounds, or an unknown or repeated section.
@@ -43,12 +47,22 @@ impl fmt::Display for ImageError {
         match self {
             Self::Misaligned => f.write_str("the image does not start on a 64-byte boundary"),
             Self::NotAnImage => f.write_str("these bytes are not a model image"),
-            Self::Version { major, minor } => write!(f, "image format {major}.{minor} is not supported"),
+            Self::Version { major, minor } => {
+                write!(f, "image format {major}.{minor} is not supported: compile the model again")
+            }
             Self::Length { expected, actual } => {
                 write!(f, "the image has {actual} bytes where its header says {expected}")
             }
-            Self::Digest => f.write_str("the SHA-256 of the image does not match its contents"),
-            Self::SectionTable => f.write_str("the section table of the image is broken"),
+            Self::NoHeader => f.write_str("the image ends inside its header: copy it again, whole"),
+            Self::Digest => f.write_str(
+                "the SHA-256 of the image does not match its contents: copy it or compile the model again",
+            ),
+            Self::SectionTable => {
+                f.write_str("the section table of the image is broken: compile the model again")
+            }
+            Self::Kind(kind::NET) if !cfg!(feature = "nets") => {
+                f.write_str("the image is a network, and this build has none: build it with the feature nets")
+            }
             Self::Kind(kind) => write!(f, "model kind {kind} is not supported"),
             Self::MissingSection(kind) => write!(f, "the image lacks its section {}", kind.name()),
             Self::Invalid(kind) => write!(f, "section {} of the image is invalid", kind.name()),

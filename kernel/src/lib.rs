@@ -11,7 +11,7 @@
 //! | --- | --- |
 //! | [`image`] | the `.qsm` format: records, sections, the one check of foreign bytes |
 //! | [`model`] | a checked image that predicts, and its golden vectors |
-//! | [`trees`] | quantizer, plain walk and sums of tree models |
+//! | [`trees`] | quantizer, layouts (`blocks`, `masks`, `plain`), walks, sums and batches of tree models |
 //! | [`nets`] | networks: a checked list of steps and the operations they are made of |
 //! | [`guard`] | input validation, degeneracy window, feature fingerprint |
 //! | [`ensemble`] | members, reasons for inactivity, the vote |
@@ -19,7 +19,7 @@
 //! | `link`, `math` | margins become outputs; elementary functions |
 //! | `num`, `rows` | conversions and cuts of slices that cannot panic |
 //! | [`scratch`] | working memory, which the caller brings |
-//! | [`error`] | one small enum per operation |
+//! | [`error`] | what can go wrong with an image, a prediction, a batch, golden vectors; other refusals stand in their rooms |
 //! | [`observe`] | where the time goes, for whoever measures |
 //!
 //! # Promises
@@ -27,11 +27,13 @@
 //! - **No default answer.** A model yields a [`Prediction`] or a named [`Inactive`] reason; the vote yields a
 //!   decision over active models or [`NoActiveModel`].
 //! - **Same bits everywhere.** Integer walks, sums and 8-bit dot products; f32 and f64 only for correctly rounded operations
-//!   in a fixed order, under round-to-nearest without flush-to-zero whatever the caller has set.
+//!   in a fixed order, under round-to-nearest without flush-to-zero. Whatever the caller has set is set aside on x86-64 with SSE2,
+//!   AArch64 with NEON and Arm with a float unit; targets without one have nothing to set. Others (32-bit x86, RISC-V) compile, but
+//!   their bits are not proven: x87 rounds twice, and their control registers are left as they are.
 //! - Cargo features change no bit: `serde` and `defmt` add derives; without `nets`, which is on by default, images of networks are
 //!   refused as [`ImageError::Kind`].
 //!
-//! All tensors are C order. Errors are small enums, one per operation; nothing here panics.
+//! All tensors are C order. Errors are small types, one per operation; nothing here panics.
 
 #![no_std]
 #![deny(unsafe_code)]

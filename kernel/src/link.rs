@@ -38,6 +38,11 @@ impl Link {
         (scale.is_finite() && scale > 0.0).then_some(Self { function, scale })
     }
 
+    /// Whether outputs are from 0 to 1 and mean how likely something is.
+    pub(crate) const fn gives_probabilities(self) -> bool {
+        matches!(self.function, Function::Sigmoid | Function::Softmax)
+    }
+
     /// Fills `outputs` from `margins`, both `[groups]`.
     pub(crate) fn apply(self, margins: &[f64], outputs: &mut [f32]) {
         let largest = margins.iter().copied().fold(f64::NEG_INFINITY, f64::max);

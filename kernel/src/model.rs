@@ -1,9 +1,10 @@
-//! A checked model: what it is, what it predicts, and the golden vectors that prove a machine runs it right.
+//! A checked model: what it is, what it predicts, and the golden vectors that prove a machine predicts its rows right.
 
 use crate::ensemble::Action;
 use crate::error::{BatchError, GoldenError, ImageError, PredictError};
 use crate::image::records::{DecileRecord, MAX_GOLDEN_ROWS, ModelRecord, StringRef, decision, kind};
 use crate::image::{SectionKind, Sections};
+use crate::link::Link;
 use crate::nets::Net;
 use crate::num::index;
 use crate::observe::Observer;
@@ -12,7 +13,7 @@ use crate::scratch::Scratch;
 use crate::simd::{Backend, with_default_float_environment};
 use crate::trees::Trees;
 
-/// A model image that passed its check. Cheap to copy around by reference; borrows the image.
+/// A model image that passed its check. Borrows the image: a clone copies some hundred bytes.
 #[derive(Clone, Debug)]
 pub struct Model<'image> {
     record: &'image ModelRecord,
@@ -45,6 +46,7 @@ pub enum Body<'image> {
 
 /// How a model's outputs become an action.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum DecisionRule {
     /// They do not: the model cannot vote.
     None,
@@ -143,7 +145,8 @@ impl<'image> Model<'image> {
     /// To a tree model NaN is a missing value and infinities are ordinary values; a network takes neither.
     ///
     /// # Errors
-    /// A row of another length, scratch memory smaller than [`Model::scratch_bytes`], or a value a network cannot take.
+    /// A row of another length, scratch memory smaller than [`Model::scratch_bytes`], a value a network cannot take, or memory that
+    /// changed after its check.
     ///
     /// ```
     /// use qsc_kernel::ensemble::ConfidenceRule;
@@ -187,8 +190,8 @@ impl<'image> Model<'image> {
     /// Trees take 256 rows at a time, which is faster from about ten rows on; networks take row by row.
     ///
     /// # Errors
-    /// Slices that are not of the same number of rows, scratch memory smaller than [`Model::batch_scratch_bytes`], or a
-    /// value a network cannot take. After an error the outputs are undefined.
+    /// Slices that are not of the same number of rows, scratch memory smaller than [`Model::batch_scratch_bytes`], a
+    /// value a network cannot take, or memory that changed after its check. After an error the outputs are undefined.
     ///
     /// ```
     /// use qsc_kernel::{Model, Scratch};
@@ -232,7 +235,8 @@ impl<'image> Model<'image> {
         }
     }
 
-    /// Predicts every golden row and compares all bits with those the compiler recorded.
+    /// Predicts every golden row, one by one, and compares all bits with those the compiler recorded. Batches take another path, with
+    /// the same bits, which is not run here.
     ///
     /// # Errors
     /// The first row that differs or cannot be predicted; an image without golden rows.
@@ -359,10 +363,10 @@ impl<'image> Model<'image> {
         self.feature_names.iter().map(move |&at| text(strings, at).unwrap_or_default())
     }
 
-    /// Actions of the classes, in output order; empty for models without classes.
-    pub fn classes(&self) -> impl ExactSizeIterator<Item = Action> + use<'image> {
-        // Every code was parsed by `classes_hold`.
-        self.classes.iter().map(|&code| Action::from_code(code).unwrap_or(Action::Hold))
+    /// Actions of the classes, in output order; none for models without classes.
+    pub fn classes(&self) -> impl Iterator<Item = Action> + use<'image> {
+        // `classes_hold` has seen that every code is an action's: none is left out.
+        self.classes.iter().filter_map(|&code| Action::from_code(code))
     }
 
     /// The action of output `at`.
@@ -412,6 +416,13 @@ impl<'image> Model<'image> {
         self.backend
     }
 
+    const fn link(&self) -> Link {
+        match &self.body {
+            Body::Trees(trees) => trees.link(),
+            Body::Net(net) => net.link(),
+        }
+    }
+
     fn text(&self, at: StringRef) -> &'image str {
         text(self.strings, at).unwrap_or_default()
     }
@@ -442,15 +453,16 @@ impl<'image> Model<'image> {
         }
     }
 
-    /// Classes are there exactly where the decision needs them, one action per output.
+    /// Classes are there exactly where the decision needs them, one action per output; a vote by probabilities has some.
     fn classes_hold(&self) -> Result<(), ImageError> {
         let expected = if self.decision == DecisionRule::Classes { self.n_outputs() } else { 0 };
         let known = self.classes.iter().all(|&code| Action::from_code(code).is_some());
         let outputs_fit = match self.decision {
-            DecisionRule::DeadZone { .. } => self.n_outputs() == 1,
+            DecisionRule::DeadZone { .. } => self.n_outputs() == 1 && self.link().gives_probabilities(),
             // The return is taken from the row's last value.
             DecisionRule::HorizonReturn { .. } => self.n_features() == 1,
-            DecisionRule::None | DecisionRule::Classes => true,
+            DecisionRule::Classes => self.link().gives_probabilities(),
+            DecisionRule::None => true,
         };
         if self.classes.len() == expected && known && outputs_fit {
             Ok(())

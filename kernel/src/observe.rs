@@ -3,6 +3,7 @@
 
 /// A part of the work; `qsc bench` prints the share of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Stage {
     /// Features became a member's validated row.

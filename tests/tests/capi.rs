@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 
 use qsc_cli::engine::{bind::Schema, bundled};
 use qsc_kernel::ensemble::{
-    Action, ConfidenceRule, Consensus, Decided, Decision, Degeneracy, Ensemble, Feature, Member, Outcome,
-    Pipeline, Ppm, Prediction, VoteRules, Window,
+    Action, ConfidenceRule, Consensus, Decided, Decision, Degeneracy, Feature, Member, Outcome, Pipeline,
+    Ppm, Prediction, VoteRules, Window,
 };
 use qsc_kernel::guard::FingerprintLayout;
 use qsc_kernel::{Backend, Inactive, Model, Scratch};
@@ -233,6 +233,20 @@ impl Examples {
         let output = self.command("decide").arg(&images.paths[0]).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert_eq!(output.stdout, b"no side: nan_input\n");
+        // What is no number, and a number too many, are told and not dropped.
+        let mut many = texts.clone();
+        many.push("1");
+        for (texts, why) in
+            [(vec!["abc"], "abc is no number"), (vec!["1x"], "1x is no number"), (many, "24 values")]
+        {
+            let output = self.command("decide").arg(&images.paths[0]).args(texts).output().unwrap();
+            assert_eq!((output.status.code(), output.stdout.len()), (Some(64), 0), "{output:?}");
+            assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{output:?}");
+        }
+        let torn = images.file("torn.f32", &floats(&row)[..row.len() * 4 - 2]);
+        let output = self.command("predict").arg(&images.paths[0]).arg(torn).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(64), 0), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("torn"), "{output:?}");
     }
 }
 
@@ -291,7 +305,10 @@ fn events() -> (Vec<String>, Vec<Vec<f32>>) {
     let values = |event: Vec<Feature>| {
         event.into_iter().map(|feature| feature.shown().unwrap_or(f32::NAN)).collect::<Vec<_>>()
     };
-    let events = bundled::events(&schema).unwrap().into_iter().take(EVENTS).map(values).collect();
+    let mut events: Vec<Vec<f32>> =
+        bundled::events(&schema).unwrap().into_iter().take(EVENTS).map(values).collect();
+    // Two events lack a feature, which is another thing than a missing value.
+    (events[2][0], events[5][1]) = (f32::NAN, f32::NAN);
     (schema.names().map(str::to_owned).collect(), events)
 }
 
@@ -301,8 +318,8 @@ fn decisions(names: &[String], events: &[Vec<f32>]) -> String {
     let names = || names.iter().map(String::as_str);
     let bytes = FingerprintLayout::<Vec<u8>>::bytes(names()).unwrap();
     let layout = FingerprintLayout::new(names(), vec![0; bytes]).unwrap();
-    let ensemble = Ensemble::new(VoteRules::STANDARD, Degeneracy::Enforce);
-    let mut pipeline: Pipeline<_, Vec<u16>, _, 4> = Pipeline::new(ensemble, layout);
+    let mut pipeline: Pipeline<_, Vec<u16>, _, 4> =
+        Pipeline::new(VoteRules::STANDARD, Degeneracy::Enforce, layout);
     let scratch_bytes = models.iter().map(Model::scratch_bytes).max().unwrap();
     for model in models {
         let place = |feature: &str| u16::try_from(names().position(|name| name == feature).unwrap()).unwrap();
@@ -320,9 +337,10 @@ fn decisions(names: &[String], events: &[Vec<f32>]) -> String {
     let mut lines = String::new();
     for (at, event) in events.iter().enumerate() {
         if at == events.len() / 2 {
-            pipeline.ensemble_mut().set_weight(0, Ppm::new(500_000).unwrap());
+            pipeline.set_weight(0, Ppm::new(500_000).unwrap());
         }
-        let features: Vec<Feature> = event.iter().map(|&value| value.into()).collect();
+        let there = |&value: &f32| if value.is_nan() { Feature::Absent } else { value.into() };
+        let features: Vec<Feature> = event.iter().map(there).collect();
         let decided = pipeline.decide(&features, &mut symbols[at % 2], None, Scratch::new(&mut memory));
         lines += &line(&decided);
     }
@@ -342,7 +360,9 @@ fn line(decided: &Decided<4>) -> String {
         Consensus::Weak => 4,
     };
     let (verdict, side, confidence, agreed) = match decided.round.vote {
-        Ok(Decision::Side(side)) => (1, action(side.action), side.confidence, consensus(side.consensus)),
+        Ok(Decision::Side(side)) => {
+            (1, action(side.prediction.action()), side.prediction.confidence(), consensus(side.consensus))
+        }
         Ok(Decision::Tie { .. }) => (2, 0, f32::NAN, 0),
         Err(_) => (3, 0, f32::NAN, 0),
     };
@@ -350,7 +370,7 @@ fn line(decided: &Decided<4>) -> String {
     for (outcome, weight) in decided.round.outcomes.iter().zip(&decided.round.effective_weights) {
         let (prediction, reason) = match *outcome {
             Outcome::Active { prediction, .. } => (Some(prediction), 0),
-            Outcome::Inactive { reason, prediction } => {
+            Outcome::Inactive { reason, prediction, .. } => {
                 (prediction, 1 + Inactive::ALL.iter().position(|&known| known == reason).unwrap())
             }
         };

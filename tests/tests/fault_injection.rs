@@ -79,6 +79,10 @@ impl<P: Predict> Predict for Faulty<P> {
         self.inner.row_len()
     }
 
+    fn n_features(&self) -> usize {
+        self.inner.n_features()
+    }
+
     fn predict(
         &self,
         row: &[f32],
@@ -381,6 +385,7 @@ fn a_frozen_model_is_thrown_out_observed_or_left_alone() {
             "observe" => {
                 assert_eq!((reason(&full, "a"), &entry["degenerate"]), ("active", &json!(true)));
                 assert_eq!((reason(&full, "s"), &full["side"]), ("shadow_mode", &json!("BUY")));
+                assert_eq!(full["model_breakdown"]["s"]["degenerate"], true, "a shadow is reported too");
             }
             _ => assert_eq!(
                 (reason(&full, "a"), entry.get("degenerate"), &full["side"]),

@@ -263,6 +263,11 @@ fn foreign_headers_are_refused_by_name() {
     for expected in [0, len - 64, len + 64, u64::MAX] {
         assert_eq!(with(16, &expected.to_le_bytes()), ImageError::Length { expected, actual: len });
     }
+    // Without a whole header there is no length to hold the bytes against.
+    for len in [8, 63] {
+        assert_eq!(Model::check(&image.as_bytes()[..len]).unwrap_err(), ImageError::NoHeader);
+    }
+    assert!(matches!(Model::check(&image.as_bytes()[..64]), Err(ImageError::Length { actual: 64, .. })));
 }
 
 #[test]
@@ -330,7 +335,7 @@ fn contradictions_are_refused_by_section() {
     fn last(anatomy: &mut Anatomy, kind: SectionKind) -> usize {
         anatomy.section(kind).len() - 4
     }
-    let alterations: [Alteration; 42] = [
+    let alterations: [Alteration; 44] = [
         ("no feature", Features, |a| a.set(Record, 0, 0)),
         ("a feature more", Features, |a| a.set(Record, 0, 3)),
         ("two steps", Record, |a| a.set(Record, 4, 2)),
@@ -362,6 +367,8 @@ fn contradictions_are_refused_by_section() {
         ("a unit beyond f64", Trees, |a| a.set(Trees, 8, 1100)),
         ("the smallest scale there is", Trees, |a| a.set(Trees, 8, 0x8000_0000)),
         ("unknown link", Trees, |a| a.set(Trees, 12, 7)),
+        ("a vote by margins", Classes, |a| a.set(Trees, 12, 0)),
+        ("a vote by counts", Classes, |a| a.set(Trees, 12, 3)),
         ("link scale NaN", Trees, |a| a.set(Trees, 20, 0x7ff8_0000)),
         ("link scale below 0", Trees, |a| a.set(Trees, 20, 0xbff0_0000)),
         ("unknown comparison", Trees, |a| a.set(Trees, 24, 2)),

@@ -25,6 +25,10 @@ impl Predict for Says {
         1
     }
 
+    fn n_features(&self) -> usize {
+        1
+    }
+
     fn predict(&self, _: &[f32], _: ConfidenceRule, _: Scratch<'_>) -> Result<Prediction, Inactive> {
         self.0
     }
@@ -63,9 +67,8 @@ fn voter() -> impl Strategy<Value = Voter> {
 fn rules() -> impl Strategy<Value = VoteRules> {
     let factor = || prop_oneof![Just(1.0), Just(0.0), 0.0..2.0_f32];
     (0.0..=1.0_f32, factor(), factor(), factor(), factor()).prop_map(
-        |(max_confidence, unanimous, strong, split, weak)| VoteRules {
-            max_confidence,
-            multipliers: Multipliers { unanimous, strong, split, weak },
+        |(max_confidence, unanimous, strong, split, weak)| {
+            VoteRules::new(max_confidence, Multipliers { unanimous, strong, split, weak }).unwrap()
         },
     )
 }
@@ -142,21 +145,21 @@ fn a_round_is_counted_as_the_contract_says() {
                     .collect();
                 let chose = confidences.len();
                 let (name, factor) = match () {
-                    () if chose == active => ("unanimous", rules.multipliers.unanimous),
-                    () if 4 * chose >= 3 * active => ("strong", rules.multipliers.strong),
-                    () if 2 * chose >= active => ("split", rules.multipliers.split),
-                    () => ("weak", rules.multipliers.weak),
+                    () if chose == active => ("unanimous", rules.multipliers().unanimous),
+                    () if 4 * chose >= 3 * active => ("strong", rules.multipliers().strong),
+                    () if 2 * chose >= active => ("split", rules.multipliers().split),
+                    () => ("weak", rules.multipliers().weak),
                 };
                 let mean = confidences.iter().sum::<f64>() / chose as f64;
-                let exact = (mean * f64::from(factor)).min(f64::from(rules.max_confidence));
-                prop_assert_eq!((side.action, side.consensus.wire_name()), (action, name));
+                let exact = (mean * f64::from(factor)).min(f64::from(rules.max_confidence()));
+                prop_assert_eq!((side.prediction.action(), side.consensus.wire_name()), (action, name));
                 prop_assert_eq!((side.chose as usize, side.active as usize), (chose, active));
-                prop_assert!(side.confidence <= rules.max_confidence);
+                prop_assert!(side.prediction.confidence() <= rules.max_confidence());
                 // Two roundings to f32 at most: of the mean, and of the product.
                 prop_assert!(
-                    (f64::from(side.confidence) - exact).abs() <= 1.3e-7 * exact.abs() + 1e-12,
+                    (f64::from(side.prediction.confidence()) - exact).abs() <= 1.3e-7 * exact.abs() + 1e-12,
                     "{} is not {}",
-                    side.confidence,
+                    side.prediction.confidence(),
                     exact
                 );
                 name

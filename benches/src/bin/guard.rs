@@ -239,6 +239,10 @@ impl Predict for Fixed {
         1
     }
 
+    fn n_features(&self) -> usize {
+        1
+    }
+
     fn predict(&self, _: &[f32], _: ConfidenceRule, _: Scratch<'_>) -> Result<Prediction, Inactive> {
         Ok(self.0)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, ensure};
-use qsc_kernel::ensemble::{ConfidenceRule, Degeneracy, Mode, Multipliers, Ppm, VoteRules};
+use qsc_kernel::ensemble::{ConfidenceRule, Degeneracy, Mode, Multipliers, NotARule, Ppm, VoteRules};
 use qsc_kernel::guard::input::Missing;
 use serde::Deserialize;
 
@@ -14,6 +14,7 @@ use crate::bounded;
 #[derive(Clone, Debug)]
 pub struct ModelsConfig {
     ensemble: EnsembleTable,
+    rules: VoteRules,
     /// The models, in file order.
     pub models: Vec<ModelConfig>,
 }
@@ -52,7 +53,7 @@ struct EnsembleTable {
 impl Default for EnsembleTable {
     fn default() -> Self {
         Self {
-            max_confidence: VoteRules::STANDARD.max_confidence,
+            max_confidence: VoteRules::STANDARD.max_confidence(),
             degeneracy: DegeneracyMode::Enforce,
             multipliers: MultiplierTable::default(),
             max_age_ms: None,
@@ -79,7 +80,7 @@ struct MultiplierTable {
 
 impl Default for MultiplierTable {
     fn default() -> Self {
-        let Multipliers { unanimous, strong, split, weak } = VoteRules::STANDARD.multipliers;
+        let Multipliers { unanimous, strong, split, weak } = VoteRules::STANDARD.multipliers();
         Self { unanimous, strong, split, weak }
     }
 }
@@ -140,7 +141,7 @@ impl ModelsConfig {
     /// What is wrong with it.
     pub fn parse(text: &str, directory: &Path) -> anyhow::Result<Self> {
         let File { ensemble, model } = toml::from_str(text).map_err(|error| in_one_sentence(&error, text))?;
-        ensemble.check()?;
+        let rules = ensemble.rules()?;
         ensure!(!model.is_empty(), "it names no model; add a [[model]] with name and image");
         let share = 1.0 / model.len() as f64;
         let mut names = BTreeSet::new();
@@ -157,17 +158,13 @@ impl ModelsConfig {
                 table,
             });
         }
-        Ok(Self { ensemble, models })
+        Ok(Self { ensemble, rules, models })
     }
 
     /// The rules of the vote.
     #[must_use]
-    pub fn vote_rules(&self) -> VoteRules {
-        let MultiplierTable { unanimous, strong, split, weak } = self.ensemble.multipliers;
-        VoteRules {
-            max_confidence: self.ensemble.max_confidence,
-            multipliers: Multipliers { unanimous, strong, split, weak },
-        }
+    pub const fn vote_rules(&self) -> VoteRules {
+        self.rules
     }
 
     /// What the degeneracy windows do.
@@ -188,18 +185,9 @@ impl ModelsConfig {
 }
 
 impl EnsembleTable {
-    fn check(&self) -> anyhow::Result<()> {
-        let probability = 0.0..=1.0;
-        ensure!(probability.contains(&self.max_confidence), "max_confidence must be from 0 to 1");
+    fn rules(&self) -> Result<VoteRules, NotARule> {
         let MultiplierTable { unanimous, strong, split, weak } = self.multipliers;
-        for (name, value) in [("unanimous", unanimous), ("strong", strong), ("split", split), ("weak", weak)]
-        {
-            ensure!(
-                value.is_finite() && value >= 0.0,
-                "the multiplier {name} must be a finite number, 0 or more"
-            );
-        }
-        Ok(())
+        VoteRules::new(self.max_confidence, Multipliers { unanimous, strong, split, weak })
     }
 }
 

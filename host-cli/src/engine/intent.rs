@@ -105,8 +105,8 @@ pub fn intent(event: &Event, decided: &Decided<'_>, models: &[ModelConfig]) -> E
     let names = || models.iter().map(|model| model.name.as_str());
     let payload = Payload {
         symbol: &decided.symbol,
-        side: side.map(|side| side.action),
-        confidence: side.map(|side| side.confidence),
+        side: side.map(|side| side.prediction.action()),
+        confidence: side.map(|side| side.prediction.confidence()),
         timestamp: decided.timestamp.as_ref().and_then(Time::of),
         model: "ensemble",
         consensus: round.vote.as_ref().map_or(NoActiveModel::WIRE_NAME, Decision::consensus_name),
@@ -137,7 +137,9 @@ pub fn intent(event: &Event, decided: &Decided<'_>, models: &[ModelConfig]) -> E
 fn breakdown(model: &ModelConfig, outcome: &Outcome) -> Breakdown {
     let (prediction, reason, degenerate) = match *outcome {
         Outcome::Active { prediction, degenerate } => (Some(prediction), None, degenerate),
-        Outcome::Inactive { reason, prediction } => (prediction, Some(reason.wire_name()), false),
+        Outcome::Inactive { reason, prediction, degenerate } => {
+            (prediction, Some(reason.wire_name()), degenerate)
+        }
     };
     Breakdown {
         action: prediction.map(Prediction::action),

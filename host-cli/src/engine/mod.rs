@@ -19,7 +19,7 @@ pub mod panic_guard;
 use std::fmt;
 
 use anyhow::{Context as _, ensure};
-use qsc_kernel::ensemble::{self, Degeneracy, Ensemble, Feature, Member, Pipeline, Ppm, Predict, Round};
+use qsc_kernel::ensemble::{self, Degeneracy, Feature, Member, Pipeline, Ppm, Predict, Round};
 use qsc_kernel::guard::{Fingerprint, FingerprintLayout, FingerprintRing};
 use qsc_kernel::observe::Observer;
 use qsc_kernel::{Inactive, Scratch};
@@ -156,8 +156,7 @@ impl<P: Predict> Engine<P> {
         let bytes = FingerprintLayout::<Vec<u8>>::bytes(schema.names())
             .context("the names of the features are too long")?;
         let layout = FingerprintLayout::new(schema.names(), vec![0; bytes])?;
-        let ensemble = Ensemble::new(config.vote_rules(), config.degeneracy());
-        let mut pipeline = Pipeline::new(ensemble, layout);
+        let mut pipeline = Pipeline::new(config.vote_rules(), config.degeneracy(), layout);
         let mut configs = Vec::new();
         let mut model_bytes = 0;
         for (candidate, indices) in candidates.into_iter().zip(bindings) {
@@ -206,7 +205,7 @@ impl<P: Predict> Engine<P> {
 
     /// Gives a model another weight; false if there is no such model.
     pub fn set_weight(&mut self, model: usize, weight: Ppm) -> bool {
-        self.core.pipeline.ensemble_mut().set_weight(model, weight)
+        self.core.pipeline.set_weight(model, weight)
     }
 
     /// Whether a decision depends on earlier events: on windows of symbols, or on earlier predictions.

@@ -14,6 +14,10 @@ impl<P: Predict> Predict for PanicGuard<P> {
         self.0.row_len()
     }
 
+    fn n_features(&self) -> usize {
+        self.0.n_features()
+    }
+
     fn predict(
         &self,
         row: &[f32],

@@ -130,7 +130,7 @@ impl Meter {
 /// Where [`SIDES`] counts a vote.
 fn side_of(vote: &Result<Decision, NoActiveModel>) -> usize {
     match vote {
-        Ok(Decision::Side(side)) => usize::from(side.action.code()),
+        Ok(Decision::Side(side)) => usize::from(side.prediction.action().code()),
         Ok(Decision::Tie { .. }) => SIDES.len() - 2,
         Err(NoActiveModel) => SIDES.len() - 1,
     }

@@ -94,7 +94,7 @@ impl Recent {
 fn pack(outcome: &Outcome) -> u64 {
     let (prediction, reason) = match *outcome {
         Outcome::Active { prediction, .. } => (Some(prediction), None),
-        Outcome::Inactive { reason, prediction } => (prediction, Some(reason)),
+        Outcome::Inactive { reason, prediction, .. } => (prediction, Some(reason)),
     };
     let said = prediction.map_or(0, |prediction: Prediction| {
         PREDICTED | u64::from(prediction.action().code()) << 32 | u64::from(prediction.confidence().to_bits())
@@ -131,13 +131,18 @@ mod tests {
         let shadow = Outcome::Inactive {
             reason: Inactive::ShadowMode,
             prediction: Some(Prediction::new(Action::Hold, 0.25).unwrap()),
+            degenerate: false,
         };
         recent.push(7, &[active(Action::Sell, 1.0), shadow]);
         recent.push(
             8,
             &[
                 active(Action::Buy, 0.0),
-                Outcome::Inactive { reason: Inactive::ExceptionInPredict, prediction: None },
+                Outcome::Inactive {
+                    reason: Inactive::ExceptionInPredict,
+                    prediction: None,
+                    degenerate: false,
+                },
             ],
         );
         let read = recent.read();

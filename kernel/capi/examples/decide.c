@@ -1,6 +1,7 @@
 // decide IMAGE [VALUE]...: a decision of one tabular model on one vector, all memory static.
 //
-// Features are bound by name to the model's own, in its order. The exit code is 0 for a side, 2 where there is none.
+// Features are bound by name to the model's own, in its order. The exit code is 0 for a side, 2 where there is none, 64 for a VALUE
+// that is no number or one too many.
 #include "file.h"
 
 #include <stdalign.h>
@@ -12,10 +13,11 @@ static alignas(8) unsigned char engine_memory[256 * 1024];
 
 int main(int argc, char **argv)
 {
-    if (argc < 2 || !qsc_abi_matches()) {
-        fprintf(stderr, "usage: %s IMAGE [VALUE]..., with the library its header belongs to\n", argv[0]);
+    if (argc < 2) {
+        fprintf(stderr, "usage: %s IMAGE [VALUE]...\n", argv[0]);
         return 64;
     }
+    same_library(argv[0]);
     size_t image_bytes;
     void *image = read_file(argv[1], &image_bytes);
     qsc_model *model;
@@ -31,8 +33,20 @@ int main(int argc, char **argv)
         snprintf(texts[n], sizeof texts[n], "%.*s", (int)name.len, name.data);
         names[n] = texts[n];
         // What is not given is missing.
-        values[n] = (int)n + 2 < argc ? strtof(argv[n + 2], NULL) : (float)strtod("nan", NULL);
+        const char *text = (int)n + 2 < argc ? argv[n + 2] : "nan";
+        char *end;
+        values[n] = strtof(text, &end);
+        if (end == text || *end != '\0') {
+            fprintf(stderr, "%s: %s is no number\n", names[n], text);
+            free(image);
+            return 64;
+        }
         n++;
+    }
+    if ((size_t)argc - 2 > n) {
+        fprintf(stderr, "%s: %d values for %zu features\n", argv[1], argc - 2, n);
+        free(image);
+        return 64;
     }
 
     qsc_member member = { 0 };

@@ -1,11 +1,12 @@
 // engine NAMES EVENTS IMAGE...: events through an ensemble, with windows of two symbols.
 //
-// NAMES is one feature name a line, EVENTS raw float32, [n, names]; events belong to the two symbols in turn. From the middle on the
-// first member weighs half. A line for each decision: verdict, action, bits of the confidence, consensus, fingerprint, and of each
+// NAMES is one feature name a line, EVENTS raw float32, [n, names], NaN where the event lacks the feature; events belong to the two
+// symbols in turn. From the middle on the first member weighs half. A line for each decision: verdict, action, bits of the confidence, consensus, fingerprint, and of each
 // member action, bits of its confidence, reason, and bits of its effective weight.
 #include "qsc.hpp"
 
 #include <cinttypes>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -81,16 +82,24 @@ int run(int argc, char **argv)
     models.clear();
 
     qsc::Windows symbols[] = {qsc::Windows(engine), qsc::Windows(engine)};
-    const std::size_t n = events.size() / sizeof(float) / names.size();
+    const std::size_t event_bytes = names.size() * sizeof(float);
+    if (names.empty() || events.size() % event_bytes != 0) {
+        throw std::runtime_error(std::string(argv[2]) + ": its last event is torn");
+    }
+    const std::size_t n = events.size() / event_bytes;
     std::vector<float> values(names.size());
+    std::vector<std::uint8_t> states(names.size());
     for (std::size_t event = 0; event < n; event++) {
         if (event == n / 2) {
             std::vector<std::uint32_t> weights(members.size(), 1000000);
             weights[0] = 500000;
             engine.set_weights(weights);
         }
-        std::memcpy(values.data(), events.data() + event * names.size() * sizeof(float), names.size() * sizeof(float));
-        print(engine.decide(values, symbols[event % 2]));
+        std::memcpy(values.data(), events.data() + event * event_bytes, event_bytes);
+        for (std::size_t at = 0; at < names.size(); at++) {
+            states[at] = std::isnan(values[at]) ? QSC_FEATURE_ABSENT : QSC_FEATURE_NUMBER;
+        }
+        print(engine.decide(values, states, symbols[event % 2]));
     }
     const qsc_engine_facts facts = engine.facts();
     std::cerr << facts.unique_fingerprints << " of the last " << facts.fingerprints << " vectors are unique\n";
@@ -101,9 +110,13 @@ int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    if (argc < 4 || !qsc_abi_matches()) {
-        std::cerr << "usage: engine NAMES EVENTS IMAGE..., with the library its header belongs to\n";
+    if (argc < 4) {
+        std::cerr << "usage: engine NAMES EVENTS IMAGE...\n";
         return 64;
+    }
+    if (!qsc_abi_matches()) {
+        std::cerr << "engine was compiled for another version of the library: compile it again\n";
+        return 1;
     }
     try {
         return run(argc, argv);

@@ -23,12 +23,25 @@ static void *read_file(const char *path, size_t *bytes)
     // aligned_alloc wants a multiple of the alignment.
     size_t room = (*bytes / QSC_IMAGE_ALIGNMENT + 1) * QSC_IMAGE_ALIGNMENT;
     void *data = aligned_alloc(QSC_IMAGE_ALIGNMENT, room);
-    if (data == NULL || fread(data, 1, *bytes, file) != *bytes) {
-        perror(path);
+    if (data == NULL) {
+        perror("aligned_alloc");
+        exit(1);
+    }
+    if (fread(data, 1, *bytes, file) != *bytes) {
+        fprintf(stderr, "%s: could not be read to its end\n", path);
         exit(1);
     }
     fclose(file);
     return data;
+}
+
+// Ends the program unless it runs with the library its header belongs to.
+static void same_library(const char *program)
+{
+    if (!qsc_abi_matches()) {
+        fprintf(stderr, "%s was compiled for another version of the library: compile it again\n", program);
+        exit(1);
+    }
 }
 
 // Ends the program unless the call is done.

@@ -18,10 +18,11 @@ static void *room(size_t bytes)
 
 int main(int argc, char **argv)
 {
-    if (argc < 3 || !qsc_abi_matches()) {
-        fprintf(stderr, "usage: %s IMAGE ROWS [BACKEND], with the library its header belongs to\n", argv[0]);
+    if (argc < 3) {
+        fprintf(stderr, "usage: %s IMAGE ROWS [BACKEND]\n", argv[0]);
         return 64;
     }
+    same_library(argv[0]);
     size_t image_bytes, rows_bytes;
     void *image = read_file(argv[1], &image_bytes);
     float *rows = read_file(argv[2], &rows_bytes);
@@ -40,6 +41,14 @@ int main(int argc, char **argv)
     void *scratch = room(facts.scratch_bytes);
     done(qsc_model_check_golden(model, scratch, facts.scratch_bytes), "golden vectors");
 
+    if (rows_bytes % (facts.row_len * sizeof(float)) != 0) {
+        fprintf(stderr, "%s: its last row is torn: a row is %zu float32\n", argv[2], facts.row_len);
+        free(scratch);
+        free(memory);
+        free(rows);
+        free(image);
+        return 64;
+    }
     size_t n = rows_bytes / sizeof(float) / facts.row_len;
     double *raw = room((n + 1) * facts.n_raw * sizeof(double));
     float *values = room((n + 1) * facts.n_outputs * sizeof(float));

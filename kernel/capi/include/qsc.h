@@ -92,7 +92,7 @@ typedef enum {
     QSC_STATUS_INDEX = 6,
     // An array has another length than the model or engine needs.
     QSC_STATUS_LENGTH = 7,
-    // Memory that is written to overlaps other memory of the call.
+    // Memory that is written to overlaps other memory of the call; `qsc_model_init` and the predictions look.
     QSC_STATUS_OVERLAP = 8,
     // The caller was compiled for another version of this ABI.
     QSC_STATUS_ABI = 9,
@@ -134,7 +134,7 @@ typedef enum {
     QSC_STATUS_UNKNOWN_FEATURE = 50,
     // A model needs a feature whose name the vector has twice.
     QSC_STATUS_AMBIGUOUS_FEATURE = 51,
-    // The windows were made for another engine.
+    // The windows have another shape than the sequence models of the engine.
     QSC_STATUS_WINDOWS = 52,
     // The kernel gave a reason this library has no number for.
     QSC_STATUS_OTHER = 255,
@@ -266,7 +266,7 @@ typedef struct {
     float confidence;
     // Why it has no vote; `QSC_INACTIVE_NONE` if it has one.
     qsc_inactive inactive;
-    // 1 if the degeneracy window would have thrown it out (only when observing).
+    // 1 if the degeneracy window would have thrown it out (only when observing), also one that only shadows.
     uint32_t degenerate;
     // Its weight in this vote, renormalized to 1 over the active members; 0 if it is inactive.
     double effective_weight;
@@ -385,7 +385,7 @@ typedef struct {
 // The model keeps giving one answer.
 #define QSC_INACTIVE_DEGENERATE_OUTPUT 8
 
-// The model's output is NaN or infinite.
+// The model's output is NaN or infinite, or no probability where it must be one.
 #define QSC_INACTIVE_NON_FINITE_OUTPUT 9
 
 // The member has no model.
@@ -394,7 +394,7 @@ typedef struct {
 // The member only shadows.
 #define QSC_INACTIVE_SHADOW_MODE 11
 
-// The event is older than allowed.
+// The event is older than allowed: the one reason a caller may give as `refused`.
 #define QSC_INACTIVE_STALE_INPUT 12
 
 // Telemetry of other producers; never given here.
@@ -488,7 +488,8 @@ QSC_MUST_USE qsc_status qsc_engine_bytes(const qsc_engine_config *config, size_t
 
 // Makes an engine in `memory`, after holding every model to its golden vectors.
 //
-// The configuration, its names and model handles are not needed afterwards; the images are. After an error `*engine` is null.
+// The configuration, its names and model handles are not needed afterwards; the images are. After an error `*engine` is null, and an
+// engine that was in `memory` may be lost: its handle then is none any more. To replace an engine make the new one in other memory.
 //
 // # Safety
 // Pointers are null or valid for the sizes given, also those in `config`; images stay where they are, unchanged, while the engine is
@@ -517,8 +518,9 @@ qsc_status qsc_engine_set_weights(qsc_engine *engine,
 // Decides one event: binds, validates, predicts, guards and votes.
 //
 // `values` is the whole vector, `[n_features]`. `states` says of each value whether it is one, `QSC_FEATURE_…`; null: all are numbers.
-// `windows` are those of the event's symbol, and null for an engine without sequence models. An event that must not be decided, for
-// instance because it is stale, has its reason in `refused`: no member sees it, but the windows go on; a history can be replayed so.
+// `windows` are those of the event's symbol, and null for an engine without sequence models; those of another engine are refused only
+// if their shapes differ. An event that must not be decided because it is stale is `refused` as `QSC_INACTIVE_STALE_INPUT`: no member
+// sees it, but the windows go on; a history can be replayed so. Other reasons are found here, not given.
 //
 // A sick model is an outcome, not an error. After an error nothing has changed, and `*decision` says that nothing was decided.
 //
@@ -535,7 +537,7 @@ qsc_status qsc_engine_decide(qsc_engine *engine,
 
 // Makes empty windows for one symbol in `memory`, of `windows_bytes` of the engine's facts.
 //
-// After an error `*windows` is null.
+// After an error `*windows` is null, and windows that were in `memory` may be lost: their handle then is none any more.
 //
 // # Safety
 // Pointers are null or valid for the sizes given; nobody decides on the engine meanwhile.
@@ -623,8 +625,8 @@ qsc_status qsc_model_predict_batch(const qsc_model *model,
                                    void *scratch,
                                    size_t scratch_bytes);
 
-// Predicts every golden row of the image and compares all bits with those recorded at compile time: `QSC_STATUS_OK` proves that this
-// machine runs the model as it was compiled.
+// Predicts every golden row of the image, one by one, and compares all bits with those recorded at compile time: `QSC_STATUS_OK` proves
+// that this machine predicts rows as the model was compiled. A batch takes another path, which gives the same bits but is not run here.
 //
 // # Safety
 // Pointers are null or valid for the sizes given; scratch memory is this call's alone.

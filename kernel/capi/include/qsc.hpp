@@ -7,6 +7,7 @@
 #include "qsc.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -136,16 +137,30 @@ public:
     {
         check(qsc_engine_set_weights(engine_, ppm.data(), ppm.size()));
     }
-    // The decision on one event of the symbol these windows belong to.
+    // The decision on one event of the symbol these windows belong to; every value is a number, NaN a missing one.
     qsc_decision decide(const std::vector<float> &values, Windows &windows,
                         qsc_inactive refused = QSC_INACTIVE_NONE)
     {
-        qsc_decision decision;
-        check(qsc_engine_decide(engine_, values.data(), nullptr, values.size(), windows.get(), refused, &decision));
-        return decision;
+        return decide(values, nullptr, windows, refused);
+    }
+    // The same, where the event may lack a feature or have something that is no number: QSC_FEATURE_… for each value.
+    qsc_decision decide(const std::vector<float> &values, const std::vector<std::uint8_t> &states, Windows &windows,
+                        qsc_inactive refused = QSC_INACTIVE_NONE)
+    {
+        if (states.size() != values.size()) {
+            throw Error(QSC_STATUS_LENGTH);
+        }
+        return decide(values, states.data(), windows, refused);
     }
 
 private:
+    qsc_decision decide(const std::vector<float> &values, const std::uint8_t *states, Windows &windows,
+                        qsc_inactive refused)
+    {
+        qsc_decision decision;
+        check(qsc_engine_decide(engine_, values.data(), states, values.size(), windows.get(), refused, &decision));
+        return decision;
+    }
     static std::size_t bytes(const qsc_engine_config &config)
     {
         std::size_t bytes = 0;

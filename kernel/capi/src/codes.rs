@@ -1,6 +1,6 @@
 //! The numbers of the kernel's small enums in C, and the names telemetry knows them by.
 //!
-//! Zero is what a caller's `= {0}` means: the strictest rule going in, and nothing at all coming out.
+//! Zero is what a caller's `= {0}` means: the standard rule going in, and nothing at all coming out.
 
 use qsc_kernel::ensemble::{ConfidenceRule, Consensus, Degeneracy, Mode};
 use qsc_kernel::guard::input::Missing;
@@ -47,13 +47,13 @@ pub const QSC_INACTIVE_INSUFFICIENT_HISTORY: qsc_inactive = 6;
 pub const QSC_INACTIVE_DEAD_ZONE: qsc_inactive = 7;
 /// The model keeps giving one answer.
 pub const QSC_INACTIVE_DEGENERATE_OUTPUT: qsc_inactive = 8;
-/// The model's output is NaN or infinite.
+/// The model's output is NaN or infinite, or no probability where it must be one.
 pub const QSC_INACTIVE_NON_FINITE_OUTPUT: qsc_inactive = 9;
 /// The member has no model.
 pub const QSC_INACTIVE_MODEL_NOT_LOADED: qsc_inactive = 10;
 /// The member only shadows.
 pub const QSC_INACTIVE_SHADOW_MODE: qsc_inactive = 11;
-/// The event is older than allowed.
+/// The event is older than allowed: the one reason a caller may give as `refused`.
 pub const QSC_INACTIVE_STALE_INPUT: qsc_inactive = 12;
 /// Telemetry of other producers; never given here.
 pub const QSC_INACTIVE_FALLBACK_RULES: qsc_inactive = 13;
@@ -80,11 +80,12 @@ fn inactive_of(code: qsc_inactive) -> Option<Inactive> {
     Inactive::ALL.into_iter().find(|&reason| inactive(reason) == code)
 }
 
-/// Why an event is refused to every member, if it is.
-pub(crate) fn refusal(code: qsc_inactive) -> Result<Option<Inactive>, qsc_status> {
+/// Why an event is refused to every member, if it is: all other reasons are found, not given.
+pub(crate) const fn refusal(code: qsc_inactive) -> Result<Option<Inactive>, qsc_status> {
     match code {
         QSC_INACTIVE_NONE => Ok(None),
-        _ => inactive_of(code).map(Some).ok_or(qsc_status::Argument),
+        QSC_INACTIVE_STALE_INPUT => Ok(Some(Inactive::StaleInput)),
+        _ => Err(qsc_status::Argument),
     }
 }
 
@@ -189,6 +190,6 @@ pub extern "C" fn qsc_inactive_name(code: qsc_inactive) -> qsc_str {
 /// The name of a consensus on the wire, e.g. `strong`; empty for any other number.
 #[unsafe(no_mangle)]
 pub extern "C" fn qsc_consensus_name(code: qsc_consensus) -> qsc_str {
-    let all = [Consensus::Unanimous, Consensus::Strong, Consensus::Split, Consensus::Weak];
-    qsc_str::new(all.into_iter().find(|&known| consensus(known) == code).map_or("", Consensus::wire_name))
+    let known = Consensus::ALL.into_iter().find(|&known| consensus(known) == code);
+    qsc_str::new(known.map_or("", Consensus::wire_name))
 }

@@ -140,6 +140,15 @@ pub(crate) fn room<H: Handle>(memory: *mut c_void, bytes: usize, needed: usize) 
     check(memory.cast::<u8>(), bytes)
 }
 
+/// Ends whatever handle began here: what lies behind it is about to be written over.
+///
+/// # Safety
+/// [`room`] holds for a `Tagged<H::Content>`, and the memory is writable and nobody else's.
+pub(crate) unsafe fn vacate<H: Handle>(memory: *mut c_void) {
+    // SAFETY: the tag is first in `repr(C)`; the caller promises room, alignment and that the memory is writable.
+    unsafe { memory.cast::<u64>().write(0) };
+}
+
 /// Writes a handle to the front of the caller's memory.
 ///
 /// # Safety

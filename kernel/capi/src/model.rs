@@ -177,7 +177,7 @@ fn describe(model: &Model<'static>) -> qsc_model_facts {
         row_len: model.row_len(),
         n_raw: model.n_raw(),
         n_outputs: model.n_outputs(),
-        n_classes: model.classes().len(),
+        n_classes: model.classes().count(),
         golden_rows: model.golden_rows(),
         scratch_bytes: unaligned(model.scratch_bytes()),
         batch_scratch_bytes: unaligned(model.batch_scratch_bytes()),
@@ -359,8 +359,8 @@ pub unsafe extern "C" fn qsc_model_predict_batch(
     })
 }
 
-/// Predicts every golden row of the image and compares all bits with those recorded at compile time: `QSC_STATUS_OK` proves that this
-/// machine runs the model as it was compiled.
+/// Predicts every golden row of the image, one by one, and compares all bits with those recorded at compile time: `QSC_STATUS_OK` proves
+/// that this machine predicts rows as the model was compiled. A batch takes another path, which gives the same bits but is not run here.
 ///
 /// # Safety
 /// Pointers are null or valid for the sizes given; scratch memory is this call's alone.

@@ -69,6 +69,7 @@ pub struct Prediction {
 
 /// The number is no confidence: NaN or outside [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct NotAConfidence;
 
 impl core::fmt::Display for NotAConfidence {
@@ -118,8 +119,9 @@ impl Model<'_> {
     /// and threshold in their sum: 0.5 on the threshold, more the farther from it on either side.
     ///
     /// # Errors
-    /// [`Inactive::NonFiniteOutput`] for NaN, infinity or a confidence outside [0, 1]; [`Inactive::DeadZone`];
-    /// [`Inactive::ExceptionInPredict`] for a model whose outputs are no votes.
+    /// [`Inactive::FeatureDimMismatch`] for a row or an output of another model's length; [`Inactive::NonFiniteOutput`] for NaN,
+    /// infinity or a probability outside [0, 1]; [`Inactive::DeadZone`]; [`Inactive::ExceptionInPredict`] for a model whose outputs
+    /// are no votes.
     pub fn decide(
         &self,
         row: &[f32],
@@ -135,6 +137,9 @@ impl Model<'_> {
         output: &Output<'_>,
         confidence: ConfidenceRule,
     ) -> Result<Prediction, Inactive> {
+        if row.len() != self.row_len() || output.values.len() != self.n_outputs() {
+            return Err(Inactive::FeatureDimMismatch);
+        }
         if !output.values.iter().all(|value| value.is_finite()) {
             return Err(Inactive::NonFiniteOutput);
         }
@@ -162,6 +167,9 @@ impl Model<'_> {
                 (action, size, 1.0 - size)
             }
         };
+        if !(0.0..=1.0).contains(&first) {
+            return Err(Inactive::NonFiniteOutput);
+        }
         let confidence = match confidence {
             ConfidenceRule::Max => first,
             ConfidenceRule::Margin => 0.50 + (first - second).clamp(0.0, 1.0) * 0.45,
@@ -217,6 +225,21 @@ mod tests {
         assert_eq!(of(0.03), (Action::Hold, 0.5));
         assert_eq!(of(-0.01), (Action::Hold, 0.5));
         assert_eq!(of(0.02).0, Action::Hold);
+    }
+
+    #[test]
+    fn only_a_models_own_output_is_a_vote() {
+        let model = Model::check(qsc_models::XGB).unwrap();
+        let (row, rule) = ([0.5; 24], ConfidenceRule::Margin);
+        let decide = |n: usize, values: &[f32]| model.decide(&row[..n], &Output { raw: &[], values }, rule);
+        assert!(decide(23, &[0.2, 0.5, 0.3]).is_ok());
+        for (n, values) in
+            [(22, &[0.2, 0.5, 0.3][..]), (24, &[0.2, 0.5, 0.3]), (23, &[0.5, 0.5]), (23, &[0.25; 4])]
+        {
+            assert_eq!(decide(n, values), Err(Inactive::FeatureDimMismatch), "{n} values, {values:?}");
+        }
+        // A margin between numbers that are no probabilities is no confidence.
+        assert_eq!(decide(23, &[5.0, 3.0, 1.0]), Err(Inactive::NonFiniteOutput));
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub trait Predict {
     /// Values of a row: `seq_len · n_features`.
     fn row_len(&self) -> usize;
 
+    /// Features of a step: `row_len` of them for a tabular model.
+    fn n_features(&self) -> usize;
+
     /// Predicts a validated row, `[row_len] f32`.
     ///
     /// # Errors
@@ -28,6 +31,10 @@ pub trait Predict {
 impl Predict for Model<'_> {
     fn row_len(&self) -> usize {
         Model::row_len(self)
+    }
+
+    fn n_features(&self) -> usize {
+        Model::n_features(self)
     }
 
     fn predict(
@@ -99,6 +106,8 @@ pub enum Outcome {
         reason: Inactive,
         /// What it predicted, if it did.
         prediction: Option<Prediction>,
+        /// The degeneracy window would have thrown it out, had it a vote (only when observing).
+        degenerate: bool,
     },
 }
 
@@ -187,20 +196,73 @@ impl<P: Predict> Member<P> {
         prediction
     }
 
-    /// Guards. A sickness is named before the shadow: it is the more telling reason.
+    /// Guards. A sickness that counts is named before the shadow: it is the more telling reason. One that is only observed is reported
+    /// beside it.
     pub(super) fn guard(&mut self, answer: Result<Prediction, Inactive>, degeneracy: Degeneracy) -> Outcome {
         let prediction = match answer {
             Ok(prediction) => prediction,
-            Err(reason) => return Outcome::Inactive { reason, prediction: None },
+            Err(reason) => return Outcome::Inactive { reason, prediction: None, degenerate: false },
         };
-        let degenerate = degeneracy != Degeneracy::Off && self.window.observe(prediction);
-        let reason = if degenerate && degeneracy == Degeneracy::Enforce {
+        let sick = degeneracy != Degeneracy::Off && self.window.observe(prediction);
+        let degenerate = sick && degeneracy == Degeneracy::Observe;
+        let reason = if sick && degeneracy == Degeneracy::Enforce {
             Inactive::DegenerateOutput
         } else if self.mode == Mode::Shadow {
             Inactive::ShadowMode
         } else {
             return Outcome::Active { prediction, degenerate };
         };
-        Outcome::Inactive { reason, prediction: Some(prediction) }
+        Outcome::Inactive { reason, prediction: Some(prediction), degenerate }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ensemble::Action;
+
+    struct Nothing;
+
+    impl Predict for Nothing {
+        fn row_len(&self) -> usize {
+            1
+        }
+
+        fn n_features(&self) -> usize {
+            1
+        }
+
+        fn predict(&self, _: &[f32], _: ConfidenceRule, _: Scratch<'_>) -> Result<Prediction, Inactive> {
+            Err(Inactive::ExceptionInPredict)
+        }
+    }
+
+    /// What a member comes to that has given one answer a hundred times.
+    fn frozen(mode: Mode, degeneracy: Degeneracy) -> Outcome {
+        let mut member = Member::new(Some(Nothing), Ppm::ONE).with_mode(mode);
+        let prediction = Prediction::new(Action::Buy, 0.5).unwrap();
+        for _ in 1..crate::guard::degeneracy::WINDOW {
+            member.guard(Ok(prediction), degeneracy);
+        }
+        member.guard(Ok(prediction), degeneracy)
+    }
+
+    #[test]
+    fn a_frozen_member_is_reported_also_in_the_shadow() {
+        let inactive = |outcome| match outcome {
+            Outcome::Active { .. } => None,
+            Outcome::Inactive { reason, prediction, degenerate } => {
+                assert!(prediction.is_some());
+                Some((reason, degenerate))
+            }
+        };
+        let frozen = |mode, degeneracy| (frozen(mode, degeneracy), inactive(frozen(mode, degeneracy)));
+        use Degeneracy::{Enforce, Observe, Off};
+        assert_eq!(frozen(Mode::Shadow, Observe).1, Some((Inactive::ShadowMode, true)));
+        assert_eq!(frozen(Mode::Shadow, Off).1, Some((Inactive::ShadowMode, false)));
+        assert_eq!(frozen(Mode::Shadow, Enforce).1, Some((Inactive::DegenerateOutput, false)));
+        assert_eq!(frozen(Mode::Vote, Enforce).1, Some((Inactive::DegenerateOutput, false)));
+        assert!(matches!(frozen(Mode::Vote, Observe).0, Outcome::Active { degenerate: true, .. }));
+        assert!(matches!(frozen(Mode::Vote, Off).0, Outcome::Active { degenerate: false, .. }));
     }
 }

@@ -20,9 +20,9 @@ use heapless::Vec;
 
 pub use decision::{Action, ConfidenceRule, NotAConfidence, Prediction};
 pub use member::{Degeneracy, Input, Member, Mode, Outcome, Predict};
-pub use pipeline::{Decided, Feature, Pipeline};
+pub use pipeline::{Decided, Feature, Pipeline, PushError};
 pub use reason::Inactive;
-pub use vote::{Consensus, Decision, Multipliers, NoActiveModel, Ppm, Side, VoteRules};
+pub use vote::{Consensus, Decision, Multipliers, NoActiveModel, NotARule, Ppm, Side, VoteRules};
 pub use window::{Window, WindowTooSmall};
 
 use crate::guard::input::Row;
@@ -52,6 +52,7 @@ pub struct Round<const N: usize> {
 
 /// All places of an ensemble are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct EnsembleFull;
 
 impl core::fmt::Display for EnsembleFull {

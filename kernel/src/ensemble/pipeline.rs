@@ -1,8 +1,8 @@
-//! From one event's features to the vote, in one call: bind, validate, predict, guard, fingerprint, vote.
+//! From one event's features to the vote, in one call: bind, validate, predict, guard, vote, and fingerprint the vector.
 
 use heapless::Vec;
 
-use super::{Ensemble, EnsembleFull, Inactive, Member, Predict, Round, Window};
+use super::{Degeneracy, Ensemble, EnsembleFull, Inactive, Member, Ppm, Predict, Round, VoteRules, Window};
 use crate::guard::input::{Row, Unusual};
 use crate::guard::{Fingerprint, FingerprintLayout, FingerprintRing};
 use crate::observe::{Observer, Stage};
@@ -45,15 +45,14 @@ impl From<f32> for Feature {
 /// caller's. Nothing is allocated, locked or asked of the operating system.
 ///
 /// ```
-/// use qsc_kernel::ensemble::{Decision, Degeneracy, Ensemble, Feature, Member, Pipeline, Ppm, VoteRules, Window};
+/// use qsc_kernel::ensemble::{Decision, Degeneracy, Feature, Member, Pipeline, Ppm, VoteRules, Window};
 /// use qsc_kernel::guard::FingerprintLayout;
 /// use qsc_kernel::{Model, ScratchBuffer};
 ///
 /// let model = Model::check(qsc_models::XGB)?;
 /// let places: [u16; 23] = std::array::from_fn(|at| at as u16);
 /// let layout = FingerprintLayout::new(model.feature_names(), [0; 1024])?;
-/// let ensemble = Ensemble::new(VoteRules::STANDARD, Degeneracy::Enforce);
-/// let mut pipeline: Pipeline<Model<'_>, _, _, 4> = Pipeline::new(ensemble, layout);
+/// let mut pipeline: Pipeline<Model<'_>, _, _, 4> = Pipeline::new(VoteRules::STANDARD, Degeneracy::Enforce, layout);
 /// pipeline.push(Member::new(Some(model), Ppm::ONE), places)?;
 ///
 /// let mut scratch = ScratchBuffer::<16384>::new();
@@ -71,6 +70,43 @@ pub struct Pipeline<P, I, B, const N: usize> {
     fingerprints: FingerprintRing,
 }
 
+/// Why a member was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum PushError {
+    /// All places are taken.
+    Full,
+    /// A step of the model has another number of features than there are indices.
+    Indices {
+        /// Features of the model.
+        expected: usize,
+        /// Indices given.
+        actual: usize,
+    },
+}
+
+impl From<EnsembleFull> for PushError {
+    fn from(EnsembleFull: EnsembleFull) -> Self {
+        Self::Full
+    }
+}
+
+impl core::fmt::Display for PushError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Full => EnsembleFull.fmt(f),
+            Self::Indices { expected, actual } => {
+                write!(
+                    f,
+                    "the model has {expected} features, and {actual} indices were given: bind each of them once"
+                )
+            }
+        }
+    }
+}
+
+impl core::error::Error for PushError {}
+
 /// What one event came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided<const N: usize> {
@@ -81,9 +117,10 @@ pub struct Decided<const N: usize> {
 }
 
 impl<P: Predict, I: AsRef<[u16]>, B: AsRef<[u8]> + AsMut<[u8]>, const N: usize> Pipeline<P, I, B, N> {
-    /// A pipeline over the vector whose names `layout` holds. `ensemble` is still without members.
+    /// A pipeline without members over the vector whose names `layout` holds.
     #[must_use]
-    pub const fn new(ensemble: Ensemble<P, N>, layout: FingerprintLayout<B>) -> Self {
+    pub const fn new(rules: VoteRules, degeneracy: Degeneracy, layout: FingerprintLayout<B>) -> Self {
+        let ensemble = Ensemble::new(rules, degeneracy);
         Self { ensemble, bindings: Vec::new(), layout, fingerprints: FingerprintRing::new() }
     }
 
@@ -92,10 +129,14 @@ impl<P: Predict, I: AsRef<[u16]>, B: AsRef<[u8]> + AsMut<[u8]>, const N: usize> 
     /// A member is a sequence model if its row is longer than its step.
     ///
     /// # Errors
-    /// All `N` places are taken.
-    pub fn push(&mut self, member: Member<P>, indices: I) -> Result<(), EnsembleFull> {
+    /// All `N` places are taken, or the indices are not as many as its model has features. Then nothing was added.
+    pub fn push(&mut self, member: Member<P>, indices: I) -> Result<(), PushError> {
+        let actual = indices.as_ref().len();
+        if let Some(expected) = member.predictor().map(P::n_features).filter(|&expected| expected != actual) {
+            return Err(PushError::Indices { expected, actual });
+        }
         self.ensemble.push(member)?;
-        self.bindings.push(indices).map_err(|_| EnsembleFull)
+        self.bindings.push(indices).map_err(|_| PushError::Full)
     }
 
     /// The ensemble.
@@ -104,10 +145,9 @@ impl<P: Predict, I: AsRef<[u16]>, B: AsRef<[u8]> + AsMut<[u8]>, const N: usize> 
         &self.ensemble
     }
 
-    /// The ensemble, for instance to change weights. A member pushed there has no features: it is
-    /// [`Inactive::MissingFeature`].
-    pub const fn ensemble_mut(&mut self) -> &mut Ensemble<P, N> {
-        &mut self.ensemble
+    /// Gives member `at` another weight; false if there is none.
+    pub fn set_weight(&mut self, at: usize, weight: Ppm) -> bool {
+        self.ensemble.set_weight(at, weight)
     }
 
     /// Fingerprints of the last vectors.
@@ -125,7 +165,8 @@ impl<P: Predict, I: AsRef<[u16]>, B: AsRef<[u8]> + AsMut<[u8]>, const N: usize> 
     /// Scratch memory of one decision in bytes, where the greediest model needs `model_bytes`.
     #[must_use]
     pub fn scratch_bytes(&self, model_bytes: usize) -> usize {
-        let row = |indices: &I| padded(size_of_val(indices.as_ref()).saturating_mul(2)).unwrap_or(usize::MAX);
+        let bytes = |indices: &I| indices.as_ref().len().saturating_mul(size_of::<f32>());
+        let row = |indices: &I| padded(bytes(indices)).unwrap_or(usize::MAX);
         self.bindings.iter().map(row).max().unwrap_or(0).saturating_add(model_bytes)
     }
 
@@ -241,19 +282,23 @@ fn gather(indices: &[u16], features: &[Feature], step: &mut [f32]) -> Result<Unu
 mod tests {
     extern crate std;
     use super::*;
-    use crate::ensemble::{Action, ConfidenceRule, Degeneracy, Outcome, Ppm, Prediction, VoteRules};
+    use crate::ensemble::{Action, ConfidenceRule, Outcome, Prediction};
     use crate::guard::input::Missing;
     use crate::simd::with_hostile_float_environment;
     use Feature::{Absent, NotANumber, Number};
     use std::vec;
     use std::vec::Vec;
 
-    /// Buys with the last value of its row as confidence.
-    struct Last(usize);
+    /// Buys with the last value of its row, of so many values and features, as confidence.
+    struct Last(usize, usize);
 
     impl Predict for Last {
         fn row_len(&self) -> usize {
             self.0
+        }
+
+        fn n_features(&self) -> usize {
+            self.1
         }
 
         fn predict(&self, row: &[f32], _: ConfidenceRule, _: Scratch<'_>) -> Result<Prediction, Inactive> {
@@ -269,12 +314,15 @@ mod tests {
     fn pipeline(missing: Missing) -> Pipeline<Last, &'static [u16], Vec<u8>, 3> {
         let bytes = vec![0; FingerprintLayout::<Vec<u8>>::bytes(NAMES).unwrap()];
         let layout = FingerprintLayout::new(NAMES, bytes).unwrap();
-        let ensemble = Ensemble::new(VoteRules::STANDARD, Degeneracy::Off);
-        let mut pipeline: Pipeline<_, &[u16], _, 3> = Pipeline::new(ensemble, layout);
-        let member = |row_len| Member::new(Some(Last(row_len)), Ppm::ONE).with_missing(missing);
+        let mut pipeline: Pipeline<_, &[u16], _, 3> =
+            Pipeline::new(VoteRules::STANDARD, Degeneracy::Off, layout);
+        let member = |n_features| Member::new(Some(Last(2, n_features)), Ppm::ONE).with_missing(missing);
+        // A tabular model that is bound to half of its features is no sequence model.
+        assert_eq!(pipeline.push(member(2), &[1]), Err(PushError::Indices { expected: 2, actual: 1 }));
         pipeline.push(member(2), &[1, 0]).unwrap();
-        pipeline.push(member(2), &[2]).unwrap();
+        pipeline.push(member(1), &[2]).unwrap();
         pipeline.push(Member::new(None, Ppm::ONE), &[]).unwrap();
+        assert_eq!(pipeline.push(member(1), &[2]), Err(PushError::Full));
         pipeline
     }
 

@@ -23,7 +23,7 @@ pub enum Inactive {
     DeadZone,
     /// The model keeps giving one answer.
     DegenerateOutput,
-    /// The model's output is NaN or infinite.
+    /// The model's output is NaN or infinite, or no probability where it must be one.
     NonFiniteOutput,
     /// The image could not be loaded or failed its golden vectors.
     ModelNotLoaded,

@@ -60,6 +60,9 @@ pub enum Consensus {
 }
 
 impl Consensus {
+    /// Every consensus, from the closest.
+    pub const ALL: [Self; 4] = [Self::Unanimous, Self::Strong, Self::Split, Self::Weak];
+
     const fn of(chose: u32, active: u32) -> Self {
         // Products of small counts: no overflow for any N that fits in memory.
         if chose == active {
@@ -87,6 +90,7 @@ impl Consensus {
 
 /// Factors on the confidence, by consensus.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Multipliers {
     /// All active members agree.
     pub unanimous: f32,
@@ -98,14 +102,36 @@ pub struct Multipliers {
     pub weak: f32,
 }
 
-/// The rules of the vote.
+/// The rules of the vote: they make a confidence of confidences, whatever the votes.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct VoteRules {
-    /// The confidence of a decision is at most this.
-    pub max_confidence: f32,
-    /// Factors by consensus.
-    pub multipliers: Multipliers,
+    max_confidence: f32,
+    multipliers: Multipliers,
 }
+
+/// What is no rule of a vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum NotARule {
+    /// The largest confidence is NaN or outside [0, 1].
+    MaxConfidence,
+    /// The factor for this consensus is negative, infinite or NaN.
+    Multiplier(Consensus),
+}
+
+impl fmt::Display for NotARule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MaxConfidence => f.write_str("max_confidence must be from 0 to 1"),
+            Self::Multiplier(consensus) => {
+                write!(f, "the multiplier {} must be a finite number, 0 or more", consensus.wire_name())
+            }
+        }
+    }
+}
+
+impl core::error::Error for NotARule {}
 
 impl VoteRules {
     /// At most 0.95, no factors.
@@ -113,6 +139,37 @@ impl VoteRules {
         max_confidence: 0.95,
         multipliers: Multipliers { unanimous: 1.0, strong: 1.0, split: 1.0, weak: 1.0 },
     };
+
+    /// Decisions of at most this confidence, after these factors.
+    ///
+    /// # Errors
+    /// A maximum outside [0, 1], or a factor that is no finite number from 0 up.
+    pub fn new(max_confidence: f32, multipliers: Multipliers) -> Result<Self, NotARule> {
+        if !(0.0..=1.0).contains(&max_confidence) {
+            return Err(NotARule::MaxConfidence);
+        }
+        let rules = Self { max_confidence, multipliers };
+        let holds = |consensus: &Consensus| {
+            let factor = rules.multiplier(*consensus);
+            factor.is_finite() && factor >= 0.0
+        };
+        match Consensus::ALL.into_iter().find(|consensus| !holds(consensus)) {
+            Some(consensus) => Err(NotARule::Multiplier(consensus)),
+            None => Ok(rules),
+        }
+    }
+
+    /// The confidence of a decision is at most this, from 0 to 1.
+    #[must_use]
+    pub const fn max_confidence(&self) -> f32 {
+        self.max_confidence
+    }
+
+    /// Factors by consensus.
+    #[must_use]
+    pub const fn multipliers(&self) -> Multipliers {
+        self.multipliers
+    }
 
     const fn multiplier(&self, consensus: Consensus) -> f32 {
         match consensus {
@@ -141,10 +198,8 @@ pub enum Decision {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Side {
-    /// The action.
-    pub action: Action,
-    /// Mean confidence of the members that chose it, times the multiplier, at most the maximum.
-    pub confidence: f32,
+    /// The action, with the mean confidence of the members that chose it, times the multiplier, at most the maximum.
+    pub prediction: Prediction,
     /// How far the active members agree.
     pub consensus: Consensus,
     /// Active members that chose the action.
@@ -217,7 +272,9 @@ impl Ballot {
         let mean = leader.confidence / f64::from(leader.count);
         let confidence = single(mean * f64::from(rules.multiplier(consensus)));
         let confidence = if confidence < rules.max_confidence { confidence } else { rules.max_confidence };
-        Ok(Decision::Side(Side { action: leader.action, confidence, consensus, chose: leader.count, active }))
+        // Rules are such that a mean of confidences stays one.
+        let prediction = Prediction::new(leader.action, confidence).map_err(|_| NoActiveModel)?;
+        Ok(Decision::Side(Side { prediction, consensus, chose: leader.count, active }))
     }
 }
 
@@ -250,7 +307,10 @@ mod tests {
     #[test]
     fn weight_decides_not_heads() {
         let side = side(&[(Buy, 0.9, 600_000), (Sell, 0.8, 200_000), (Sell, 0.7, 200_000)]);
-        assert_eq!((side.action, side.chose, side.active, side.consensus), (Buy, 1, 3, Consensus::Weak));
+        assert_eq!(
+            (side.prediction.action(), side.chose, side.active, side.consensus),
+            (Buy, 1, 3, Consensus::Weak)
+        );
     }
 
     #[test]
@@ -258,7 +318,7 @@ mod tests {
         assert_eq!(vote(&[(Buy, 0.9, 333_333), (Hold, 0.4, 333_333)]), Ok(Decision::Tie { active: 2 }));
         let all = [(Buy, 0.9, 250_000), (Sell, 0.9, 250_000), (Hold, 0.9, 250_000)];
         assert_eq!(vote(&all), Ok(Decision::Tie { active: 3 }));
-        assert_eq!(side(&[(Buy, 0.9, 333_334), (Hold, 0.4, 333_333)]).action, Buy);
+        assert_eq!(side(&[(Buy, 0.9, 333_334), (Hold, 0.4, 333_333)]).prediction.action(), Buy);
     }
 
     #[test]
@@ -274,7 +334,28 @@ mod tests {
     #[test]
     fn confidence_is_the_mean_of_the_side_and_capped() {
         let side_of = side(&[(Buy, 0.6, 250_000), (Buy, 0.8, 250_000), (Sell, 1.0, 250_000)]);
-        assert!((side_of.confidence - 0.7).abs() < 1e-6);
-        assert_eq!(side(&[(Buy, 1.0, 1)]).confidence, 0.95);
+        assert!((side_of.prediction.confidence() - 0.7).abs() < 1e-6);
+        assert_eq!(side(&[(Buy, 1.0, 1)]).prediction.confidence(), 0.95);
+    }
+
+    #[test]
+    fn rules_that_could_make_no_confidence_are_refused() {
+        let Multipliers { unanimous, .. } = VoteRules::STANDARD.multipliers();
+        let all = |factor| Multipliers { unanimous: factor, strong: factor, split: factor, weak: factor };
+        for bad in [f32::NAN, -0.1, 1.1, f32::INFINITY] {
+            assert_eq!(VoteRules::new(bad, all(1.0)), Err(NotARule::MaxConfidence));
+        }
+        for bad in [f32::NAN, -0.1, f32::INFINITY] {
+            assert_eq!(VoteRules::new(0.95, all(bad)), Err(NotARule::Multiplier(Consensus::Unanimous)));
+            let weak = Multipliers { weak: bad, ..all(1.0) };
+            assert_eq!(VoteRules::new(0.95, weak), Err(NotARule::Multiplier(Consensus::Weak)));
+        }
+        assert_eq!(VoteRules::new(0.95, all(unanimous)), Ok(VoteRules::STANDARD));
+        // The largest factor there is stays within the maximum.
+        let rules = VoteRules::new(1.0, all(f32::MAX)).unwrap();
+        let mut ballot = Ballot::new();
+        ballot.cast(Prediction::new(Buy, 1.0).unwrap(), Ppm::ONE);
+        let Ok(Decision::Side(side)) = ballot.count(&rules) else { panic!("no side") };
+        assert_eq!(side.prediction.confidence(), 1.0);
     }
 }

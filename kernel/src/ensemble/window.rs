@@ -35,6 +35,7 @@ pub struct Window<S> {
 
 /// Memory smaller than two windows, or a window without values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct WindowTooSmall;
 
 impl core::fmt::Display for WindowTooSmall {

@@ -78,8 +78,7 @@ impl DegeneracyWindow {
     }
 
     /// True while the full window holds more than 95 % of one action with a confidence spread below 0.02.
-    #[must_use]
-    pub fn is_degenerate(&self) -> bool {
+    fn is_degenerate(&self) -> bool {
         self.entries.is_full()
             && self.counts.iter().any(|&count| count > MAX_ONE_ACTION)
             && self.scaled_variance() < MAX_SCALED_VARIANCE << (2 * ONE_BITS)

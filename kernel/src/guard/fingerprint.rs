@@ -8,7 +8,7 @@ use crate::num::index;
 use crate::simd::with_default_float_environment;
 
 /// Vectors a ring remembers.
-pub const RING: usize = 50;
+const RING: usize = 50;
 
 /// First four bytes of the SHA-256 over names and rounded values, in order.
 ///
@@ -50,6 +50,7 @@ pub struct FingerprintLayout<B> {
 
 /// Memory smaller than the layout, or a name longer than 4 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct LayoutTooSmall;
 
 impl core::fmt::Display for LayoutTooSmall {
@@ -72,7 +73,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> FingerprintLayout<B> {
     /// Lays out the names of a vector, in order, in `bytes`.
     ///
     /// # Errors
-    /// `bytes` holds fewer than [`Self::bytes`].
+    /// `bytes` holds fewer than [`Self::bytes`], or a name is longer than 4 GiB.
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>, mut bytes: B) -> Result<Self, LayoutTooSmall> {
         let mut rest = bytes.as_mut();
         let before = rest.len();
@@ -171,7 +172,7 @@ impl FingerprintRing {
         let _ = self.ring.push_back(fingerprint);
     }
 
-    /// Fingerprints remembered, at most [`RING`].
+    /// Fingerprints remembered, at most 50.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.ring.len()

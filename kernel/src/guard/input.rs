@@ -12,14 +12,6 @@ pub enum Missing {
     Native,
 }
 
-/// Checks the row `[row_len] f32` of a model that needs `expected` values.
-///
-/// # Errors
-/// The first reason, in the order dimension, NaN, infinity.
-pub fn validate(row: &[f32], expected: usize, missing: Missing) -> Result<(), Inactive> {
-    Row::of(row).validate(expected, missing)
-}
-
 /// True if no value is NaN or infinite. Without an early end, which would keep it from running many values at a time.
 #[inline]
 pub(crate) fn all_finite(values: &[f32]) -> bool {
@@ -53,6 +45,7 @@ impl<'a> Row<'a> {
         Self { values, unusual: values.iter().fold(Unusual::default(), |unusual, &value| unusual.and(value)) }
     }
 
+    /// The first reason against the row of a model that needs `expected` values, in the order dimension, NaN, infinity.
     pub(crate) fn validate(&self, expected: usize, missing: Missing) -> Result<(), Inactive> {
         if self.values.len() != expected {
             Err(Inactive::FeatureDimMismatch)
@@ -69,6 +62,10 @@ impl<'a> Row<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn validate(row: &[f32], expected: usize, missing: Missing) -> Result<(), Inactive> {
+        Row::of(row).validate(expected, missing)
+    }
 
     #[test]
     fn each_reason_is_named() {

@@ -10,6 +10,7 @@ use crate::scratch::ALIGNMENT;
 
 /// What a section holds. Numbers are part of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u32)]
 #[non_exhaustive]
 pub enum SectionKind {
@@ -167,8 +168,8 @@ impl<'image> Sections<'image> {
             return Err(ImageError::Misaligned);
         }
         let actual = u64::try_from(bytes.len()).map_err(|_| ImageError::NotAnImage)?;
-        let too_short = ImageError::Length { expected: 64, actual };
-        let (head, rest) = bytes.split_at_checked(size_of::<Header>()).ok_or(too_short)?;
+        // Not even a header: how long the image is to be is not known.
+        let (head, rest) = bytes.split_at_checked(size_of::<Header>()).ok_or(ImageError::NoHeader)?;
         let header: &Header = bytemuck::try_from_bytes(head).map_err(|_| ImageError::Misaligned)?;
         if header.version_major != VERSION_MAJOR || header.version_minor > VERSION_MINOR {
             return Err(ImageError::Version { major: header.version_major, minor: header.version_minor });
@@ -240,7 +241,7 @@ pub(crate) fn digest(bytes: &[u8]) -> Option<[u8; 32]> {
 }
 
 /// Sections start on 64-byte boundaries, in ascending order, without overlap, each kind at most once; the
-/// gaps between them and up to the next boundary behind the last are zero, so that an image has one encoding.
+/// gaps between them and up to the next boundary behind the last are zero: no byte is without a meaning.
 fn locate<'image>(
     bytes: &'image [u8],
     table: &[SectionRecord],

@@ -6,6 +6,7 @@ use core::marker::PhantomData;
 use crate::error::{ImageError, PredictError};
 use crate::image::Sections;
 use crate::image::records::{ModelRecord, kind};
+use crate::link::Link;
 use crate::model::Output;
 use crate::observe::Observer;
 use crate::scratch::Scratch;
@@ -21,6 +22,10 @@ pub struct Net<'image> {
 impl<'image> Net<'image> {
     pub(crate) const fn check(_: &Sections<'image>, _: &ModelRecord) -> Result<Self, ImageError> {
         Err(ImageError::Kind(kind::NET))
+    }
+
+    pub(crate) const fn link(&self) -> Link {
+        match self.none {}
     }
 
     pub(crate) const fn predict<'s>(

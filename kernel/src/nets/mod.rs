@@ -106,6 +106,10 @@ impl<'image> Net<'image> {
         })
     }
 
+    pub(crate) const fn link(&self) -> Link {
+        self.link
+    }
+
     /// Weights kept in 8 bits.
     #[must_use]
     pub const fn n_weights_i8(&self) -> usize {

@@ -194,7 +194,7 @@ impl<'image> Step<'image> {
     }
 }
 
-/// An image has one encoding: what an operation does not look at is 0, rows are 1 where there is one row only, and a target
+/// What an operation does not look at is 0 (but for the source of constants), rows are 1 where there is one row only, and a target
 /// as wide as the source says so.
 fn unused_fields_are_zero(record: &StepRecord) -> bool {
     // Mode, period, constants, first, epsilon; whether rows and out are looked at.

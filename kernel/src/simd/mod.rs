@@ -1,7 +1,8 @@
 //! Backends: which instructions a prediction uses. All of them give the same bits; the scalar one is the
 //! specification.
 //!
-//! A backend is chosen once, when a model is loaded, and matched once per prediction. Its token is the proof that this
+//! A backend is chosen once, when a model is loaded, and matched where its instructions are entered: once for a row's ranks, once for each
+//! group of trees, once for each layer. Its token is the proof that this
 //! machine has the instructions: only `detect` can make one.
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
@@ -32,7 +33,7 @@ pub(crate) use float_environment::with_default_float_environment;
 pub(crate) use float_environment::with_hostile_float_environment;
 #[cfg(test)]
 pub(crate) use lanes::Scalar;
-pub(crate) use lanes::{Block, Elementwise, Function, LANES, Simd, Single, Work, dispatch};
+pub(crate) use lanes::{Block, Elementwise, Function, LANES, Simd, Single, Work, dispatch, fits};
 pub(crate) use sqrt::sqrt;
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]

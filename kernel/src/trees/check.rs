@@ -116,7 +116,7 @@ impl<'image> Trees<'image> {
             })
     }
 
-    /// Trees are trees over slots that exist, have the leaves they need, and those that fill up a group are empty.
+    /// Trees are walked over slots that exist to leaves that exist, and those that fill up a group are empty.
     /// Gives the number of nodes.
     fn nodes_hold(&self, stored: usize) -> Result<usize, ImageError> {
         let slots = self.slots.len();

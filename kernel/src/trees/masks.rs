@@ -225,7 +225,8 @@ mod tests {
             for first in 0..=255 {
                 let mut firsts = firsts;
                 firsts[place] = first;
-                // The one in the middle as a leaf of its own leaves the last two where they are.
+                // Left of the node at `place` are the leaves from `first` to `place`. These alone lie in or beside those of every
+                // other node: leaves 0 and 1, or 1 alone, in the middle; 2 alone, or 0 to 2, at the end.
                 let tree = passing.contains(&first);
                 assert_eq!(count(&slots, &ranks, &firsts), tree.then_some(3), "first {first} at {place}");
             }

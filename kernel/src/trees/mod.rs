@@ -114,12 +114,6 @@ impl Trees<'_> {
         self.n_trees
     }
 
-    /// Values of the quantized row.
-    #[must_use]
-    pub const fn n_slots(&self) -> usize {
-        self.slots.len()
-    }
-
     /// Leaves of all trees.
     #[must_use]
     pub const fn n_leaves(&self) -> usize {
@@ -132,7 +126,11 @@ impl Trees<'_> {
         self.layout.kind()
     }
 
-    /// How ranks, sums and links are encoded, in a few words: `u8 ranks, i32 leaves of 2^-24`.
+    pub(crate) const fn link(&self) -> Link {
+        self.link
+    }
+
+    /// How ranks and leaves are encoded.
     #[must_use]
     pub const fn quantization(&self) -> Quantization {
         let rank_bits = match self.rank {

@@ -23,7 +23,8 @@ impl<'image> Plain<'image> {
         })
     }
 
-    /// Trees share out the nodes and are trees; gives the number of splits.
+    /// Trees share out the nodes, and every walk ends in a leaf of its tree; gives the number of splits. That a node has one parent is
+    /// not asked: one that two share, or none reaches, harms no walk.
     pub(super) fn check(&self, slots: usize, leaves: usize) -> Result<usize, ImageError> {
         let hold = |holds, kind| if holds { Ok(()) } else { Err(ImageError::Invalid(kind)) };
         // One after the other: once trees are known not to overlap, nodes cost no more than their size.

@@ -4,8 +4,7 @@
 //! all must come to the same digests.
 
 use qsc_kernel::ensemble::{
-    ConfidenceRule, Decided, Decision, Degeneracy, Ensemble, Feature, Member, Outcome, Pipeline, Ppm,
-    VoteRules, Window,
+    ConfidenceRule, Decided, Decision, Degeneracy, Feature, Member, Outcome, Pipeline, Ppm, VoteRules, Window,
 };
 use qsc_kernel::guard::FingerprintLayout;
 use qsc_kernel::guard::input::Missing;
@@ -116,7 +115,7 @@ fn predictions(
         let answer = model.decide(row, &output, ConfidenceRule::Max);
         let outcome = match answer {
             Ok(prediction) => Outcome::Active { prediction, degenerate: false },
-            Err(reason) => Outcome::Inactive { reason, prediction: None },
+            Err(reason) => Outcome::Inactive { reason, prediction: None, degenerate: false },
         };
         absorb(&mut hash, &outcome);
     }
@@ -218,7 +217,7 @@ fn bind<'m, const N: usize>(vector: &mut Vector<'m>, images: Images<'m>) -> [Opt
 fn nobody<'m, const N: usize>(vector: &Vector<'_>, layout: &'m mut [u8]) -> Option<Voters<'m, N>> {
     let names = vector.names.iter().take(vector.len).copied();
     let layout = FingerprintLayout::new(names, layout).ok()?;
-    Some(Voters::new(Ensemble::new(VoteRules::STANDARD, Degeneracy::Enforce), layout))
+    Some(Voters::new(VoteRules::STANDARD, Degeneracy::Enforce, layout))
 }
 
 /// Adds a model to an ensemble, and its features to the vector. The first one takes missing values.
@@ -334,7 +333,7 @@ fn bits32(value: f32) -> [u8; 4] {
 fn absorb(hash: &mut Sha256, outcome: &Outcome) {
     let (state, reason, prediction) = match *outcome {
         Outcome::Active { prediction, degenerate } => (u8::from(degenerate), "", Some(prediction)),
-        Outcome::Inactive { reason, prediction } => (2, reason.wire_name(), prediction),
+        Outcome::Inactive { reason, prediction, .. } => (2, reason.wire_name(), prediction),
     };
     hash.update([state]);
     hash.update(reason);
@@ -349,9 +348,9 @@ fn absorb_decided<const N: usize>(hash: &mut Sha256, decided: &Decided<N>) {
     decided.round.effective_weights.iter().for_each(|&weight| hash.update(bits64(weight)));
     match decided.round.vote {
         Ok(Decision::Side(side)) => {
-            hash.update([side.action.code()]);
+            hash.update([side.prediction.action().code()]);
             hash.update(side.consensus.wire_name());
-            hash.update(bits32(side.confidence));
+            hash.update(bits32(side.prediction.confidence()));
             hash.update(side.chose.to_le_bytes());
             hash.update(side.active.to_le_bytes());
         }

@@ -53,7 +53,7 @@ pub fn models_toml(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(config) = ModelsConfig::parse(text, Path::new("models")) else { return };
     let rules = config.vote_rules();
-    assert!((0.0..=1.0).contains(&rules.max_confidence), "{rules:?}");
+    assert!((0.0..=1.0).contains(&rules.max_confidence()), "{rules:?}");
     assert!(config.models.iter().all(|model| !model.name.is_empty() && model.weight.get() <= 1_000_000));
     let absent = |config: &qsc_cli::engine::config::ModelConfig| Candidate::<Model<'_>> {
         config: config.clone(),

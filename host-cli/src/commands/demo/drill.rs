@@ -26,6 +26,10 @@ impl<P: Predict> Predict for Freezable<P> {
         self.inner.row_len()
     }
 
+    fn n_features(&self) -> usize {
+        self.inner.n_features()
+    }
+
     fn predict(
         &self,
         row: &[f32],

@@ -205,11 +205,8 @@ impl<'a> Plan<'a> {
 
 fn rules(config: &qsc_engine_config) -> Result<VoteRules, qsc_status> {
     let &qsc_engine_config { max_confidence, unanimous, strong, split, weak, .. } = config;
-    let factors = [unanimous, strong, split, weak];
-    if !(0.0..=1.0).contains(&max_confidence) || !factors.iter().all(|&f| f.is_finite() && f >= 0.0) {
-        return Err(qsc_status::Argument);
-    }
-    Ok(VoteRules { max_confidence, multipliers: Multipliers { unanimous, strong, split, weak } })
+    let multipliers = Multipliers { unanimous, strong, split, weak };
+    VoteRules::new(max_confidence, multipliers).map_err(|_| qsc_status::Argument)
 }
 
 impl<'a> Checked<'a> {

@@ -41,7 +41,7 @@ pub struct qsc_outcome {
     pub confidence: f32,
     /// Why it has no vote; `QSC_INACTIVE_NONE` if it has one.
     pub inactive: qsc_inactive,
-    /// 1 if the degeneracy window would have thrown it out (only when observing).
+    /// 1 if the degeneracy window would have thrown it out (only when observing), also one that only shadows.
     pub degenerate: u32,
     /// Its weight in this vote, renormalized to 1 over the active members; 0 if it is inactive.
     pub effective_weight: f64,
@@ -100,8 +100,9 @@ const NO_DECISION: qsc_decision = qsc_decision {
 /// Decides one event: binds, validates, predicts, guards and votes.
 ///
 /// `values` is the whole vector, `[n_features]`. `states` says of each value whether it is one, `QSC_FEATURE_…`; null: all are numbers.
-/// `windows` are those of the event's symbol, and null for an engine without sequence models. An event that must not be decided, for
-/// instance because it is stale, has its reason in `refused`: no member sees it, but the windows go on; a history can be replayed so.
+/// `windows` are those of the event's symbol, and null for an engine without sequence models; those of another engine are refused only
+/// if their shapes differ. An event that must not be decided because it is stale is `refused` as `QSC_INACTIVE_STALE_INPUT`: no member
+/// sees it, but the windows go on; a history can be replayed so. Other reasons are found here, not given.
 ///
 /// A sick model is an outcome, not an error. After an error nothing has changed, and `*decision` says that nothing was decided.
 ///
@@ -201,8 +202,8 @@ fn told(decided: &Decided<QSC_MAX_MEMBERS>) -> qsc_decision {
     match round.vote {
         Ok(Decision::Side(side)) => {
             decision.verdict = QSC_VERDICT_SIDE;
-            decision.action = action(side.action);
-            decision.confidence = side.confidence;
+            decision.action = action(side.prediction.action());
+            decision.confidence = side.prediction.confidence();
             decision.consensus = consensus(side.consensus);
             (decision.chose, decision.active) = (side.chose, side.active);
         }
@@ -222,8 +223,10 @@ fn told_outcome(outcome: &Outcome) -> qsc_outcome {
         Outcome::Active { prediction, degenerate } => {
             qsc_outcome { degenerate: degenerate.into(), ..predicted(prediction) }
         }
-        Outcome::Inactive { reason, prediction } => {
-            qsc_outcome { inactive: inactive(reason), ..prediction.map_or(NO_OUTCOME, predicted) }
-        }
+        Outcome::Inactive { reason, prediction, degenerate } => qsc_outcome {
+            inactive: inactive(reason),
+            degenerate: degenerate.into(),
+            ..prediction.map_or(NO_OUTCOME, predicted)
+        },
     }
 }

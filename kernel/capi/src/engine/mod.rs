@@ -12,11 +12,11 @@ pub mod windows;
 
 use core::ffi::c_void;
 
-use qsc_kernel::ensemble::{Ensemble, Feature, Member, Pipeline, Ppm};
+use qsc_kernel::ensemble::{Feature, Member, Pipeline, Ppm, PushError};
 use qsc_kernel::guard::FingerprintLayout;
 use qsc_kernel::{Model, Scratch};
 
-use crate::memory::{Handle, fill, get, get_mut, many, place, put, room};
+use crate::memory::{Handle, fill, get, get_mut, many, place, put, room, vacate};
 use crate::qsc_status;
 use crate::status::status;
 
@@ -77,7 +77,8 @@ pub unsafe extern "C" fn qsc_engine_bytes(config: *const qsc_engine_config, byte
 
 /// Makes an engine in `memory`, after holding every model to its golden vectors.
 ///
-/// The configuration, its names and model handles are not needed afterwards; the images are. After an error `*engine` is null.
+/// The configuration, its names and model handles are not needed afterwards; the images are. After an error `*engine` is null, and an
+/// engine that was in `memory` may be lost: its handle then is none any more. To replace an engine make the new one in other memory.
 ///
 /// # Safety
 /// Pointers are null or valid for the sizes given, also those in `config`; images stay where they are, unchanged, while the engine is
@@ -95,6 +96,8 @@ pub unsafe extern "C" fn qsc_engine_init(
         // SAFETY: the caller's configuration.
         let plan = unsafe { Plan::of(config) }?;
         room::<qsc_engine>(memory, memory_bytes, plan.bytes())?;
+        // SAFETY: `room` has held, and the memory is the caller's to give.
+        unsafe { vacate::<qsc_engine>(memory) };
         let base = memory.cast::<u8>();
         // SAFETY: `room` has held for the whole plan, whose parts lie one behind the other, each aligned; the memory is the caller's
         // to give for as long as the engine is used.
@@ -121,7 +124,7 @@ fn assemble(
     scratch: &'static mut [u8],
 ) -> Result<Engine, qsc_status> {
     let layout = FingerprintLayout::new(plan.names(), names).map_err(|_| qsc_status::TooSmall)?;
-    let mut pipeline = Pipeline::new(Ensemble::new(plan.rules, plan.degeneracy), layout);
+    let mut pipeline = Pipeline::new(plan.rules, plan.degeneracy, layout);
     let mut model_bytes = 0;
     for member in plan.members() {
         let member = member?;
@@ -136,7 +139,10 @@ fn assemble(
             .with_mode(member.mode)
             .with_missing(member.missing)
             .with_confidence(member.confidence);
-        pipeline.push(kernel, &*own).map_err(|_| qsc_status::Members)?;
+        pipeline.push(kernel, &*own).map_err(|error| match error {
+            PushError::Full => qsc_status::Members,
+            PushError::Indices { .. } => qsc_status::Length,
+        })?;
     }
     // The plan foresaw what the kernel says it needs.
     if crate::model::unaligned(pipeline.scratch_bytes(model_bytes)) > scratch.len() {
@@ -186,15 +192,14 @@ pub unsafe extern "C" fn qsc_engine_set_weights(
         let engine = unsafe { get_mut(engine) }?;
         // SAFETY: the caller's array.
         let weights = unsafe { many(weights_ppm, n_members) }?;
-        let ensemble = engine.pipeline.ensemble_mut();
-        if weights.len() != ensemble.members().len() {
+        if weights.len() != engine.pipeline.ensemble().members().len() {
             return Err(qsc_status::Length);
         }
         if weights.iter().any(|&parts| Ppm::new(parts).is_none()) {
             return Err(qsc_status::Argument);
         }
         for (at, weight) in weights.iter().filter_map(|&parts| Ppm::new(parts)).enumerate() {
-            ensemble.set_weight(at, weight);
+            engine.pipeline.set_weight(at, weight);
         }
         Ok(())
     })

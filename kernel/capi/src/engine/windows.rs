@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use qsc_kernel::ensemble::Window;
 
 use super::{Engine, qsc_engine};
-use crate::memory::{Handle, Tagged, fill, get, get_mut, place, put, room};
+use crate::memory::{Handle, Tagged, fill, get, get_mut, place, put, room, vacate};
 use crate::qsc_status;
 use crate::status::status;
 
@@ -64,7 +64,7 @@ impl Plan {
 
 /// Makes empty windows for one symbol in `memory`, of `windows_bytes` of the engine's facts.
 ///
-/// After an error `*windows` is null.
+/// After an error `*windows` is null, and windows that were in `memory` may be lost: their handle then is none any more.
 ///
 /// # Safety
 /// Pointers are null or valid for the sizes given; nobody decides on the engine meanwhile.
@@ -85,6 +85,8 @@ pub unsafe extern "C" fn qsc_windows_init(
             return Err(qsc_status::Windows);
         }
         room::<qsc_windows>(memory, memory_bytes, plan.bytes())?;
+        // SAFETY: `room` has held, and the memory is the caller's to give.
+        unsafe { vacate::<qsc_windows>(memory) };
         let base = memory.cast::<u8>();
         // SAFETY: `room` has held for the whole plan, whose parts lie one behind the other, each aligned; the memory is the caller's
         // to give for as long as the windows are used.

@@ -3,7 +3,7 @@
 use super::quantize::{HIGH, Token, quantize};
 use super::{load, size};
 use crate::num::nearest_single;
-use crate::simd::{Block, LANES, Simd, Work};
+use crate::simd::{Block, LANES, Simd, Work, fits};
 
 /// Widest input row: keeps every dot product of ±127 values far inside i32, and 128-fold sums of weights exact in f32.
 pub(crate) const MAX_WIDTH: usize = 65_536;
@@ -11,7 +11,7 @@ pub(crate) const MAX_WIDTH: usize = 65_536;
 /// A checked layer with `out` outputs, padded to a multiple of 16 where it says `[out]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinearI8<'image> {
-    /// `[out / 16][width / 4]` blocks, zero in the padding.
+    /// `[out / 16][width / 4]` blocks. The compiler writes zeros in the padding; any value there is harmless, and none is checked.
     pub(crate) weights: &'image [Block],
     /// `[out]`: value of one unit of an output's weights.
     pub(crate) scale: &'image [f32],
@@ -100,7 +100,7 @@ impl<const FINE: bool> Work for Rows<'_, FINE> {
         let tokens = quantized.tokens.get_mut(..rows)?;
         quantize::<S, FINE>(simd, source, width, values, tokens)?;
         let period = layer.bias.len().checked_div(layer.scale.len())?;
-        // Any value is above −∞, also a NaN is no less.
+        // max(floor, y) keeps y unless it is below the floor; NaN is kept.
         let floor = simd.splat(if rectified { 0.0 } else { f32::NEG_INFINITY });
         let groups = width.div_ceil(4);
         let mut tiles = Tiles { simd, layer, values, tokens, groups, period, target, out, floor };
@@ -221,8 +221,11 @@ impl<'a, S: Simd> Tiles<'a, S> {
         row: usize,
     ) -> Option<()> {
         let first = row.wrapping_mul(self.groups).wrapping_mul(if FINE { 2 } else { 1 });
-        let dots =
-            self.simd.dots::<T, B>(outputs.weights, self.values.get(first..)?, self.groups, outputs.start);
+        let values = self.values.get(first..)?;
+        if !fits(outputs.weights, B, values, T, self.groups) {
+            return None;
+        }
+        let dots = self.simd.dots::<T, B>(outputs.weights, values, self.groups, outputs.start);
         let tokens = self.tokens.get(row..)?.get(..if FINE { T / 2 } else { T })?;
         /// Row by row without a loop: indices are constants, so that dot products stay in registers.
         macro_rules! rows {

@@ -15,7 +15,7 @@ pub(crate) fn max_pool(source: &[f32], width: usize, kernel: usize, target: &mut
 
 /// The largest value; NaN if there is one.
 #[inline]
-pub(crate) fn maximum(values: impl Iterator<Item = f32>) -> f32 {
+fn maximum(values: impl Iterator<Item = f32>) -> f32 {
     values.fold(f32::NEG_INFINITY, |max, x| if x > max || x.is_nan() { x } else { max })
 }
 
