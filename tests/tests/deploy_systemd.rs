@@ -269,6 +269,48 @@ fn what_cannot_be_deployed_is_left_alone() {
     });
 }
 
+/// Going on with a deployment is no way around what it has found.
+#[test]
+fn a_resumed_deployment_forgets_neither_a_wrong_build_nor_when_it_started() {
+    let Some(systemd) = boot() else { return };
+    let other = SHA.replace('0', "f");
+    systemd.unit("wrong.service", &saying(&format!("AI_ENGINE_BUILD: {other}")));
+    let record = "/run/state/deploy-wrong.service.json";
+    let arguments = format!("deploy --unit wrong --expect {SHA} --settle 600s --warn-only");
+    let mut command = systemd.command("sh");
+    command.args(["-c", &format!("echo $$ >/run/deploy.pid; exec /qsc/qsc {arguments}")]);
+    std::thread::scope(|scope| {
+        let deployment = scope.spawn(|| qsc_tests::qsc::finish(command, &[]));
+        systemd.wait("it settles", |systemd| {
+            let record = std::fs::read_to_string(systemd.path(record));
+            record.is_ok_and(|record| record.contains("\"step\": \"settle\",\n  \"old_process\""))
+        });
+        systemd.sh("kill -KILL $(cat /run/deploy.pid)");
+        deployment.join().unwrap()
+    });
+    let saved = systemd.read(record);
+    let resume = |more: &[&str]| deploy(&systemd, "wrong", &[&["--resume"], more].concat());
+
+    let warned = resume(&["--warn-only"]);
+    let document = warned.json();
+    assert_eq!((warned.code, &document["verdict"]), (Some(0), &"fail".into()), "{document:#}");
+    assert_eq!(document["failure"]["step"], "build");
+    for more in [&[][..], &["--gate", "--source", "file:/run/none"]] {
+        systemd.write(record, &saved);
+        assert_blocked(&resume(more), "build", &[&other]);
+    }
+
+    // A start that was entered before and is entered again has a cutover of its own, or none at all.
+    let mut at_start: Value = serde_json::from_str(&saved).unwrap();
+    at_start["step"] = "start".into();
+    systemd.write(record, at_start.to_string());
+    resume(&["--warn-only"]).assert_refused(&["is not stopped", "deploy without --resume"]);
+    systemd.sh("systemctl stop wrong");
+    let again = resume(&["--warn-only"]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert!(again.json()["cutover_ms"].as_u64() > at_start["cutover"].as_u64(), "{again:?}");
+}
+
 #[test]
 fn the_unit_files_are_sound() {
     let Some(systemd) = boot() else { return };

@@ -35,6 +35,7 @@ impl Telemetry<'_> {
         let cutover = self.cutover()?;
         let source = &self.gates.source;
         let verdict = judge::sanity(source, cutover, SANITY_EVENTS, rules, |_| {})?;
+        ensure_unchanged(self.plan, self.record)?;
         self.keep(Step::FeatureSanity, report::sanity_document(&verdict, &source.header(None)));
         if verdict.outcome == Outcome::Pass {
             return Ok(format!("{} events, {} features alive", verdict.events, verdict.features.len()));
@@ -93,6 +94,8 @@ impl Telemetry<'_> {
             let have = verdict.events.count;
             (self.tell)(Notice::Events { have: have.min(need), need });
             if have >= need {
+                // The events just read count only if it still is the same start that wrote them.
+                ensure_unchanged(self.plan, self.record)?;
                 return Ok(verdict);
             }
             if Instant::now() >= end {

@@ -19,6 +19,9 @@ pub(super) struct Record {
     contract: u32,
     pub(super) unit: UnitName,
     pub(super) expected: Build,
+    /// The gates are part of it: only with them it may end.
+    #[serde(default)]
+    pub(super) gated: bool,
     /// The step that was begun last.
     pub(super) step: Step,
     /// The main process before the restart.
@@ -45,11 +48,12 @@ pub(super) struct Executable {
 }
 
 impl Record {
-    pub(super) fn new(unit: UnitName, expected: Build) -> Self {
+    pub(super) fn new(unit: UnitName, expected: Build, gated: bool) -> Self {
         Self {
             contract: 1,
             unit,
             expected,
+            gated,
             step: Step::Unit,
             old_process: None,
             old_invocation: None,
@@ -143,12 +147,13 @@ mod tests {
         assert!(Place::take(directory.path(), &UnitName::parse("other").unwrap()).is_ok());
 
         assert!(format!("{:#}", place.load().unwrap_err()).contains("no deployment to go on with"));
-        let mut record = Record::new(unit.clone(), Build::Dirty("0123456-dirty".to_owned()));
+        let mut record = Record::new(unit.clone(), Build::Dirty("0123456-dirty".to_owned()), true);
         record.step = Step::Canary;
         record.cutover = Some(1_768_023_795_000);
         place.save(&record).unwrap();
         let read = place.load().unwrap();
         assert_eq!((read.step, read.cutover, read.expected), (record.step, record.cutover, record.expected));
+        assert!(read.gated);
         for damaged in ["", "{}", "{\"contract\":1}"] {
             fs::write(&place.path, damaged).unwrap();
             assert!(place.load().is_err(), "{damaged}");
