@@ -113,7 +113,7 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
         state.log().read().context("the audit log does not hold; `qsc canary audit verify` names the line")?
     } else {
         let _writing = state.lock(Lock::Write)?;
-        state.recover()?
+        state.recover()?.chain
     };
     let standing = state.standing(&chain);
     if let Standing::Active(file, entry) = &standing
@@ -138,7 +138,7 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
         findings.push(Finding::new("ensemble", false, format!("{model:?} is not among {names:?}")));
         return Ok(Activation::blocked(findings));
     };
-    let baseline = next_baseline(state, &standing, &config);
+    let baseline = next_baseline(state, &chain, &standing, &config);
     let weights = baseline.as_ref().map_err(|error| anyhow::anyhow!("{error:#}")).and_then(|baseline| {
         ensure!(candidate.mode() == MemberMode::Vote, "{model:?} is in shadow mode and would not vote");
         baseline.weights.with_canary(model, request.weight)
@@ -282,7 +282,7 @@ fn commit(
 ) -> anyhow::Result<()> {
     let state = request.state;
     let _writing = state.lock(Lock::Write)?;
-    let mut chain = state.recover()?;
+    let mut chain = state.recover()?.chain;
     ensure!(
         chain.entries.len() == judged_under.entries.len()
             && matches!(state.standing(&chain), Standing::Idle(_)),

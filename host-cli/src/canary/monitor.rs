@@ -178,7 +178,7 @@ pub fn monitor(
 fn begin(request: &Request<'_>) -> anyhow::Result<Watch> {
     let state = request.state;
     let _writing = state.lock(Lock::Write)?;
-    let mut chain = state.recover()?;
+    let mut chain = state.recover()?.chain;
     let (generation, model) = match state.standing(&chain) {
         Standing::Active(file, entry) => (file.generation, entry.model.unwrap_or_default()),
         // The first check finds it and rolls back.
@@ -220,7 +220,7 @@ fn has_passed(chain: &Chain, generation: u64) -> bool {
 fn passed(request: &Request<'_>, watch: &Watch) -> anyhow::Result<()> {
     let state = request.state;
     let _writing = state.lock(Lock::Write)?;
-    let mut chain = state.recover()?;
+    let mut chain = state.recover()?.chain;
     let still =
         matches!(state.standing(&chain), Standing::Active(file, _) if file.generation == watch.generation);
     anyhow::ensure!(still, "the canary was changed while the watch ended; it does not count as clean");
