@@ -102,6 +102,7 @@ pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::
 fn tell(args: &MonitorArgs, told: Told<'_>) {
     let left = |watch: &Watch| format!("{:.0} s left", watch.left().as_secs_f64());
     match told {
+        Told::Anew(why) => eprintln!("warning: {why}; the watch begins anew"),
         Told::Begins(watch) => {
             eprintln!("watching {} (generation {}), {}", watch.model, watch.generation, left(watch));
             if watch.checks == 0 {
