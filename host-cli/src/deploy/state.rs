@@ -11,6 +11,7 @@ use super::build_id::Build;
 use super::process::Process;
 use super::{Finding, Step, UnitName};
 use crate::bounded;
+use crate::report::CONTRACT;
 use crate::stream::AtomicFile;
 
 /// How far a deployment has come: everything that going on with it needs.
@@ -50,7 +51,7 @@ pub(super) struct Executable {
 impl Record {
     pub(super) fn new(unit: UnitName, expected: Build, gated: bool) -> Self {
         Self {
-            contract: 1,
+            contract: CONTRACT,
             unit,
             expected,
             gated,
@@ -103,7 +104,7 @@ impl Place {
             .with_context(|| format!("no deployment to go on with ({path}); deploy without --resume"))?;
         let record: Record = serde_json::from_str(&text)
             .with_context(|| format!("{path} is no record of a deployment; deploy without --resume"))?;
-        if record.contract != 1 {
+        if record.contract != CONTRACT {
             bail!("{path} was written by another version; deploy without --resume");
         }
         Ok(record)
