@@ -174,7 +174,7 @@ fn dispatch(
         Command::Demo(args) => commands::demo::run(&args, format),
         Command::BuildInfo(args) => commands::build_info::run(&args, format),
         Command::Config(command) => commands::config::run(&command, tree, settings, format),
-        Command::Completions(args) => commands::completions::completions(&args, command_tree()),
+        Command::Completions(args) => commands::completions::completions(&args, command_tree(), format),
         Command::Man(args) => commands::completions::man(&args, command_tree(), format),
     }
 }

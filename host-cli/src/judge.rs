@@ -38,7 +38,7 @@ pub struct EventSource {
 }
 
 impl EventSource {
-    /// A source that somebody named: what it holds is judged as live.
+    /// A source that somebody named: what it holds is judged as live, unless it says of itself that it is simulated.
     #[must_use]
     pub const fn live(spec: SourceSpec, stream: String, link: LinkOptions) -> Self {
         Self { spec, stream, link, origin: Origin::Live }
@@ -80,19 +80,39 @@ impl EventSource {
         }
     }
 
+    /// Refuses a source that one reading uses up, before anything waits for it. A file that is not there yet may come.
+    ///
+    /// # Errors
+    /// It is stdin or a pipe.
+    pub fn ensure_can_be_read_again(&self) -> anyhow::Result<()> {
+        let used_up = match &self.spec {
+            SourceSpec::File(path) => std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()),
+            SourceSpec::Stdin => true,
+            SourceSpec::Redis(_) => false,
+        };
+        anyhow::ensure!(
+            !used_up,
+            "{} can be read once, but is read again and again here; give --source redis://… or file:PATH",
+            self.spec
+        );
+        Ok(())
+    }
+
     /// The head of a report on these events; `now` in Unix ms fixes its time.
-    #[must_use]
-    pub fn header(&self, now: Option<u64>) -> Header {
+    ///
+    /// # Errors
+    /// The clock is needed and stands before 1970.
+    pub fn header(&self, now: Option<u64>) -> anyhow::Result<Header> {
         let source = match &self.spec {
             SourceSpec::Redis(_) => format!("{}, stream {}", self.spec, self.stream),
             SourceSpec::File(_) | SourceSpec::Stdin => self.spec.to_string(),
         };
-        Header {
-            now: now.unwrap_or_else(|| now_ms().unwrap_or(0)),
+        Ok(Header {
+            now: now.map_or_else(now_ms, Ok)?,
             source,
             build: identity::build().to_owned(),
             synthetic: self.origin == Origin::Simulated,
-        }
+        })
     }
 }
 
@@ -138,24 +158,11 @@ pub fn quality_with_drift(
     Ok(gate.finish(rules, reading.gap.as_ref()))
 }
 
-/// Judges the features of the newest `count` events (0: all) since `after`, Unix ms. `seen` is called as by [`quality`].
+/// Judges the features of the newest `count` events (0: all) since `after`, Unix ms, and compares them with the training rows
+/// of `drift`'s models. `seen` is called as by [`quality`].
 ///
 /// # Errors
 /// The events could not be read: that is no verdict.
-pub fn sanity(
-    source: &EventSource,
-    after: u64,
-    count: u64,
-    rules: &Rules,
-    seen: impl FnMut(Option<u64>),
-) -> anyhow::Result<SanityVerdict> {
-    sanity_with_drift(source, after, count, rules, None, seen)
-}
-
-/// The same, also comparing the features with the training rows of `drift`'s models.
-///
-/// # Errors
-/// The events could not be read.
 pub fn sanity_with_drift(
     source: &EventSource,
     after: u64,

@@ -1,7 +1,7 @@
 //! What SIGINT and SIGTERM do: a finite command ends at once, with its own exit code; `run` shuts down cleanly.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -25,7 +25,11 @@ pub fn exit_at_once() -> anyhow::Result<()> {
 
 /// Set by the first signal; the second one ends the process.
 #[derive(Debug)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop {
+    requested: Arc<AtomicBool>,
+    /// The last signal; 0 before any.
+    signal: Arc<AtomicUsize>,
+}
 
 impl Stop {
     /// Watches for signals from now on.
@@ -33,19 +37,41 @@ impl Stop {
     /// # Errors
     /// The system refuses the handlers.
     pub fn watch() -> anyhow::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, last) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         for (signal, code) in CODES {
             // In this order: the first signal must not meet a flag it has just set itself.
             flag::register_conditional_shutdown(signal, code, Arc::clone(&stop))
                 .context("cannot watch signals")?;
+            let number = usize::try_from(signal).context("signals are positive")?;
+            flag::register_usize(signal, Arc::clone(&last), number).context("cannot watch signals")?;
             flag::register(signal, Arc::clone(&stop)).context("cannot watch signals")?;
         }
-        Ok(Self(stop))
+        Ok(Self { requested: stop, signal: last })
+    }
+
+    /// The signal that came.
+    #[must_use]
+    pub fn signal(&self) -> Option<i32> {
+        let signal = self.signal.load(Ordering::Relaxed);
+        i32::try_from(signal).ok().filter(|&signal| signal > 0)
     }
 
     /// True once a signal came.
     #[must_use]
     pub fn requested(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.requested.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signal_that_came_is_known() {
+        let stop = Stop::watch().unwrap();
+        assert_eq!((stop.requested(), stop.signal()), (false, None));
+        signal_hook::low_level::raise(SIGINT).unwrap();
+        assert_eq!((stop.requested(), stop.signal()), (true, Some(SIGINT)));
     }
 }

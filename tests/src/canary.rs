@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -174,6 +174,35 @@ impl Scene {
         let run = self.activate(&[]);
         assert_eq!(run.code, Some(0), "{run:?}");
         assert_eq!(self.weights()["canary"], "xgb");
+    }
+
+    /// Activates `xgb` and watches it to a clean end.
+    ///
+    /// # Panics
+    /// If the watch does not end clean.
+    pub fn watched(&self) {
+        self.activated();
+        let source = ["--source", "file:intents.jsonl", "--duration", "4s", "--interval", "2s"];
+        let mut monitor = self.command(&[&["canary", "monitor"], &source[..]].concat());
+        let mut monitor = monitor.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        let checked = || {
+            let watch = self.read("state/watch.json")?;
+            serde_json::from_str::<Value>(&watch).ok()?["checks"].as_u64().filter(|&checks| checks > 0)
+        };
+        while checked().is_none() && monitor.try_wait().expect("a child can be asked").is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        self.intents(340);
+        assert!(monitor.wait().expect("a child can be waited for").success(), "the watch is clean");
+    }
+
+    /// Puts `count` agreeing intents in the place of those there are.
+    ///
+    /// # Panics
+    /// If they cannot be written.
+    pub fn intents(&self, count: usize) {
+        let path = agreeing(count).write(self.directory(), "new.jsonl");
+        fs::rename(path, self.path("intents.jsonl")).expect("the intents are replaced");
     }
 
     /// Rolls back.

@@ -35,6 +35,7 @@ fn a_proven_model_gets_ten_percent_and_the_others_keep_their_proportions() {
     assert_eq!(run.code, Some(0), "{run:?}");
     let document = run.json();
     assert_eq!((&document["verdict"], &document["status"]), (&json!("pass"), &json!("activated")));
+    assert_eq!(document["scoreboard"], json!({"signal": "GO", "reasons": []}), "reported, no condition");
 
     let weights: serde_json::Map<String, Value> =
         CANARY_WEIGHTS.iter().map(|(name, weight)| ((*name).to_owned(), json!(weight))).collect();
@@ -156,6 +157,46 @@ fn doubt_about_model_cutover_and_image_blocks() {
     fs::write(scene.path("MODELS.toml"), models).unwrap();
     scene.activate(&[]).assert_refused(&["intents.jsonl"]);
     assert_eq!(scene.weights(), Value::Null);
+}
+
+/// What `[rules]` ask for is judged by what activation itself knows, and what they forgive stands in its report.
+#[test]
+fn rules_of_both_gates_bind_an_activation() {
+    let scene = Scene::default();
+    let with = |rules: &str, more: &[&str]| {
+        fs::write(scene.path("qsc.toml"), format!("[rules]\n{rules}\n")).unwrap();
+        scene.activate(&[&["--dry-run", "--settings", "qsc.toml"], more].concat())
+    };
+    // The training rows are those of --models: no event has a value of them, and that is what it says.
+    let run = with("max_psi = 9", &[]);
+    let blocked = blocked_by(&run);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(
+        blocked.iter().any(|why| why.starts_with("feature_sanity: no event has a value of")),
+        "{blocked:?}"
+    );
+    assert!(!run.stdout.contains("name the ensemble with --models"), "{run:?}");
+
+    let run = with("sanity_min_events = 20\nallow_flat = [\"macd\"]", &[]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let report = run.json()["report"]["markdown"].as_str().unwrap().to_owned();
+    let head = scene.read(&report).unwrap().split("## Events").next().unwrap().to_owned();
+    for rule in ["sanity_min_events 20 (default 50)", "allow_flat macd (default none)"] {
+        assert!(head.contains(rule), "{rule:?} is not in {head}");
+    }
+}
+
+#[test]
+fn a_source_that_one_reading_uses_up_is_refused() {
+    let scene = Scene::default();
+    assert!(std::process::Command::new("mkfifo").arg(scene.path("pipe")).status().unwrap().success());
+    for source in ["-", "file:pipe"] {
+        scene.activate(&["--source", source]).assert_refused(&["read again and again", "redis://"]);
+        scene.qsc(&["canary", "monitor", "--source", source]).assert_refused(&["read again and again"]);
+    }
+    let pipe = format!("file:{}", scene.path("pipe").display());
+    let run = scene.qsc(&["deploy", "--unit", "x", "--gate", "--source", &pipe]);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(64), ""), "{run:?}");
 }
 
 /// A clock that stands before the newest event cannot say how old anything is.

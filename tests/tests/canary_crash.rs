@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use qsc_tests::canary::{Scene, baseline};
 use qsc_tests::qsc;
@@ -97,6 +98,14 @@ fn killed_at_any_step_an_activation_happened_or_did_not() {
             assert_whole(&scene, &[Value::Null, "xgb".into()], &point);
             let log = scene.log().len();
             states.insert((scene.weights()["canary"].to_string(), log));
+            // What nobody has touched for a minute is nobody's any more.
+            for entry in fs::read_dir(scene.path("state")).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.file_name().unwrap().to_string_lossy().starts_with(".qsc-") {
+                    let old = SystemTime::now() - Duration::from_secs(90);
+                    fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+                }
+            }
             // Tried again, it is active, once, and its leftovers are gone.
             let run = scene.activate(&[]);
             assert_eq!(run.code, Some(0), "{point}: {run:?}");
@@ -148,6 +157,65 @@ fn killed_at_any_step_a_rollback_happened_or_did_not() {
     println!("{points} points, states {states:?}");
     assert!(points >= 14, "{points} points");
     assert!(states.contains(&("null".to_owned(), 1)), "between weights and record: {states:?}");
+}
+
+#[test]
+fn killed_at_any_step_a_promotion_happened_or_did_not() {
+    if !has_strace() {
+        return;
+    }
+    let watched = Scene::default();
+    watched.watched();
+    let (mut points, mut states) = (0, BTreeSet::new());
+    for call in CALLS {
+        for nth in 1..MOST {
+            let scene = Scene::default();
+            fs::create_dir(scene.path("state")).unwrap();
+            for entry in fs::read_dir(watched.path("state")).unwrap() {
+                let entry = entry.unwrap();
+                fs::copy(entry.path(), scene.path("state").join(entry.file_name())).unwrap();
+            }
+            if !killed(&scene, &["canary", "promote"], call, nth) {
+                break;
+            }
+            let point = format!("{call} {nth}");
+            points += 1;
+            let promoted = scene.weights()["canary"] == Value::Null;
+            states.insert((promoted, scene.log().len()));
+            assert_eq!(scene.verify(), Some(0), "{point}");
+            // Promoted weights are the baseline; otherwise the canary is rolled back like any other.
+            let run = scene.rollback(&[]);
+            assert_eq!(
+                (run.code, &run.json()["rolled_back"]),
+                (Some(0), &(!promoted).into()),
+                "{point}: {run:?}"
+            );
+            let xgb = scene.weights()["weights"]["xgb"].clone();
+            assert_eq!(xgb, if promoted { 0.1 } else { 0.25 }, "{point}");
+            let status = scene.qsc(&["canary", "status", "--format", "json"]);
+            assert_eq!((status.code, &status.json()["standing"]), (Some(0), &"idle".into()), "{point}");
+        }
+    }
+    println!("{points} points, states {states:?}");
+    assert!(points >= 10, "{points} points");
+    for state in [(false, 3), (false, 4), (true, 4)] {
+        assert!(states.contains(&state), "{state:?} is not among {states:?}");
+    }
+}
+
+/// A temporary file of somebody who writes without the lock, as a monitor does, is left alone.
+#[test]
+fn the_temporary_file_of_a_live_writer_stays() {
+    let scene = Scene::default();
+    fs::create_dir(scene.path("state")).unwrap();
+    let temporary = scene.path("state/.qsc-watch");
+    let mut file = fs::File::create(&temporary).unwrap();
+    std::io::Write::write_all(&mut file, b"{").unwrap();
+    scene.activated();
+    assert!(temporary.exists());
+    file.set_modified(SystemTime::now() - Duration::from_secs(90)).unwrap();
+    assert_eq!(scene.rollback(&[]).code, Some(0));
+    assert!(!temporary.exists());
 }
 
 /// The recovery itself may be killed: the weights of an activation are gone, and the next command is on its way to put

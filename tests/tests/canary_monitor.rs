@@ -186,6 +186,41 @@ fn nothing_to_watch_is_an_error() {
     scene.qsc(&["canary", "monitor", "--source", "-"]).assert_refused(&["stdin"]);
 }
 
+/// A source that is away when the watch ends gets as long to come back as at any other time.
+#[test]
+fn the_end_of_a_watch_has_the_patience_of_every_check() {
+    let scene = Scene::default();
+    scene.activated();
+    let arguments = ["canary", "monitor", "--format", "json", "--source", "file:intents.jsonl"];
+    let mut command = scene.command(&[&arguments, &["--duration", "4s", "--interval", "4s"][..]].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for_checks(&scene, 1);
+    fs::rename(scene.path("intents.jsonl"), scene.path("away")).unwrap();
+    assert_eq!(wait_for_checks(&scene, 2)["failed_in_row"], 1);
+    scene.intents(340);
+    let (code, document) = end(child);
+    assert_eq!((code, &document["status"]), (Some(0), &json!("clean")), "{document}");
+}
+
+/// What was watched so far is lost with its file, and a canary is never unwatched for that.
+#[test]
+fn a_torn_watch_begins_anew() {
+    for torn in ["{", "{}"] {
+        let scene = Scene::default();
+        scene.activated();
+        fs::write(scene.path("state/watch.json"), torn).unwrap();
+        let arguments = ["canary", "monitor", "--format", "json", "--source", "file:intents.jsonl"];
+        let mut command = scene.command(&[&arguments, &["--interval", "60s"][..]].concat());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        assert_eq!(wait_for_checks(&scene, 1)["failed_in_row"], 0, "{torn}");
+        signal(&child, "TERM");
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("watch.json is torn") && said.contains("the watch begins anew"), "{said}");
+        assert_eq!(scene.weights()["canary"], "xgb");
+    }
+}
+
 #[test]
 fn faults_of_the_canary_roll_back() {
     type Models = fn(usize) -> Value;

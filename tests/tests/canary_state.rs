@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -72,7 +73,13 @@ fn weights_removed_after_an_activation_come_back_as_the_baseline() {
     fs::remove_file(scene.path("state/weights.json")).unwrap();
     let status = scene.qsc(&["canary", "status", "--format", "json"]);
     assert_eq!(status.json()["standing"], "interrupted");
-    assert_eq!(scene.rollback(&[]).code, Some(0));
+    let text = scene.qsc(&["canary", "status"]).stdout;
+    assert!(text.contains("unknown") && !text.contains("are in force"), "{text}");
+    // What the recovery did is the rollback that was asked for, and it is told.
+    let run = scene.rollback(&["--on-event", "cat > heard.json"]);
+    assert_eq!((run.code, &run.json()["rolled_back"]), (Some(0), &json!(true)), "{run:?}");
+    assert_eq!(run.json()["model"], "xgb");
+    assert!(scene.read("heard.json").unwrap().contains("\"rolled_back\""));
     assert_eq!(scene.weights(), json!({"generation": 2, "canary": null, "weights": baseline()}));
     assert_eq!(scene.log().last().unwrap()["event"], "voided");
     assert_eq!(scene.verify(), Some(0));
@@ -113,6 +120,46 @@ fn without_a_log_a_rollback_still_restores() {
         assert_eq!(scene.weights()["weights"], baseline(), "{broken}");
         assert_eq!(scene.weights()["canary"], Value::Null, "{broken}");
     }
+}
+
+/// Without a log nothing proves what is in force, and a running engine may have other weights than the file.
+#[test]
+fn without_a_log_no_weights_file_is_believed() {
+    let edited =
+        r#"{"generation":1,"canary":null,"weights":{"lgbm":0.1,"nhits":0.1,"patchtst":0.1,"xgb":0.7}}"#;
+    for edit in [None, Some(edited)] {
+        let scene = Scene::default();
+        scene.activated();
+        fs::write(scene.path("state/audit.jsonl"), "").unwrap();
+        let path = scene.path("state/weights.json");
+        match edit {
+            None => fs::remove_file(path).unwrap(),
+            Some(text) => fs::write(path, text).unwrap(),
+        }
+        let run = scene.rollback(&[]);
+        assert_eq!((run.code, &run.json()["rolled_back"]), (Some(1), &json!(true)), "{edit:?}: {run:?}");
+        assert_eq!(scene.weights()["weights"], baseline(), "{edit:?}");
+        assert!(scene.weights()["generation"].as_u64() > Some(1), "a running engine takes it up");
+    }
+}
+
+/// What the next canary starts from is held against the log, too.
+#[test]
+fn an_edited_promotion_is_no_baseline() {
+    let scene = Scene::default();
+    scene.watched();
+    assert_eq!(scene.qsc(&["canary", "promote"]).code, Some(0));
+    assert_eq!(scene.activate(&["--model", "lgbm"]).code, Some(0));
+    assert_eq!(scene.rollback(&[]).code, Some(0));
+    let whole = scene.read("state/baseline.json").unwrap();
+    let edited = whole.replace("\"lgbm\":0.3,", "\"lgbm\":0.1,").replace("\"xgb\":0.1", "\"xgb\":0.3");
+    assert_ne!(whole, edited);
+    fs::write(scene.path("state/baseline.json"), edited).unwrap();
+    let run = scene.activate(&["--model", "nhits"]);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(run.json()["blocked_by"].to_string().contains("it was edited"), "{run:?}");
+    fs::write(scene.path("state/baseline.json"), whole).unwrap();
+    assert_eq!(scene.activate(&["--model", "nhits"]).code, Some(0));
 }
 
 #[test]
@@ -197,8 +244,11 @@ fn promotion_needs_a_watch_that_ended_clean() {
 fn a_second_actor_loses_and_says_to_whom() {
     let scene = Scene::default();
     fs::create_dir(scene.path("state")).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(scene.path("slow")).status().unwrap().success());
-    let arguments = scene.activation(&["--source", "file:slow"]);
+    // A server that takes connections and never answers.
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", server.local_addr().unwrap());
+    let patience = ["--redis-connect-timeout", "10m", "--redis-reply-timeout", "10m"];
+    let arguments = scene.activation(&[&["--source", &*url][..], &patience].concat());
     let mut first = scene.command(&arguments);
     let mut first = first.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;
@@ -347,6 +397,76 @@ fn a_running_engine_takes_weights_up_and_never_a_torn_file() {
     assert!(taken_up.starts_with("EFFECTIVE_WEIGHTS generation=2 canary=none"), "{taken_up}");
     assert!((weight_now() - 1.0).abs() < 1e-9);
     drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// A running engine takes up what the log recorded and nothing else, and a rollback also where there is no log.
+#[test]
+fn a_running_engine_believes_what_the_log_recorded() {
+    let scene = Scene::default();
+    scene.activated();
+    let arguments =
+        ["run", "--source", "-", "--sink", "-", "--models", "MODELS.toml", "--state-dir", "state"];
+    let mut child = scene
+        .command(&arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = lines_of(child.stderr.take().unwrap());
+    let mut lines = std::iter::repeat_with(|| log.recv_timeout(PATIENCE).unwrap())
+        .filter(|line| line.starts_with("EFFECTIVE"));
+    assert!(lines.next().unwrap().starts_with("EFFECTIVE_WEIGHTS generation=1 canary=xgb"));
+    let edited =
+        r#"{"generation":9,"canary":"xgb","weights":{"lgbm":0.01,"nhits":0.01,"patchtst":0.01,"xgb":0.97}}"#;
+    fs::write(scene.path("new"), edited).unwrap();
+    fs::rename(scene.path("new"), scene.path("state/weights.json")).unwrap();
+    let refused = lines.next().unwrap();
+    assert!(refused.starts_with("EFFECTIVE_WEIGHTS generation=1 stays in force: "), "{refused}");
+    assert!(refused.contains("is not what the audit log recorded"), "{refused}");
+    let second = scene.qsc(&arguments);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.stderr.contains("is not what the audit log recorded"), "{second:?}");
+
+    fs::write(scene.path("state/audit.jsonl"), "").unwrap();
+    assert_eq!(scene.rollback(&[]).code, Some(1), "done, and the log is told");
+    let taken_up = lines.find(|line| !line.contains("stays in force")).unwrap();
+    assert!(taken_up.starts_with("EFFECTIVE_WEIGHTS generation=10 canary=none"), "{taken_up}");
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// A file that could not be read once, as with too many files open, is read at the next look.
+#[test]
+fn weights_that_could_not_be_read_once_are_read_again() {
+    let traced = std::process::Command::new("strace").args(["-o", "/dev/null", "true"]).output();
+    if !traced.is_ok_and(|output| output.status.success()) {
+        qsc_tests::skip("strace is not installed or may not trace");
+        return;
+    }
+    let scene = Scene::default();
+    scene.activated();
+    let mut child = std::process::Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-P", "state/weights.json"])
+        .args(["-e", "trace=openat", "-e", "inject=openat:error=EMFILE:when=2"])
+        .arg(qsc_tests::qsc::binary())
+        .args(["run", "--source", "-", "--sink", "-", "--models", "MODELS.toml", "--state-dir", "state"])
+        .current_dir(scene.directory())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = lines_of(child.stderr.take().unwrap());
+    let mut lines = std::iter::repeat_with(|| log.recv_timeout(PATIENCE).unwrap())
+        .filter(|line| line.starts_with("EFFECTIVE"));
+    assert!(lines.next().unwrap().starts_with("EFFECTIVE_WEIGHTS generation=1 canary=xgb"));
+    assert_eq!(scene.rollback(&[]).code, Some(0));
+    let unread = lines.next().unwrap();
+    assert!(unread.starts_with("EFFECTIVE_WEIGHTS generation=1 stays in force: cannot read"), "{unread}");
+    assert!(lines.next().unwrap().starts_with("EFFECTIVE_WEIGHTS generation=2 canary=none"));
+    drop(child.stdin.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 

@@ -86,6 +86,22 @@ fn assert_nothing_was_activated(directory: &Path, dry_run: &Value) {
     let left = names_in(&directory.join("reports/demo"));
     assert!(!left.iter().any(|name| name == "state"), "no state is made: {left:?}");
 
+    // Nor do the intents activate anything where they are named as a source like any other.
+    let cutover = dry_run["cutover"].as_str().unwrap();
+    let mut activate =
+        qsc::command(["canary", "activate", "--dry-run", "--format", "json", "--model", "xgb"]);
+    activate.args(["--cutover", cutover, "--models", "reports/demo/MODELS.toml"]);
+    activate.args(["--source", "file:reports/demo/intents.jsonl"]).current_dir(directory);
+    let run = qsc::finish(activate, &[]);
+    assert_eq!((run.code, &run.json()["status"]), (Some(2), &json!("blocked")), "{run:?}");
+    let blocked = run.json()["blocked_by"].clone();
+    assert_eq!(blocked.as_array().unwrap().len(), 1, "{blocked}");
+    assert!(blocked[0].as_str().unwrap().starts_with("origin: SYNTHETIC"), "{blocked}");
+    let payload = fs::read_to_string(directory.join("reports/demo/intents.jsonl")).unwrap();
+    let event: Value = serde_json::from_str(payload.lines().next().unwrap()).unwrap();
+    let payload: Value = serde_json::from_str(event["fields"]["payload"].as_str().unwrap()).unwrap();
+    assert_eq!(payload["synthetic"], true, "also without the fields around it");
+
     // The same report is refused wherever it is shown, also with the word taken out of its data.
     let report = dry_run["report"].as_str().unwrap().replace(".md", ".json");
     let verify = || {
@@ -157,7 +173,9 @@ fn its_files_are_an_ensemble_that_runs() {
     let run = qsc::finish(command, &[]);
     assert_eq!(run.code, Some(0), "{run:?}");
     let read = |name: &str| fs::read(directory.path().join(name)).unwrap();
-    assert!(read("again.jsonl") == read("d/intents.jsonl"), "the demo replays as `run` runs");
+    // But for the word that they are simulated.
+    let intents = String::from_utf8(read("d/intents.jsonl")).unwrap().replace(r#"\"synthetic\":true,"#, "");
+    assert!(read("again.jsonl") == intents.as_bytes(), "the demo replays as `run` runs");
     assert!(read("d/images/xgb.qsm") == fs::read(bundle::file("images/xgb.qsm")).unwrap());
     assert_eq!(names_in(directory.path()), ["again.jsonl", "d"], "it writes nowhere else");
 }

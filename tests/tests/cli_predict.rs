@@ -190,7 +190,9 @@ fn what_cannot_be_done_is_refused_and_leaves_nothing() {
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name);
     let rows = bundle::file("trained/rows_xgb.npy");
-    predict("xgb", &rows, &["--backend", "gpu"]).assert_refused(&["\"gpu\"", "auto", "scalar"]);
+    let unknown = predict("xgb", &rows, &["--backend", "gpu"]);
+    assert_eq!((unknown.code, unknown.stdout.as_str()), (Some(64), ""), "{unknown:?}");
+    assert!(["gpu", "auto", "scalar"].iter().all(|word| unknown.stderr.contains(word)), "{unknown:?}");
     predict("xgb", &path("absent.csv"), &[]).assert_refused(&["absent.csv"]);
     predict("xgb", &path("rows.parquet"), &[]).assert_refused(&["rows.parquet", ".npy, .csv or .jsonl"]);
     predict("xgb", &rows, &["--output", text(&path("out.txt"))])

@@ -210,6 +210,13 @@ fn json_is_exactly_one_document() {
             );
         }
     }
+    for (arguments, name, text) in
+        [(&["completions", "bash"][..], "completions", "script"), (&["man"], "man", "page")]
+    {
+        let run = qsc::run([arguments, &["--format", "json"]].concat());
+        assert_eq!((run.code, &run.json()["command"]), (Some(0), &name.into()), "{run:?}");
+        assert_eq!(run.json()[text], *qsc::run(arguments).stdout, "{name}");
+    }
     let mut command = qsc::command(["build-info"]);
     command.env("QSC_FORMAT", "json");
     assert_eq!(

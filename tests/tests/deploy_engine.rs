@@ -156,6 +156,10 @@ fn the_chain_of_gates_goes_on_where_it_was_interrupted() {
     );
     assert!(first["failure"]["seen"].as_str().unwrap().starts_with("0 of 50 intents"), "{first:#}");
 
+    // The gates are part of it: a resume that leaves them out is none.
+    let bare = ["deploy", "--unit", "engine", "--expect", SHA, "--resume"];
+    systemd.qsc(&bare).assert_refused(&["feature_sanity", "--gate --source"]);
+
     // Killed while the canary gate waits for more.
     feed(&systemd, &mut fifo, 0, 150);
     let script = format!("echo $$ >/run/deploy.pid; exec /qsc/qsc {} --resume", chain.join(" "));

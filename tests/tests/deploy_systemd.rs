@@ -2,11 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use qsc_tests::canary::{breakdown, payload};
 use qsc_tests::qsc::Run;
 use qsc_tests::systemd::Systemd;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// As Linux has it.
+const O_NONBLOCK: i32 = 0o4000;
 
 const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -267,6 +275,85 @@ fn what_cannot_be_deployed_is_left_alone() {
         deploy(&systemd, "busy", &["--expect", SHA]).assert_refused(&["another qsc deploy of busy.service"]);
         assert_eq!(first.join().unwrap().code, Some(0));
     });
+}
+
+/// Going on with a deployment is no way around what it has found.
+#[test]
+fn a_resumed_deployment_forgets_neither_a_wrong_build_nor_when_it_started() {
+    let Some(systemd) = boot() else { return };
+    let other = SHA.replace('0', "f");
+    systemd.unit("wrong.service", &saying(&format!("AI_ENGINE_BUILD: {other}")));
+    let record = "/run/state/deploy-wrong.service.json";
+    let arguments = format!("deploy --unit wrong --expect {SHA} --settle 600s --warn-only");
+    let mut command = systemd.command("sh");
+    command.args(["-c", &format!("echo $$ >/run/deploy.pid; exec /qsc/qsc {arguments}")]);
+    std::thread::scope(|scope| {
+        let deployment = scope.spawn(|| qsc_tests::qsc::finish(command, &[]));
+        systemd.wait("it settles", |systemd| {
+            let record = std::fs::read_to_string(systemd.path(record));
+            record.is_ok_and(|record| record.contains("\"step\": \"settle\",\n  \"old_process\""))
+        });
+        systemd.sh("kill -KILL $(cat /run/deploy.pid)");
+        deployment.join().unwrap()
+    });
+    let saved = systemd.read(record);
+    let resume = |more: &[&str]| deploy(&systemd, "wrong", &[&["--resume"], more].concat());
+
+    let warned = resume(&["--warn-only"]);
+    let document = warned.json();
+    assert_eq!((warned.code, &document["verdict"]), (Some(0), &"fail".into()), "{document:#}");
+    assert_eq!(document["failure"]["step"], "build");
+    for more in [&[][..], &["--gate", "--source", "file:/run/none"]] {
+        systemd.write(record, &saved);
+        assert_blocked(&resume(more), "build", &[&other]);
+    }
+
+    // A start that was entered before and is entered again has a cutover of its own, or none at all.
+    let mut at_start: Value = serde_json::from_str(&saved).unwrap();
+    at_start["step"] = "start".into();
+    systemd.write(record, at_start.to_string());
+    resume(&["--warn-only"]).assert_refused(&["is not stopped", "deploy without --resume"]);
+    systemd.sh("systemctl stop wrong");
+    let again = resume(&["--warn-only"]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert!(again.json()["cutover_ms"].as_u64() > at_start["cutover"].as_u64(), "{again:?}");
+}
+
+/// What a gate has read counts only if afterwards it still is the same start that wrote it.
+#[test]
+fn a_restart_while_a_gate_reads_voids_what_it_read() {
+    let Some(systemd) = boot() else { return };
+    let start = format!("test -p /run/late || mkfifo /run/late; echo AI_ENGINE_BUILD: {SHA}; {STAY}");
+    systemd.unit("late.service", &format!("ExecStart=/bin/sh -c '{start}'"));
+    let mut command = systemd.command("/qsc/qsc");
+    command.args(["deploy", "--unit", "late", "--expect", SHA, "--settle", "0s", "--format", "json"]);
+    command.args(["--gate", "--source", "file:/run/late"]);
+    let run = std::thread::scope(|scope| {
+        let deployment = scope.spawn(|| qsc_tests::qsc::finish(command, &[]));
+        systemd.wait("the first gate", |systemd| {
+            let record = std::fs::read_to_string(systemd.path("/run/state/deploy-late.service.json"));
+            record.is_ok_and(|record| record.contains("\"step\": \"feature_sanity\",\n  \"old_process\""))
+        });
+        // Opened by both sides: it has looked at the service, and reads.
+        let mut intents = OpenOptions::new().write(true).open(systemd.path("/run/late")).unwrap();
+        systemd.sh("systemctl restart late");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        for index in 0..60 {
+            let payload = payload(index, &breakdown(index));
+            let fields = json!({"event_type": "trade.intent", "payload": payload});
+            writeln!(intents, "{}", json!({"id": format!("{now}-{index}"), "fields": fields})).unwrap();
+        }
+        drop(intents);
+        while !deployment.is_finished() {
+            // Whoever opens it again finds its end.
+            let open =
+                OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(systemd.path("/run/late"));
+            drop(open);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        deployment.join().unwrap()
+    });
+    assert_blocked(&run, "feature_sanity", &["runs no longer"]);
 }
 
 #[test]

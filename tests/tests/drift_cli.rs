@@ -102,6 +102,10 @@ fn what_cannot_be_compared_blocks_where_it_was_asked_for() {
     // No models named; a model without deciles.
     let run = sanity(directory, &["--max-psi", "0.25"]);
     assert_eq!((run.code, &run.json()["verdict"]), (Some(2), &json!("inconclusive")));
+    let mut command = qsc::command(["feature-sanity", "--source", "file:capture.jsonl", "--after", "0"]);
+    command.args(["--max-flatline-pct", "100", "--max-psi", "0.25"]).current_dir(directory);
+    let text = qsc::finish(command, &[]).stdout;
+    assert!(text.contains("  - no model to compare with; name the ensemble with --models"), "{text}");
     let plain = directory.join("xgb.qsm");
     assert_eq!(compile(&plain, &[])["calibrated"], false);
     let run = sanity(directory, &["--models", "MODELS.toml", "--max-psi", "9"]);

@@ -367,6 +367,23 @@ fn names_from_telemetry_cannot_pose_as_lines_of_ours() {
     assert_eq!(markdown.lines().filter(|line| line.starts_with("**MODE:**")).count(), 1, "{markdown}");
 }
 
+/// A symbol or a model's name is text in the Markdown report, whatever it spells.
+#[test]
+fn names_from_telemetry_are_no_markup() {
+    let mut capture = Capture::new();
+    for index in 0..100 {
+        let symbol = ["![](http://evil/p.png)", "**MODE:** COLLECTION", "[x](y)_z_&amp;"][index % 3];
+        capture.push_intent_of(symbol, &[("xgb", healthy(index))]);
+    }
+    let directory = with(&capture);
+    assert_eq!(gate(directory.path(), &["--mode", "collection"]).code, Some(3));
+    let report = directory.path().join("reports/safety/quality_gate_20260110_054315_collection.md");
+    let markdown = fs::read_to_string(report).unwrap();
+    assert!(markdown.contains("\\!\\[\\](http://evil/p.png)"), "{markdown}");
+    assert!(markdown.contains("\\[x\\](y)\\_z\\_\\&amp;"), "{markdown}");
+    assert_eq!(markdown.matches("**MODE:**").count(), 1, "{markdown}");
+}
+
 #[test]
 fn reports_on_simulated_events_say_so_at_their_head() {
     let terms = Terms { mode: Mode::Canary, require: Require::Any, requested: 0, cutover: None };

@@ -486,6 +486,10 @@ fn new_weights_are_taken_up_between_two_events() {
             r#"{{"generation":{generation},"canary":null,"weights":{{"xgb":{xgb},"lgbm":{}}}}}"#,
             1.0 - xgb
         );
+        // Without a log an engine takes up what is the baseline, and nothing else.
+        let weights = text.split_once("\"weights\":").unwrap().1;
+        let saved = format!(r#"{{"generation":0,"origin":"MODELS.toml","weights":{weights}"#);
+        std::fs::write(state.join("baseline.json"), saved).unwrap();
         std::fs::write(state.join("new"), text).unwrap();
         std::fs::rename(state.join("new"), state.join("weights.json")).unwrap();
     };

@@ -78,9 +78,9 @@ fn go_needs_a_pass_an_agreement_in_bounds_and_little_hard_disagreement() {
     for (third, part) in [
         (
             (|_: usize, action: &'static str| action) as fn(usize, &'static str) -> &'static str,
-            "agree by 100.0 %",
+            "agree by 100.00 %",
         ),
-        (against, "66.7 % of the events hold both BUY and SELL"),
+        (against, "66.67 % of the events hold both BUY and SELL"),
     ] {
         let run = board(directory.path(), &three(300, third), &[]);
         let json = run.json();

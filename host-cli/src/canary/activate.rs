@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::audit::{Chain, Transition};
 use super::conditions;
+use super::drift;
 use super::evidence::{Examined, Expected, Finding, examine};
 use super::state::{Lock, Standing, State, details, last_generation, next_baseline};
 use super::telemetry::{self, Seen};
@@ -17,7 +18,9 @@ use super::weights::{Baseline, Weights, WeightsFile};
 use crate::attest;
 use crate::digest::{sha256, sha256_of};
 use crate::engine::config::ModelsConfig;
-use crate::gate::{Mode, QualityVerdict, Require, Rules, SanityVerdict, Terms};
+use crate::gate::{
+    Mode, QualityVerdict, Require, Rules, SanityVerdict, Scoreboard, Standing as ModelStanding, Terms,
+};
 use crate::identity;
 use crate::judge::{self, EventSource, QUALITY_EVENTS, SANITY_EVENTS};
 use crate::report::{self, QualityReport};
@@ -84,6 +87,8 @@ pub struct Activation {
     pub report: Option<QualityReport>,
     /// What telemetry says; no condition.
     pub seen: Option<Seen>,
+    /// What the scoreboard says of the model; no condition.
+    pub scoreboard: Option<ModelStanding>,
     /// Models the gate found eligible.
     pub eligible: Vec<String>,
 }
@@ -91,7 +96,15 @@ pub struct Activation {
 impl Activation {
     fn blocked(findings: Vec<Finding>) -> Self {
         let status = Status::Blocked;
-        Self { status, findings, weights: None, report: None, seen: None, eligible: Vec::new() }
+        Self {
+            status,
+            findings,
+            weights: None,
+            report: None,
+            seen: None,
+            scoreboard: None,
+            eligible: Vec::new(),
+        }
     }
 }
 
@@ -101,6 +114,7 @@ impl Activation {
 /// Something could not be read or written: that is no verdict, and nothing is active that was not before.
 pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
     let Request { state, model, .. } = *request;
+    request.source.ensure_can_be_read_again()?;
     let config = ModelsConfig::read(request.models)?;
     // A dry run leaves no trace in a state that is not there yet.
     let _alone = if request.dry_run && !state.directory().exists() {
@@ -113,7 +127,7 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
         state.log().read().context("the audit log does not hold; `qsc canary audit verify` names the line")?
     } else {
         let _writing = state.lock(Lock::Write)?;
-        state.recover()?
+        state.recover()?.chain
     };
     let standing = state.standing(&chain);
     if let Standing::Active(file, entry) = &standing
@@ -138,7 +152,7 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
         findings.push(Finding::new("ensemble", false, format!("{model:?} is not among {names:?}")));
         return Ok(Activation::blocked(findings));
     };
-    let baseline = next_baseline(state, &standing, &config);
+    let baseline = next_baseline(state, &chain, &standing, &config);
     let weights = baseline.as_ref().map_err(|error| anyhow::anyhow!("{error:#}")).and_then(|baseline| {
         ensure!(candidate.mode() == MemberMode::Vote, "{model:?} is in shadow mode and would not vote");
         baseline.weights.with_canary(model, request.weight)
@@ -156,7 +170,7 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
         conditions::clock(&judged.quality, started),
         conditions::sanity(&judged.sanity),
     ]);
-    let report = report::write_quality(&judged.quality, &request.source.header(None), request.report_dir)?;
+    let report = report::write_quality(&judged.quality, &request.source.header(None)?, request.report_dir)?;
     if let Some(key) = request.sign_key {
         attest::sign(&report.files.json, key)?;
     }
@@ -195,6 +209,7 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
         eligible: judged.quality.eligible.clone(),
         report: Some(report),
         seen: None,
+        scoreboard: Scoreboard::of(&judged.quality).signals.remove(model),
     };
     if let (Ok(baseline), Ok(weights)) = (baseline, weights) {
         activation.seen = Some(judged.seen.clone());
@@ -228,8 +243,15 @@ fn judge_now(request: &Request<'_>, config: &ModelsConfig) -> anyhow::Result<Jud
         requested: QUALITY_EVENTS,
         cutover: Some(cutover),
     };
-    let quality = judge::quality(request.source, terms, request.rules, |_| {})?;
-    let sanity = judge::sanity(request.source, cutover, SANITY_EVENTS, request.rules, |_| {})?;
+    let (source, rules) = (request.source, request.rules);
+    // Only a limit needs the training rows; without them its check could not be made.
+    let drift = rules.max_psi.map(|_| drift::of_ensemble(request.models)).transpose()?;
+    let mut quality = judge::quality_with_drift(source, terms, rules, drift.clone(), |_| {})?;
+    let sanity = judge::sanity_with_drift(source, cutover, SANITY_EVENTS, rules, drift, |_| {})?;
+    // One report stands for both gates.
+    let loosened = sanity.loosened.iter().filter(|rule| !quality.loosened.contains(rule));
+    let loosened: Vec<String> = loosened.cloned().collect();
+    quality.loosened.extend(loosened);
     let in_force = request.state.weights().ok().flatten().map(|file| file.weights);
     let weights = match in_force {
         Some(weights) => weights,
@@ -282,7 +304,7 @@ fn commit(
 ) -> anyhow::Result<()> {
     let state = request.state;
     let _writing = state.lock(Lock::Write)?;
-    let mut chain = state.recover()?;
+    let mut chain = state.recover()?.chain;
     ensure!(
         chain.entries.len() == judged_under.entries.len()
             && matches!(state.standing(&chain), Standing::Idle(_)),

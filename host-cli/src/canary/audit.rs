@@ -170,9 +170,22 @@ impl AuditLog {
 
     /// The whole lines, verified, and where they end if something follows.
     fn read_whole_lines(&self) -> anyhow::Result<(Chain, Option<u64>)> {
-        let text = read_optional(&self.lines)?;
-        let head = read_optional(&self.head)?.map(|text| parse_head(&text)).transpose()?;
-        let text = text.unwrap_or_default();
+        // Readers hold no lock. The head first: a line appended in between then lies beyond it, as after a crash.
+        let mut head = read_optional(&self.head)?;
+        loop {
+            let read = self.whole_lines_of(head.as_deref());
+            let now = read_optional(&self.head)?;
+            if read.is_ok() || now == head {
+                return read;
+            }
+            // More than one line came in between.
+            head = now;
+        }
+    }
+
+    fn whole_lines_of(&self, head: Option<&[u8]>) -> anyhow::Result<(Chain, Option<u64>)> {
+        let head = head.map(parse_head).transpose()?;
+        let text = read_optional(&self.lines)?.unwrap_or_default();
         let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         let mut entries: Vec<Entry> = Vec::new();
         for line in text[..whole].split_inclusive(|&byte| byte == b'\n') {
@@ -189,7 +202,8 @@ impl AuditLog {
     /// Appends a line to a log that was read as `chain`. The caller holds the lock of the state.
     ///
     /// # Errors
-    /// The line could not be written and synced: the log is then as it was.
+    /// The line could not be written and synced: the log is then as it was. Or the head could not be replaced: the line is
+    /// then in the log, beyond its head, and the next command takes it in.
     pub fn append(
         &self,
         chain: &mut Chain,

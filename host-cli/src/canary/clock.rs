@@ -1,7 +1,10 @@
 //! The clocks, held against each other: a watch of six hours means nothing on a clock that jumps.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +31,7 @@ impl Moment {
     /// Now.
     ///
     /// # Errors
-    /// The wall clock stands before 1970.
+    /// The wall clock stands before 1970, or the kernel does not say which boot this is.
     pub fn now() -> anyhow::Result<Self> {
         let ms = |clock| {
             let time = clock_gettime(clock);
@@ -39,10 +42,7 @@ impl Moment {
             wall: now_ms()?,
             boot: ms(ClockId::Boottime),
             awake: ms(ClockId::Monotonic),
-            boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-                .unwrap_or_default()
-                .trim()
-                .to_owned(),
+            boot_id: boot_id(Path::new("/proc/sys/kernel/random/boot_id"))?,
         })
     }
 
@@ -79,6 +79,15 @@ impl Moment {
     }
 }
 
+/// Without it every boot would look like the same one, whose clock goes back.
+fn boot_id(path: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read {}: a unit with ProcSubset=pid hides it", path.display()))?;
+    let id = text.trim();
+    ensure!(!id.is_empty(), "{} is empty", path.display());
+    Ok(id.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +103,17 @@ mod tests {
         assert_eq!(at(1_090_000, 100, 100, "b").since(&earlier), Ok(Duration::from_secs(90)), "rebooted");
         let now = Moment::now().unwrap();
         assert!(Moment::now().unwrap().since(&now).unwrap() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_boot_that_cannot_be_named_is_no_boot() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("boot_id");
+        assert!(boot_id(&path).unwrap_err().to_string().contains("ProcSubset=pid"));
+        fs::write(&path, "\n").unwrap();
+        assert!(boot_id(&path).is_err());
+        fs::write(&path, "a\n").unwrap();
+        assert_eq!(boot_id(&path).unwrap(), "a");
     }
 
     #[test]

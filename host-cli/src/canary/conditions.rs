@@ -19,6 +19,8 @@ use crate::stream::{format_rfc3339, now_ms, parse_timestamp};
 
 /// Oldest externally signed report that is still taken.
 const SIGNED_REPORT_AGE: Duration = Duration::from_secs(3600);
+/// Fewest events whose features an activation is decided on, whatever the rules.
+const LEAST_SANITY_EVENTS: u64 = 50;
 /// How far the newest event may be ahead of this clock: producers' clocks differ a little.
 const CLOCK_TOLERANCE_MS: u64 = 5000;
 
@@ -157,8 +159,13 @@ pub(super) fn clock(verdict: &QualityVerdict, now: u64) -> Finding {
 
 pub(super) fn sanity(verdict: &SanityVerdict) -> Finding {
     let passed = verdict.outcome == Outcome::Pass;
-    let failures: Vec<&str> = verdict.failures.iter().map(|failure| failure.detail.as_str()).collect();
-    let detail = if passed { format!("passed over {} events", verdict.events) } else { failures.join("; ") };
+    let (passed, detail) = if !passed {
+        (false, verdict.reasons().join("; "))
+    } else if verdict.events < LEAST_SANITY_EVENTS {
+        (false, format!("{} events, at least {LEAST_SANITY_EVENTS} are needed", verdict.events))
+    } else {
+        (true, format!("passed over {} events", verdict.events))
+    };
     Finding::new("feature_sanity", passed, detail)
 }
 
@@ -172,7 +179,7 @@ pub(super) fn signature(
 ) -> (Finding, bool) {
     let checked = || -> anyhow::Result<(String, bool)> {
         let Some(path) = request.signed_report else {
-            attest::verify(&own.json_path, key)?;
+            own.ensure_signed_by(key)?;
             return Ok((format!("signed by {}", attest::key_id(key)), false));
         };
         let age = u64::try_from(SIGNED_REPORT_AGE.as_millis())?;
@@ -190,7 +197,7 @@ pub(super) fn signature(
         if let Some(fault) = signed.findings.iter().find(|finding| !finding.passed) {
             anyhow::bail!("{}: {}", fault.check, fault.detail);
         }
-        attest::verify(&signed.json_path, key)?;
+        signed.ensure_signed_by(key)?;
         let (theirs, ours) = (&signed.document["evidence"], &own.document["evidence"]);
         ensure!(theirs["rules"] == ours["rules"], "the signed report was judged by other rules");
         let same_events = ["first_id", "last_id", "count"].iter().all(|name| theirs[*name] == ours[*name]);

@@ -6,10 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use ed25519_dalek::VerifyingKey;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::attest;
 use crate::bounded;
 use crate::digest::sha256;
 use crate::gate::{Mode, Outcome};
@@ -74,6 +76,24 @@ impl Examined {
     #[must_use]
     pub fn holds(&self) -> bool {
         self.findings.iter().all(|finding| finding.passed)
+    }
+
+    /// Whether `key` signed these files, as they were when they were examined.
+    ///
+    /// # Errors
+    /// Why the signature does not hold; also if the files were replaced since.
+    pub fn ensure_signed_by(&self, key: &VerifyingKey) -> anyhow::Result<()> {
+        let statement = attest::verify(&self.json_path, key)?;
+        let signs = |digest: &str| {
+            let mut subjects = statement["subject"].as_array().into_iter().flatten();
+            subjects.any(|subject| subject["digest"]["sha256"] == digest)
+        };
+        ensure!(
+            signs(&self.json_sha256) && signs(&self.markdown_sha256),
+            "what is signed beside {} is not what was examined: the files were replaced meanwhile",
+            self.json_path.display()
+        );
+        Ok(())
     }
 }
 
@@ -303,4 +323,31 @@ fn failures(verdict: &Value) -> String {
         .filter_map(|failure| failure["detail"].as_str())
         .collect();
     details.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+
+    #[test]
+    fn a_signature_of_files_that_were_replaced_since_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let json = directory.path().join("report.json");
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let put = |verdict: &str| {
+            let text = format!(r#"{{"command":"quality-gate","verdict":"{verdict}","models":{{}}}}"#);
+            std::fs::write(&json, text).unwrap();
+            std::fs::write(directory.path().join("report.md"), verdict).unwrap();
+            attest::sign(&json, &key).unwrap();
+        };
+        put("pass");
+        let examined = examine(&json, &Expected::default()).unwrap();
+        examined.ensure_signed_by(&key.verifying_key()).unwrap();
+        put("fail");
+        attest::verify(&json, &key.verifying_key()).unwrap();
+        let replaced = examined.ensure_signed_by(&key.verifying_key()).unwrap_err();
+        assert!(replaced.to_string().contains("replaced meanwhile"), "{replaced}");
+    }
 }

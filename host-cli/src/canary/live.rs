@@ -1,6 +1,7 @@
 //! `qsc run` takes new weights up between two events, without a restart.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ const POLL: Duration = Duration::from_millis(200);
 struct Stamp {
     inode: u64,
     modified: (i64, i64),
+    /// Of the inode: a file whose other times were set back still has a new one.
+    changed: (i64, i64),
     bytes: u64,
 }
 
@@ -29,8 +32,12 @@ struct Stamp {
 pub struct LiveWeights {
     state: State,
     names: Vec<String>,
+    /// The weights of `MODELS.toml`.
+    own: Weights,
     current: WeightsFile,
     stamp: Option<Stamp>,
+    /// Why the last look took nothing up; told once.
+    complaint: Option<String>,
     next_look: Instant,
 }
 
@@ -38,22 +45,26 @@ impl LiveWeights {
     /// Reads the weights in force: those of the state, else those of `MODELS.toml` as generation 0.
     ///
     /// # Errors
-    /// `weights.json` is torn, or for other models than the engine's: never a guess.
+    /// `weights.json` is torn, not what the audit log recorded, or for other models than the engine's: never a guess.
     pub fn open(directory: &Path, config: &ModelsConfig) -> anyhow::Result<Self> {
         let state = State::new(directory);
         // Before the content: a change in between is then seen as one.
         let stamp = stamp(&state.weights_path());
-        let current = match state.weights()? {
+        let own = Weights::of_ensemble(config)?;
+        let there = state.weights()?;
+        state.ensure_recorded(there.as_ref(), &own)?;
+        let current = match there {
             Some(file) => {
                 file.weights.ensure_for(config).with_context(|| {
                     format!("the weights in {} do not fit", state.weights_path().display())
                 })?;
                 file
             }
-            None => WeightsFile { generation: 0, canary: None, weights: Weights::of_ensemble(config)? },
+            None => WeightsFile { generation: 0, canary: None, weights: own.clone() },
         };
         let names = config.models.iter().map(|model| model.name.clone()).collect();
-        Ok(Self { state, names, current, stamp, next_look: Instant::now() + POLL })
+        let next_look = Instant::now() + POLL;
+        Ok(Self { state, names, own, current, stamp, complaint: None, next_look })
     }
 
     /// Gives the engine the weights in force; the line to log.
@@ -90,23 +101,30 @@ impl LiveWeights {
         if stamp == self.stamp {
             return None;
         }
-        self.stamp = stamp;
-        let keeps = |why: anyhow::Error| {
-            let generation = self.current.generation;
-            Some(format!("EFFECTIVE_WEIGHTS generation={generation} stays in force: {why:#}"))
-        };
         match self.next() {
-            Ok(None) => None,
-            Ok(Some(file)) => {
-                self.current = file;
+            Ok(next) => {
+                (self.stamp, self.complaint) = (stamp, None);
+                self.current = next?;
                 Some(self.apply(engine))
             }
-            Err(error) => keeps(error),
+            Err(refused) => {
+                // A file that was read stays what it is; one that could not be read, or whose record is not there yet, is
+                // looked at again.
+                if refused.is_final {
+                    self.stamp = stamp;
+                }
+                let why = format!("{:#}", refused.why);
+                let is_new = self.complaint.as_ref() != Some(&why);
+                let line =
+                    format!("EFFECTIVE_WEIGHTS generation={} stays in force: {why}", self.current.generation);
+                self.complaint = Some(why);
+                is_new.then_some(line)
+            }
         }
     }
 
     /// The file that follows the current one.
-    fn next(&self) -> anyhow::Result<Option<WeightsFile>> {
+    fn next(&self) -> Result<Option<WeightsFile>, Refused> {
         let file = self
             .state
             .weights()?
@@ -116,14 +134,33 @@ impl LiveWeights {
         }
         let fits = self.names.iter().all(|name| file.weights.get(name).is_some())
             && file.weights.iter().count() == self.names.len();
-        anyhow::ensure!(fits, "generation {} is for other models", file.generation);
-        anyhow::ensure!(
-            file.generation > self.current.generation,
-            "{} has generation {} with other weights: it was edited by hand, or comes from elsewhere",
-            self.state.weights_path().display(),
-            file.generation
-        );
+        if !fits {
+            return Err(anyhow!("generation {} is for other models", file.generation).into());
+        }
+        if file.generation <= self.current.generation {
+            return Err(anyhow!(
+                "{} has generation {} with other weights: it was edited by hand, or comes from elsewhere",
+                self.state.weights_path().display(),
+                file.generation
+            )
+            .into());
+        }
+        self.state.ensure_recorded(Some(&file), &self.own).map_err(|why| Refused { why, is_final: false })?;
         Ok(Some(file))
+    }
+}
+
+/// Why the weights in force stay.
+struct Refused {
+    why: anyhow::Error,
+    /// The same file will be refused again.
+    is_final: bool,
+}
+
+impl From<anyhow::Error> for Refused {
+    fn from(why: anyhow::Error) -> Self {
+        let is_final = !why.chain().any(|cause| cause.is::<io::Error>());
+        Self { why, is_final }
     }
 }
 
@@ -132,6 +169,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some(Stamp {
         inode: metadata.ino(),
         modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
         bytes: metadata.len(),
     })
 }

@@ -5,6 +5,7 @@
 //! | [`state`] | the files of the state directory, their locks, what they say together, what a crash left |
 //! | [`weights`] | weights that always sum to one; `weights.json` and `baseline.json` |
 //! | [`audit`] | the hash-chained log |
+//! | [`drift`] | the training rows of an ensemble, for gates to compare features with |
 //! | [`evidence`] | is a report on disk what it claims to be? |
 //! | [`activate`], `conditions` | judges everything here and now, and any doubt blocks; what must be shown |
 //! | [`monitor`], [`watch`] | re-judges at every interval, and rolls back on the first violation |
@@ -21,6 +22,7 @@ pub mod audit;
 pub mod clock;
 pub mod compare;
 mod conditions;
+pub mod drift;
 pub mod evidence;
 pub mod hooks;
 pub mod live;

@@ -17,7 +17,9 @@ use super::telemetry::{self, WeightProof};
 use super::watch::{LIMIT, Watch};
 use super::weights::WeightsFile;
 use crate::engine::config::ModelsConfig;
-use crate::gate::{Check as GateCheck, CheckKind, Ensemble, Mode, QualityVerdict, Require, Rules, Terms};
+use crate::gate::{
+    Check as GateCheck, CheckKind, Ensemble, Mode, OnBound, QualityVerdict, Require, Rules, Terms,
+};
 use crate::judge::{self, EventSource, QUALITY_EVENTS};
 use crate::signals::Stop;
 use crate::stream::parse_timestamp;
@@ -68,7 +70,7 @@ pub enum End {
     RolledBack(Vec<String>, Rollback),
     /// A rollback was due for these reasons and could not be made: the canary may still be active.
     RollbackFailed(Vec<String>, anyhow::Error),
-    /// Somebody else rolled back meanwhile.
+    /// Somebody else rolled back or promoted meanwhile.
     EndedElsewhere(String),
     /// A signal came; the watch can be continued.
     Interrupted,
@@ -77,6 +79,8 @@ pub enum End {
 /// What a monitor tells while it runs.
 #[derive(Debug)]
 pub enum Told<'a> {
+    /// What was watched so far cannot be read and does not count.
+    Anew(&'a str),
     /// It begins, or continues after a restart.
     Begins(&'a Watch),
     /// A check found nothing.
@@ -117,13 +121,14 @@ pub fn monitor(
         bail!("no canary is active: {} does not exist", state.directory().display());
     }
     let _alone = state.lock(Lock::Monitor)?;
-    let mut watch = begin(request)?;
+    let mut watch = begin(request, &mut tell)?;
     tell(Told::Begins(&watch));
     let mut measured = None;
     // After a restart, time without a monitor is told from time between two checks.
     let mut longest = request.interval * LIMIT;
+    let mut unwritten = 0;
     loop {
-        let next = Instant::now() + request.interval.min(watch.left().max(SIGNAL_CHECK));
+        let started = Instant::now();
         match check(request, &mut watch, longest) {
             Check::Clean(figures) => {
                 watch.failed_in_row = 0;
@@ -153,20 +158,32 @@ pub fn monitor(
             }
         }
         longest = longest.max(SLOW_CHECK);
-        if let Err(error) = watch.write(state) {
-            watch.failed_in_row += 1;
-            tell(Told::Failed(&watch, &format!("{error:#}")));
+        match watch.write(state) {
+            Ok(()) => unwritten = 0,
+            Err(error) => {
+                unwritten += 1;
+                let reason = format!("{error:#}");
+                tell(Told::Failed(&watch, &reason));
+                if unwritten >= LIMIT {
+                    let reason = format!("the watch could not be kept {LIMIT} times in a row: {reason}");
+                    return Ok(roll_back(request, watch, vec![reason], measured));
+                }
+            }
         }
+        let whole = watch.failed_in_row == 0 && unwritten == 0;
         // A watch whose last check failed has not seen its end.
-        if watch.left().is_zero() && watch.failed_in_row == 0 {
+        if watch.left().is_zero() && whole {
             passed(request, &watch)?;
             return Ok(Monitored { end: End::Clean, watch, measured });
         }
-        while Instant::now() < next {
+        // The last check is at the end, but after a failure the source gets its whole interval.
+        let pause =
+            if whole { request.interval.min(watch.left().max(SIGNAL_CHECK)) } else { request.interval };
+        while let Some(left) = pause.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
             if stop.requested() {
                 return Ok(Monitored { end: End::Interrupted, watch, measured });
             }
-            thread::sleep(SIGNAL_CHECK.min(next.saturating_duration_since(Instant::now())));
+            thread::sleep(SIGNAL_CHECK.min(left));
         }
         if stop.requested() {
             return Ok(Monitored { end: End::Interrupted, watch, measured });
@@ -175,10 +192,10 @@ pub fn monitor(
 }
 
 /// The watch to continue, or a new one for the active canary.
-fn begin(request: &Request<'_>) -> anyhow::Result<Watch> {
+fn begin(request: &Request<'_>, tell: &mut dyn FnMut(Told<'_>)) -> anyhow::Result<Watch> {
     let state = request.state;
     let _writing = state.lock(Lock::Write)?;
-    let mut chain = state.recover()?;
+    let mut chain = state.recover()?.chain;
     let (generation, model) = match state.standing(&chain) {
         Standing::Active(file, entry) => (file.generation, entry.model.unwrap_or_default()),
         // The first check finds it and rolls back.
@@ -190,7 +207,12 @@ fn begin(request: &Request<'_>) -> anyhow::Result<Watch> {
         },
         _ => bail!("no canary is active: there is nothing to watch"),
     };
-    if let Some(watch) = Watch::read(state)?
+    let there = Watch::read(state).unwrap_or_else(|error| {
+        // More is watched for it, never less.
+        tell(Told::Anew(&format!("{error:#}")));
+        None
+    });
+    if let Some(watch) = there
         && watch.generation == generation
         && watch.model == model
         && !has_passed(&chain, generation)
@@ -220,7 +242,7 @@ fn has_passed(chain: &Chain, generation: u64) -> bool {
 fn passed(request: &Request<'_>, watch: &Watch) -> anyhow::Result<()> {
     let state = request.state;
     let _writing = state.lock(Lock::Write)?;
-    let mut chain = state.recover()?;
+    let mut chain = state.recover()?.chain;
     let still =
         matches!(state.standing(&chain), Standing::Active(file, _) if file.generation == watch.generation);
     anyhow::ensure!(still, "the canary was changed while the watch ended; it does not count as clean");
@@ -328,20 +350,6 @@ fn violations(verdict: &QualityVerdict, model: &str, rules: &Rules) -> Vec<Strin
     let failures = verdict.models.get(model).map_or(&[][..], |verdict| &verdict.failures);
     let violated = failures.iter().filter(|failure| failure.check != CheckKind::InsufficientPredictions);
     reasons.extend(violated.map(|failure| format!("{model}: {}: {}", failure.check.name(), failure.detail)));
-    let (least, most) = (rules.min_agreement_pct, rules.max_agreement_pct);
-    match verdict.ensemble.agreement_pct {
-        None => reasons.push("no event has two active models, so their agreement is unknown".to_owned()),
-        Some(agreement) if agreement < least.value() || agreement > most.value() => {
-            reasons.push(format!("the models agree by {agreement:.2} %, {least} to {most} % is allowed"));
-        }
-        Some(_) => {}
-    }
-    let Ensemble { events, hard_disagreements, .. } = verdict.ensemble;
-    let most = rules.max_hard_disagreement_pct;
-    if most.is_exceeded_by(hard_disagreements, events) {
-        let share = hard_disagreements as f64 * 100.0 / events as f64;
-        reasons
-            .push(format!("{share:.2} % of the events hold both BUY and SELL, at most {most} % is allowed"));
-    }
+    reasons.extend(verdict.ensemble.disagreements(rules, OnBound::Holds));
     reasons
 }

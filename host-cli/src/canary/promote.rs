@@ -33,7 +33,7 @@ pub fn promote(state: &State, weight: Option<Ppm>) -> anyhow::Result<Promotion> 
     }
     let _alone = state.lock(Lock::Activate)?;
     let _writing = state.lock(Lock::Write)?;
-    let mut chain = state.recover()?;
+    let mut chain = state.recover()?.chain;
     let (file, activated) = match state.standing(&chain) {
         Standing::Active(file, entry) => (file, entry),
         Standing::Foreign(why) => {

@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use super::audit::{Chain, Transition};
-use super::state::{Lock, Standing, State, details, last_generation};
+use super::state::{Lock, Recovered, Standing, State, details, last_generation};
 use super::weights::{Baseline, Weights, WeightsFile};
 use crate::digest::sha256;
 use crate::engine::config::ModelsConfig;
@@ -13,7 +13,7 @@ use crate::engine::config::ModelsConfig;
 /// How a rollback came out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rollback {
-    /// The baseline was put in force; `None` if there was nothing to roll back.
+    /// The baseline was put in force, by this rollback or by completing one; `None` if there was nothing to roll back.
     pub restored: Option<WeightsFile>,
     /// The model that was active, if that is known.
     pub model: Option<String>,
@@ -33,19 +33,28 @@ pub fn rollback(state: &State, models: Option<&ModelsConfig>, reason: &str) -> a
         return Ok(outcome);
     }
     let _writing = state.lock(Lock::Write)?;
-    let mut chain = match state.recover() {
-        Ok(chain) => Some(chain),
+    let (mut chain, completed) = match state.recover() {
+        Ok(Recovered { chain, completed }) => (Some(chain), completed),
         Err(error) => {
-            outcome
-                .broken
-                .push(format!("{error:#}; it cannot be recorded. `qsc canary audit verify` tells more"));
-            None
+            let more = if state.log().read().is_err() {
+                "it cannot be recorded. `qsc canary audit verify` tells more"
+            } else {
+                "what a process that died left undone is not completed, and the rollback not recorded"
+            };
+            outcome.broken.push(format!("{error:#}; {more}"));
+            (None, false)
         }
     };
     let current = state.weights();
     match (&chain, &current) {
         (Some(chain), _) => match state.standing(chain) {
-            Standing::Idle(_) => return Ok(outcome),
+            Standing::Idle(file) => {
+                // What the last process died of doing was this very rollback.
+                if completed {
+                    (outcome.restored, outcome.model) = (file, last_activated(chain));
+                }
+                return Ok(outcome);
+            }
             Standing::Active(file, _) => outcome.model = file.canary,
             Standing::Foreign(why) => {
                 let told = current.as_ref().ok().and_then(|file| file.as_ref()?.canary.clone());
@@ -55,10 +64,8 @@ pub fn rollback(state: &State, models: Option<&ModelsConfig>, reason: &str) -> a
             // `recover` leaves neither.
             Standing::Interrupted(_) | Standing::Unrecorded(_) => {}
         },
-        // Without a log the weights file alone says whether a canary is active.
-        (None, Ok(None)) => return Ok(outcome),
-        (None, Ok(Some(file))) if file.canary.is_none() => return Ok(outcome),
-        (None, Ok(Some(file))) => outcome.model = file.canary.clone(),
+        // Without a log nothing proves what is in force, and a running engine may have other weights than the file.
+        (None, Ok(file)) => outcome.model = file.as_ref().and_then(|file| file.canary.clone()),
         (None, Err(error)) => outcome.broken.push(format!("{error:#}")),
     }
     let baseline = usable_baseline(state, chain.as_ref(), models)?;
@@ -74,7 +81,14 @@ pub fn rollback(state: &State, models: Option<&ModelsConfig>, reason: &str) -> a
     if let Some(chain) = &mut chain
         && let Err(error) = record(state, chain, &outcome, &file, reason)
     {
-        outcome.broken.push(format!("{error:#}; the rollback is in force but not recorded"));
+        // The line may be there although its head is not.
+        let is_recorded = chain.entries.last().is_some_and(|last| last.generation == generation);
+        let recorded = if is_recorded {
+            "and recorded; the next command completes the head"
+        } else {
+            "but not recorded"
+        };
+        outcome.broken.push(format!("{error:#}; the rollback is in force {recorded}"));
     }
     outcome.restored = Some(file);
     Ok(outcome)
@@ -107,18 +121,14 @@ fn usable_baseline(
     chain: Option<&Chain>,
     models: Option<&ModelsConfig>,
 ) -> anyhow::Result<Baseline> {
-    let fault = match state.baseline() {
-        Ok(Some(baseline)) => {
-            let recorded = chain.and_then(|chain| {
-                let sets = |event| matches!(event, Transition::Activated | Transition::Promoted);
-                chain.entries.iter().rev().find(|entry| sets(entry.event))?.detail("baseline_sha256")
-            });
-            if recorded.is_none_or(|recorded| recorded == sha256(baseline.text())) {
-                return Ok(baseline);
-            }
-            format!("{} is not the baseline that was saved: it was edited", state.baseline_path().display())
-        }
-        Ok(None) => format!("{} is missing", state.baseline_path().display()),
+    let saved = match chain {
+        Some(chain) => state.saved_baseline(chain),
+        None => state.baseline().and_then(|saved| {
+            saved.with_context(|| format!("{} is missing", state.baseline_path().display()))
+        }),
+    };
+    let fault = match saved {
+        Ok(baseline) => return Ok(baseline),
         Err(error) => format!("{error:#}"),
     };
     let Some(config) = models else {

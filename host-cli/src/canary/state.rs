@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Map, Value};
 
-use super::audit::{AuditLog, Chain, Entry, Transition};
+use super::audit::{AuditLog, Broken, Chain, Entry, Transition};
 use super::weights::{Baseline, Origin, Weights, WeightsFile};
 use crate::bounded;
 use crate::digest::sha256;
@@ -29,6 +29,9 @@ use crate::stream::{TEMPORARY, replace_durably};
 
 /// How long a command waits for another one to finish writing.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A temporary file that was left alone for so long belongs to a process that died.
+const TEMPORARY_AGE: Duration = Duration::from_secs(60);
 
 /// A state directory.
 #[derive(Clone, Debug)]
@@ -68,6 +71,15 @@ pub enum Standing {
     Foreign(String),
 }
 
+/// A log that holds, and what was completed to make the state whole.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The log.
+    pub chain: Chain,
+    /// The baseline came in force: an activation was taken back, or a rollback recorded.
+    pub completed: bool,
+}
+
 impl State {
     /// The state in `directory`, which need not exist yet.
     #[must_use]
@@ -85,6 +97,20 @@ impl State {
     #[must_use]
     pub fn log(&self) -> AuditLog {
         AuditLog::new(&self.directory)
+    }
+
+    /// The log, or where it does not hold. None at all does not hold where weights are in force.
+    ///
+    /// # Errors
+    /// A file cannot be read: that is no verdict.
+    pub fn verify_log(&self) -> anyhow::Result<Result<Chain, Broken>> {
+        Ok(match self.log().read() {
+            Ok(chain) if chain.entries.is_empty() && self.weights_path().exists() => {
+                Err(Broken { line: Some(1), reason: "there is no log, but weights are in force".to_owned() })
+            }
+            Ok(chain) => Ok(chain),
+            Err(error) => Err(error.downcast::<Broken>()?),
+        })
     }
 
     /// `weights.json`.
@@ -186,7 +212,7 @@ impl State {
     /// Replaces the weights file.
     ///
     /// # Errors
-    /// It cannot be written; it is then as it was.
+    /// It cannot be written: it is then as it was, or, if only the sync of the directory failed, already the new one.
     pub fn write_weights(&self, file: &WeightsFile) -> anyhow::Result<()> {
         write(&self.weights_path(), &file.text())
     }
@@ -194,7 +220,7 @@ impl State {
     /// Replaces the baseline.
     ///
     /// # Errors
-    /// It cannot be written; it is then as it was.
+    /// As [`write_weights`](Self::write_weights).
     pub fn write_baseline(&self, baseline: &Baseline) -> anyhow::Result<()> {
         write(&self.baseline_path(), &baseline.text())
     }
@@ -233,9 +259,7 @@ impl State {
             ));
         };
         // What lowers risk takes effect first.
-        let is_baseline = self
-            .baseline()
-            .is_ok_and(|baseline| baseline.is_some_and(|baseline| baseline.weights == file.weights));
+        let is_baseline = self.saved_baseline(chain).is_ok_and(|baseline| baseline.weights == file.weights);
         if file.canary.is_none()
             && file.generation > last_generation(chain)
             && is_baseline
@@ -253,6 +277,65 @@ impl State {
         ))
     }
 
+    /// The baseline, if it is the one that the log saw saved.
+    ///
+    /// # Errors
+    /// It is missing, torn, or another one.
+    pub fn saved_baseline(&self, chain: &Chain) -> anyhow::Result<Baseline> {
+        let path = self.baseline_path();
+        let baseline = self.baseline()?.with_context(|| format!("{} is missing", path.display()))?;
+        // A change that was voided has set nothing.
+        let recorded = in_force(&chain.entries).into_iter().rev().find_map(|entry| {
+            let sets = matches!(entry.event, Transition::Activated | Transition::Promoted);
+            sets.then(|| entry.detail("baseline_sha256").unwrap_or_default())
+        });
+        ensure!(
+            recorded.is_none_or(|recorded| recorded == sha256(baseline.text())),
+            "{} is not the baseline that was saved: it was edited",
+            path.display()
+        );
+        Ok(baseline)
+    }
+
+    /// Whether `file`, read from `weights.json`, may come in force in an engine: the log recorded it, or it is what a
+    /// rollback puts in force before it is recorded, and also where the log does not hold: the saved baseline, or `own`,
+    /// the weights of `MODELS.toml`.
+    ///
+    /// # Errors
+    /// It is none of these, or the log cannot say.
+    pub fn ensure_recorded(&self, file: Option<&WeightsFile>, own: &Weights) -> anyhow::Result<()> {
+        // After the file was read: what raises risk is in the log before it is in the file.
+        let log = self.log().read();
+        if let Ok(chain) = &log {
+            let changes = in_force(&chain.entries);
+            let ahead = changes.split_last().filter(|(last, _)| {
+                matches!(last.event, Transition::Activated | Transition::Promoted)
+                    && chain.entries.last().is_some_and(|entry| entry.seq == last.seq)
+            });
+            let before = ahead.is_some_and(|(_, before)| matches(file, before.last().copied()));
+            if before || matches(file, changes.last().copied()) {
+                return Ok(());
+            }
+        }
+        let baseline = match &log {
+            Ok(chain) => self.saved_baseline(chain).ok(),
+            Err(_) => self.baseline().ok().flatten(),
+        };
+        let lowers = file.is_some_and(|file| {
+            let is_baseline = baseline.is_some_and(|baseline| baseline.weights == file.weights);
+            file.canary.is_none() && (is_baseline || file.weights == *own)
+        });
+        if lowers {
+            return Ok(());
+        }
+        log.context("the audit log does not hold, so nothing proves the weights")?;
+        bail!(
+            "{} is not what the audit log recorded: it was edited by hand, comes from elsewhere, or is gone; `qsc canary \
+             rollback` replaces it",
+            self.weights_path().display()
+        )
+    }
+
     /// Whether `baseline.json` is the one that was saved for this activation.
     fn saved_baseline_of(&self, activation: &Entry) -> bool {
         let saved = self.baseline().ok().flatten().map(|baseline| sha256(baseline.text()));
@@ -263,12 +346,17 @@ impl State {
     ///
     /// # Errors
     /// The log does not hold, or a file cannot be written.
-    pub fn recover(&self) -> anyhow::Result<Chain> {
+    pub fn recover(&self) -> anyhow::Result<Recovered> {
         self.remove_leftovers()?;
+        let mut completed = false;
         let mut chain = self.log().recover().context("the audit log does not hold")?;
         match self.standing(&chain) {
-            Standing::Interrupted(entry) => self.void(&mut chain, &entry)?,
+            Standing::Interrupted(entry) => {
+                completed = entry.event == Transition::Activated;
+                self.void(&mut chain, &entry)?;
+            }
             Standing::Unrecorded(file) => {
+                completed = true;
                 let model = in_force(&chain.entries).last().and_then(|entry| entry.model.clone());
                 let mut details = Map::new();
                 details.insert(
@@ -287,7 +375,7 @@ impl State {
             Standing::Idle(Some(file)) => self.complete_promotion(&chain, &file)?,
             Standing::Idle(None) | Standing::Active(..) | Standing::Foreign(_) => {}
         }
-        Ok(chain)
+        Ok(Recovered { chain, completed })
     }
 
     /// Takes back a change that was recorded and is not in place. An engine may have seen an activation's weights before
@@ -323,12 +411,23 @@ impl State {
         let cannot = || format!("cannot clean {}", self.directory.display());
         for entry in fs::read_dir(&self.directory).with_context(cannot)? {
             let entry = entry.with_context(cannot)?;
-            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                fs::remove_file(entry.path()).with_context(cannot)?;
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) && is_old(&entry) {
+                match fs::remove_file(entry.path()) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(error).with_context(cannot);
+                    }
+                    _ => {}
+                }
             }
         }
         Ok(())
     }
+}
+
+/// Whether nobody writes this temporary file any more: a monitor and a deployment write here without the lock.
+fn is_old(entry: &fs::DirEntry) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > TEMPORARY_AGE))
 }
 
 /// What a promotion of `file` leaves as the baseline.
@@ -369,9 +468,10 @@ fn matches(file: Option<&WeightsFile>, entry: Option<&Entry>) -> bool {
 /// The weights the next canary starts from: those of a promotion, else those of `MODELS.toml`.
 ///
 /// # Errors
-/// The promoted weights are for other models.
+/// The promoted weights are for other models, or not those that the log saw saved.
 pub fn next_baseline(
     state: &State,
+    chain: &Chain,
     standing: &Standing,
     config: &crate::engine::config::ModelsConfig,
 ) -> anyhow::Result<Baseline> {
@@ -383,6 +483,7 @@ pub fn next_baseline(
         && let Some(baseline) = state.baseline()?
         && baseline.origin == Origin::Promotion
     {
+        state.saved_baseline(chain)?;
         baseline.weights.ensure_for(config).with_context(|| {
             format!("the promoted weights in {} do not fit", state.baseline_path().display())
         })?;

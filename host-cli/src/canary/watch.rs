@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::clock::Moment;
@@ -68,7 +68,7 @@ impl Watch {
     /// The watch on disk; `None` if there is none.
     ///
     /// # Errors
-    /// It cannot be read or is no watch.
+    /// It cannot be read, or is no watch that a monitor has written.
     pub fn read(state: &State) -> anyhow::Result<Option<Self>> {
         let path = state.watch_path();
         let text = match bounded::read_text(&path, bounded::SMALL) {
@@ -76,8 +76,14 @@ impl Watch {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
-        let watch = serde_json::from_str(&text)
-            .with_context(|| format!("{} is torn; remove it, and the watch begins anew", path.display()))?;
+        let watch: Self =
+            serde_json::from_str(&text).with_context(|| format!("{} is torn", path.display()))?;
+        // Nothing signs it, but what no monitor has written is none.
+        ensure!(
+            watch.last_new_ms <= watch.watched_ms && u64::from(watch.failed_in_row) <= watch.checks,
+            "{} contradicts itself",
+            path.display()
+        );
         Ok(Some(watch))
     }
 
@@ -122,6 +128,7 @@ impl Watch {
         interval: Duration,
     ) -> Result<(), String> {
         let parse = |id: &Option<String>| id.as_ref().and_then(|id| id.parse::<EventId>().ok());
+        let first_reading = self.last_id.is_none();
         if let Some(before) = parse(&self.last_id)
             && last.is_none_or(|last| last < before)
         {
@@ -132,11 +139,11 @@ impl Watch {
         let before = parse(&self.last_canary_id);
         if last_canary > before {
             // What was there when the watch began is not new.
-            self.any_new |= self.checks > 0;
+            self.any_new |= !first_reading;
             self.last_new_ms = self.watched_ms;
             self.last_canary_id = last_canary.map(|id| id.to_string());
         }
-        let silent = self.watched_ms - self.last_new_ms;
+        let silent = self.watched_ms.saturating_sub(self.last_new_ms);
         if silent >= ms(interval * LIMIT) {
             return Err(format!(
                 "the canary is silent: no new prediction for {silent} ms, at most {} ms ({LIMIT} intervals) is allowed",
@@ -184,8 +191,9 @@ mod tests {
     #[test]
     fn a_silent_canary_and_a_reset_stream_are_named() {
         let mut watch = Watch::begin(1, "xgb", Duration::from_secs(3600), &at(0));
+        // A check that failed before has read nothing.
+        (watch.checks, watch.failed_in_row) = (1, 1);
         watch.take(id(5), id(5), INTERVAL).unwrap();
-        watch.checks = 1;
         assert!(!watch.any_new, "what was there is not new");
         watch.advance(&at(60_000), INTERVAL * LIMIT).unwrap();
         watch.take(id(9), id(7), INTERVAL).unwrap();
@@ -196,6 +204,19 @@ mod tests {
         assert!(watch.clone().take(id(21), id(7), INTERVAL).unwrap_err().contains("silent"));
         assert!(watch.clone().take(id(19), id(19), INTERVAL).unwrap_err().contains("reset"));
         assert!(watch.take(None, None, INTERVAL).unwrap_err().contains("empty"));
+    }
+
+    #[test]
+    fn a_watch_that_contradicts_itself_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::new(directory.path());
+        let mut watch = Watch::begin(1, "xgb", Duration::from_secs(10), &at(0));
+        watch.write(&state).unwrap();
+        assert_eq!(Watch::read(&state).unwrap().as_ref(), Some(&watch));
+        watch.last_new_ms = 1;
+        watch.write(&state).unwrap();
+        assert!(Watch::read(&state).unwrap_err().to_string().contains("contradicts itself"));
+        watch.take(id(5), id(5), INTERVAL).unwrap();
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use qsc_kernel::Backend;
 use serde_json::{Map, Value, json};
 
 use crate::commands::predict;
@@ -42,8 +43,8 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 2.0, value_parser = parse_seconds)]
     seconds: f64,
     /// Backend to run on; all of them give the same bits
-    #[arg(long, default_value = "auto", env = "QSC_BACKEND")]
-    backend: String,
+    #[arg(long, default_value = "auto", env = "QSC_BACKEND", value_parser = predict::backend)]
+    backend: Backend,
 }
 
 fn parse_seconds(text: &str) -> Result<f64, String> {
@@ -71,7 +72,7 @@ struct Measured {
 /// # Errors
 /// An image, rows or an ensemble that cannot be used; answers that differ from those of the scalar backend.
 pub fn run(args: &BenchArgs, format: Format) -> anyhow::Result<Exit> {
-    let backend = predict::backend(&args.backend)?;
+    let backend = args.backend;
     let time = Duration::from_secs_f64(args.seconds);
     let measured = match &args.image {
         Some(image) => single::measure(image, args.input.as_deref(), args.batch, backend, time)?,

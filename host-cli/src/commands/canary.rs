@@ -143,14 +143,8 @@ fn parse_weight(text: &str) -> Result<Ppm, String> {
 /// One line per finding.
 pub(super) fn finding_lines(findings: &[Finding]) -> String {
     let line = |finding: &Finding| {
-        let detail: String = finding.detail.chars().flat_map(escape).collect();
-        format!("  {:<4} {:<15} {detail}\n", if finding.passed { "ok" } else { "FAIL" }, finding.check)
+        let result = if finding.passed { "ok" } else { "FAIL" };
+        format!("  {result:<4} {:<15} {}\n", finding.check, report::one_line(&finding.detail))
     };
     findings.iter().map(line).collect()
-}
-
-/// Foreign text stays on its line.
-fn escape(character: char) -> impl Iterator<Item = char> {
-    let plain = (!character.is_control()).then_some(character);
-    plain.into_iter().chain(character.is_control().then(|| character.escape_default()).into_iter().flatten())
 }

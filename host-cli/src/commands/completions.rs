@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Command};
 use clap_complete::Shell;
+use serde_json::json;
 
 use crate::exit::Exit;
 use crate::report::{self, Format};
@@ -38,10 +39,19 @@ pub struct ManArgs {
 ///
 /// # Errors
 /// They could not be written.
-pub fn completions(args: &CompletionsArgs, mut root: Command) -> anyhow::Result<Exit> {
+pub fn completions(args: &CompletionsArgs, mut root: Command, format: Format) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut root, "qsc", &mut script);
-    report::print(&String::from_utf8(script).context("completions are UTF-8")?)?;
+    let script = String::from_utf8(script).context("completions are UTF-8")?;
+    report::print(&match format {
+        Format::Text => script,
+        Format::Json => report::json(&json!({
+            "contract": report::CONTRACT,
+            "command": "completions",
+            "shell": args.shell.to_string(),
+            "script": script,
+        })),
+    })?;
     Ok(Exit::Pass)
 }
 
@@ -52,7 +62,13 @@ pub fn completions(args: &CompletionsArgs, mut root: Command) -> anyhow::Result<
 pub fn man(args: &ManArgs, mut root: Command, format: Format) -> anyhow::Result<Exit> {
     root.build();
     let Some(directory) = &args.output else {
-        report::print(&page(&root)?)?;
+        let page = page(&root)?;
+        report::print(&match format {
+            Format::Text => page,
+            Format::Json => {
+                report::json(&json!({"contract": report::CONTRACT, "command": "man", "page": page}))
+            }
+        })?;
         return Ok(Exit::Pass);
     };
     std::fs::create_dir_all(directory)
@@ -62,7 +78,7 @@ pub fn man(args: &ManArgs, mut root: Command, format: Format) -> anyhow::Result<
     report::print(&match format {
         Format::Text => pages.iter().map(|page| format!("{}\n", page.display())).collect(),
         Format::Json => {
-            report::json(&serde_json::json!({"contract": report::CONTRACT, "command": "man", "pages": pages}))
+            report::json(&json!({"contract": report::CONTRACT, "command": "man", "pages": pages}))
         }
     })?;
     Ok(Exit::Pass)

@@ -79,7 +79,6 @@ pub fn run(
 
 /// The settings of one command, as clap itself resolves them.
 fn lines(path: &str, command: &Command, settings: &Settings) -> anyhow::Result<Vec<Line>> {
-    let flags: Vec<&Arg> = command.get_arguments().filter(|arg| settings::key(arg).is_some()).collect();
     // None of them required: nothing is asked of a line that was never typed.
     let alone = Command::new("config")
         .no_binary_name(true)
@@ -90,7 +89,7 @@ fn lines(path: &str, command: &Command, settings: &Settings) -> anyhow::Result<V
         anyhow::anyhow!("{}", text.lines().next().unwrap_or_default().trim_start_matches("error: "))
     })?;
     let mut lines = Vec::new();
-    for arg in flags {
+    for arg in command.get_arguments() {
         let Some(key) = settings::key(arg) else { continue };
         let id = arg.get_id().as_str();
         let raw = || matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy());

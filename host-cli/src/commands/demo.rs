@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::commands::drift;
+use crate::canary::drift;
 use crate::exit::Exit;
 use crate::gate::{Mode, QualityVerdict, Require, Rules, SanityVerdict, Terms};
 use crate::judge::{self, EventSource, Origin, QUALITY_EVENTS, SANITY_EVENTS};
@@ -72,7 +72,7 @@ fn judge_all(intents: &Path, cutover: u64, directory: &Path) -> anyhow::Result<J
     let gate = |mode| {
         let terms = Terms { mode, require: Require::Any, requested: QUALITY_EVENTS, cutover: Some(cutover) };
         let verdict = judge::quality_with_drift(&source, terms, &rules, drift()?, |_| ())?;
-        let report = report::write_quality(&verdict, &source.header(None), directory)?;
+        let report = report::write_quality(&verdict, &source.header(None)?, directory)?;
         anyhow::Ok((verdict, report))
     };
     Ok(Judged {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::drift::DriftArgs;
 use super::events::SourceParser;
 use super::progress;
 use super::redis::RedisArgs;
@@ -79,6 +80,8 @@ pub struct DeployArgs {
     /// A feature that may be flat; may be given several times
     #[arg(long, env = "QSC_ALLOW_FLAT", value_name = "NAME", value_delimiter = ',')]
     allow_flat: Vec<String>,
+    #[command(flatten)]
+    drift: DriftArgs,
     /// Where reports of the gates are written; created if missing
     #[arg(long, env = "QSC_REPORT_DIR", value_name = "DIR", default_value = "reports/safety")]
     report_dir: PathBuf,
@@ -92,11 +95,13 @@ pub struct DeployArgs {
 /// # Errors
 /// A step could not be done at all, or the result could not be written.
 pub fn run(args: &DeployArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
-    if args.gate && matches!(args.source, Some(SourceSpec::Stdin)) {
-        log("error: gates read the source again and again; give --source redis://… or file:PATH");
+    if let Some(source) = source(args)
+        && let Err(error) = source.ensure_can_be_read_again()
+    {
+        log(&format!("error: {error:#}"));
         return Ok(Exit::Usage);
     }
-    let plan = plan(args, rules);
+    let plan = plan(args, rules)?;
     let mut display = Display::default();
     let deployment =
         chain::run(&plan, &args.state_dir, args.resume, &mut |notice| display.show(&plan.unit, notice));
@@ -109,18 +114,26 @@ pub fn run(args: &DeployArgs, rules: &Rules, format: Format) -> anyhow::Result<E
     Ok(deployment.exit)
 }
 
-fn plan(args: &DeployArgs, rules: &Rules) -> Plan {
+/// Where the gates read, if they are asked for.
+fn source(args: &DeployArgs) -> Option<EventSource> {
+    let spec = args.source.clone().filter(|_| args.gate)?;
+    Some(EventSource::live(spec, args.stream.clone(), args.redis.options()))
+}
+
+fn plan(args: &DeployArgs, rules: &Rules) -> anyhow::Result<Plan> {
     let mut rules = rules.clone();
     rules.allow_flat.extend(args.allow_flat.iter().cloned());
-    let gates = args.source.clone().filter(|_| args.gate).map(|spec| GatePlan {
-        source: EventSource::live(spec, args.stream.clone(), args.redis.options()),
+    let drift = if args.gate { args.drift.load(&mut rules)? } else { None };
+    let gates = source(args).map(|source| GatePlan {
+        source,
         rules,
+        drift,
         require: args.require,
         events: args.events,
         wait: args.wait,
         report_dir: args.report_dir.clone(),
     });
-    Plan {
+    Ok(Plan {
         unit: args.unit.clone(),
         expected: args.expect.clone(),
         executable: args.executable.clone(),
@@ -128,7 +141,7 @@ fn plan(args: &DeployArgs, rules: &Rules) -> Plan {
         patience: args.timeout,
         warn_only: args.warn_only,
         gates,
-    }
+    })
 }
 
 /// One line per step, and a bar while intents are waited for.

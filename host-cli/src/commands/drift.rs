@@ -1,14 +1,11 @@
 //! What the gates compare features with: the training rows of an ensemble's models.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Args;
-use qsc_kernel::Model;
 
-use crate::engine::config::ModelsConfig;
-use crate::gate::{Drift, Reference, Rules};
-use crate::image::ImageBytes;
+use crate::canary::drift;
+use crate::gate::{Drift, Rules};
 
 /// Whether to compare.
 #[derive(Debug, Args)]
@@ -32,22 +29,6 @@ impl DriftArgs {
     /// The models to compare with, if any; `--max-psi` goes into `rules`.
     pub(super) fn load(&self, rules: &mut Rules) -> anyhow::Result<Option<Drift>> {
         rules.max_psi = self.max_psi.or(rules.max_psi);
-        self.models.as_deref().map(of_ensemble).transpose()
+        self.models.as_deref().map(drift::of_ensemble).transpose()
     }
-}
-
-/// Comparison with the training rows of every model in this `MODELS.toml`.
-pub(super) fn of_ensemble(path: &Path) -> anyhow::Result<Drift> {
-    let mut drift = Drift::default();
-    for config in ModelsConfig::read(path)?.models {
-        let image = ImageBytes::read(&config.image)?;
-        let model = Model::check(image.as_bytes())
-            .with_context(|| format!("{} is no valid image", config.image.display()))?;
-        let references = model
-            .deciles()
-            .iter()
-            .map(|deciles| Reference { deciles: deciles.edges, counts: deciles.counts.map(u64::from) });
-        drift.add_model(&config.name, model.feature_names().map(str::to_owned).zip(references).collect());
-    }
-    Ok(drift)
 }

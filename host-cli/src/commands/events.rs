@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::progress;
 use super::redis::RedisArgs;
 use crate::judge::EventSource;
+use crate::report;
 use crate::stream::{INTENT_STREAM, SinkSpec, SourceSpec};
 
 /// Where to read.
@@ -37,7 +38,7 @@ impl SourceArgs {
 /// Says on stderr that events were corrupt: text output shows it too, but JSON output goes to a program.
 pub(super) fn warn_of_malformed(malformed: u64, first: Option<&str>) {
     if let Some(first) = first {
-        let first: String = first.chars().flat_map(char::escape_debug).collect();
+        let first = report::one_line(first);
         eprintln!("warning: {malformed} events are corrupt and were not judged; the first: {first}");
     }
 }

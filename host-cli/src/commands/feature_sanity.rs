@@ -58,7 +58,7 @@ pub fn run(args: &FeatureSanityArgs, rules: &Rules, format: Format) -> anyhow::R
     progress.finish();
     let verdict = verdict?;
     events::warn_of_malformed(verdict.malformed, verdict.first_malformed.as_deref());
-    let header = source.header(None);
+    let header = source.header(None)?;
     report::print(&match format {
         Format::Text => report::sanity_text(&verdict, &header),
         Format::Json => report::json(&report::sanity_document(&verdict, &header)),

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use qsc_kernel::model::DecisionRule;
 use qsc_kernel::{Action, Backend, BatchError, Model, Scratch};
@@ -34,14 +34,14 @@ pub struct PredictArgs {
     #[arg(long)]
     raw: bool,
     /// Backend to run on; all of them give the same bits
-    #[arg(long, default_value = "auto", env = "QSC_BACKEND")]
-    backend: String,
+    #[arg(long, default_value = "auto", env = "QSC_BACKEND", value_parser = backend)]
+    backend: Backend,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// An image or rows that cannot be used, a backend this machine lacks, or an output that cannot be written.
+/// An image or rows that cannot be used, or an output that cannot be written.
 pub fn run(args: &PredictArgs, format: Format) -> anyhow::Result<Exit> {
     let inputs = [("the image", args.image.as_path()), ("--input", &args.input)];
     let written = args.output.as_deref().map(|path| ("--output", path));
@@ -49,7 +49,7 @@ pub fn run(args: &PredictArgs, format: Format) -> anyhow::Result<Exit> {
     let bytes = ImageBytes::read(&args.image)?;
     let model =
         Model::check(bytes.as_bytes()).with_context(|| format!("cannot use {}", args.image.display()))?;
-    let model = model.with_backend(backend(&args.backend)?);
+    let model = model.with_backend(args.backend);
     let rows = read_rows(&args.input, &model)?;
     let values = predict_rows(&model, &rows, args.raw)?;
     let columns = column_names(&model, args.raw);
@@ -83,7 +83,7 @@ pub fn run(args: &PredictArgs, format: Format) -> anyhow::Result<Exit> {
 }
 
 /// The backend with this name, or the best one for `auto`.
-pub(crate) fn backend(name: &str) -> anyhow::Result<Backend> {
+pub(crate) fn backend(name: &str) -> Result<Backend, String> {
     if name == "auto" {
         return Ok(Backend::detect());
     }
@@ -91,7 +91,7 @@ pub(crate) fn backend(name: &str) -> anyhow::Result<Backend> {
         return Ok(backend);
     }
     let names: Vec<&str> = Backend::available().map(Backend::name).collect();
-    bail!("this machine cannot run backend {name:?}; it has auto, {}", names.join(", "))
+    Err(format!("this machine has no such backend; it has auto, {}", names.join(", ")))
 }
 
 /// Reads rows as a model takes them: columns bound by name where they have names, windows of the model's length.

@@ -77,7 +77,7 @@ pub fn run(args: &QualityGateArgs, rules: &Rules, format: Format) -> anyhow::Res
     progress.finish();
     let verdict = verdict?;
     events::warn_of_malformed(verdict.events.malformed, verdict.first_malformed.as_deref());
-    let report = report::write_quality(&verdict, &source.header(args.now), &args.report_dir)?;
+    let report = report::write_quality(&verdict, &source.header(args.now)?, &args.report_dir)?;
     if let Some(key) = &sign_key {
         attest::sign(&report.files.json, key)?;
     }

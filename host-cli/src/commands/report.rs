@@ -112,8 +112,8 @@ fn verify(args: &VerifyArgs, format: Format) -> anyhow::Result<Exit> {
     let mut findings = examined.findings.clone();
     if let Some(path) = &args.pubkey {
         let key = attest::read_verifying_key(path)?;
-        findings.push(match attest::verify(&examined.json_path, &key) {
-            Ok(_) => Finding::new("signature", true, format!("signed by {}", attest::key_id(&key))),
+        findings.push(match examined.ensure_signed_by(&key) {
+            Ok(()) => Finding::new("signature", true, format!("signed by {}", attest::key_id(&key))),
             Err(error) => Finding::new("signature", false, format!("{error:#}")),
         });
     }

@@ -4,12 +4,12 @@ mod watch;
 
 use std::path::PathBuf;
 
-use anyhow::ensure;
 use clap::Args;
 
+use super::drift::DriftArgs;
 use super::events::{self, SourceArgs};
 use crate::exit::Exit;
-use crate::gate::{Mode, QualityVerdict, Require, Rules, Scoreboard, Terms};
+use crate::gate::{Drift, Mode, QualityVerdict, Require, Rules, Scoreboard, Terms};
 use crate::judge::{self, EventSource, QUALITY_EVENTS};
 use crate::report::{self, Format};
 use crate::stream::parse_timestamp;
@@ -21,7 +21,7 @@ Judges the newest intents as the quality gate does in canary mode and says one w
 a check. GO: it passed, the gate passed, the models agree by 55 to 80 % (mean share of the largest vote) and fewer than \
 20 % of the events hold both BUY and SELL. WAIT: anything else.
 
-Exit codes: 0 every model is GO, 1 could not be judged, 2 otherwise, 64 wrong arguments. --watch ends with the code of the last scoreboard it showed.
+Exit codes: 0 every model is GO, 1 could not be judged, 2 otherwise, 64 wrong arguments. --watch ends with the code of the last scoreboard it showed, with 1 while it shows an error instead.
 
 Example:
   qsc scoreboard --source redis://127.0.0.1:6379")]
@@ -34,6 +34,8 @@ pub struct ScoreboardArgs {
     /// Only the newest N of them; 0 is all
     #[arg(long, value_name = "N", default_value_t = QUALITY_EVENTS)]
     count: u64,
+    #[command(flatten)]
+    drift: DriftArgs,
     /// Where the scoreboard is also written as a report; created if missing
     #[arg(long, value_name = "DIR", default_value = "reports/safety")]
     report_dir: PathBuf,
@@ -58,19 +60,17 @@ impl ScoreboardArgs {
 /// # Errors
 /// The events could not be read, or the result could not be written.
 pub fn run(args: &ScoreboardArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
+    let mut rules = rules.clone();
+    let drift = args.drift.load(&mut rules)?;
     let source = args.source.source();
     let terms =
         Terms { mode: Mode::Canary, require: Require::Any, requested: args.count, cutover: args.after };
     if args.watch {
-        ensure!(
-            source.can_be_read_again(),
-            "--watch reads the source again and again, and {} is no file or server that can be",
-            source.spec
-        );
-        return watch::run(&source, &terms, rules, format);
+        source.ensure_can_be_read_again()?;
+        return watch::run(&source, &terms, &rules, drift.as_ref(), format);
     }
-    let verdict = judge(&source, terms, rules)?;
-    let (text, document) = report::write_scoreboard(&verdict, &source.header(args.now), &args.report_dir)?;
+    let verdict = judge(&source, terms, &rules, drift)?;
+    let (text, document) = report::write_scoreboard(&verdict, &source.header(args.now)?, &args.report_dir)?;
     report::print(&match format {
         Format::Text => text,
         Format::Json => report::json(&document),
@@ -78,9 +78,14 @@ pub fn run(args: &ScoreboardArgs, rules: &Rules, format: Format) -> anyhow::Resu
     Ok(Scoreboard::of(&verdict).outcome.exit())
 }
 
-fn judge(source: &EventSource, terms: Terms, rules: &Rules) -> anyhow::Result<QualityVerdict> {
+fn judge(
+    source: &EventSource,
+    terms: Terms,
+    rules: &Rules,
+    drift: Option<Drift>,
+) -> anyhow::Result<QualityVerdict> {
     let mut progress = events::Progress::new();
-    let verdict = judge::quality(source, terms, rules, |most| progress.seen(most));
+    let verdict = judge::quality_with_drift(source, terms, rules, drift, |most| progress.seen(most));
     progress.finish();
     let verdict = verdict?;
     events::warn_of_malformed(verdict.events.malformed, verdict.first_malformed.as_deref());

@@ -41,7 +41,7 @@ pub struct Deployment {
     pub(super) executable: Option<Executable>,
     /// What each step found, in order.
     pub steps: Vec<Finding>,
-    /// The documents of the gates that were asked.
+    /// The documents of the gates that were asked, without those asked before a resume.
     pub gates: Map<String, Value>,
 }
 
@@ -59,13 +59,12 @@ pub fn run(
     let place = Place::take(state_dir, &plan.unit)?;
     let mut record = if resume { resumed(&place, plan)? } else { begun(plan) };
     let mut documents = Map::new();
-    let mut verdict = Outcome::Pass;
     let first = record.step;
     for step in Step::ALL.into_iter().filter(|&step| step >= first) {
         if step > Step::Settle && plan.gates.is_none() {
             break;
         }
-        enter(&mut record, step)?;
+        enter(plan, &mut record, step)?;
         place.save(&record)?;
         tell(Notice::Begins(step));
         let result = take(step, plan, &mut record, &mut documents, tell);
@@ -79,20 +78,22 @@ pub fn run(
             }
         };
         record.findings.push(finding);
-        if outcome != Outcome::Pass {
-            verdict = outcome;
-            if !(plan.warn_only && step.is_identity()) {
-                // The record stays: what was waited for may come, and --resume takes the step again.
-                return Ok(ended(plan, record, documents, verdict, Exit::Fail));
-            }
+        if outcome != Outcome::Pass && !(plan.warn_only && step.is_identity()) {
+            // The record stays: what was waited for may come, and --resume takes the step again.
+            return Ok(ended(plan, record, documents, outcome, Exit::Fail));
         }
     }
     place.clear()?;
-    Ok(ended(plan, record, documents, verdict, Exit::Pass))
+    // A finding that only warned, now or before a resume, leaves no pass.
+    let held = record.findings.iter().all(|finding| finding.passed);
+    let verdict = if held { Outcome::Pass } else { Outcome::Fail };
+    let exit = if held || plan.warn_only { Exit::Pass } else { Exit::Fail };
+    Ok(ended(plan, record, documents, verdict, exit))
 }
 
 fn begun(plan: &Plan) -> Record {
-    Record::new(plan.unit.clone(), plan.expected.clone().unwrap_or_else(Build::own))
+    let expected = plan.expected.clone().unwrap_or_else(Build::own);
+    Record::new(plan.unit.clone(), expected, plan.gates.is_some())
 }
 
 fn resumed(place: &Place, plan: &Plan) -> anyhow::Result<Record> {
@@ -105,14 +106,35 @@ fn resumed(place: &Place, plan: &Plan) -> anyhow::Result<Record> {
             record.expected
         );
     }
+    ensure!(
+        plan.gates.is_some() || !(record.gated || record.step > Step::Settle),
+        "the deployment to go on with is at step {} and its gates are still to be asked; give --gate --source … with \
+         --resume, or deploy without --resume",
+        record.step
+    );
+    record.gated |= plan.gates.is_some();
+    // What only warned before is judged again where it would block now.
+    let failed = record.findings.iter().find(|finding| !finding.passed).map(|finding| finding.step);
+    if let Some(failed) = failed.filter(|_| !plan.warn_only) {
+        record.step = record.step.min(failed);
+    }
     record.findings.retain(|finding| finding.step < record.step);
     Ok(record)
 }
 
 /// What has to be known before a step may change anything.
-fn enter(record: &mut Record, step: Step) -> anyhow::Result<()> {
+fn enter(plan: &Plan, record: &mut Record, step: Step) -> anyhow::Result<()> {
     record.step = step;
-    if step == Step::Start && record.cutover.is_none() {
+    if step == Step::Start {
+        // Entered again, as after a crash: whoever runs by now may have begun before any cutover there is.
+        if record.cutover.is_some() {
+            let state = systemd::show(&plan.unit)?;
+            ensure!(
+                state.is_stopped(),
+                "{} is not stopped ({state}), so nothing shows since when it runs; deploy without --resume",
+                plan.unit
+            );
+        }
         record.cutover = Some(now_ms()?);
     }
     Ok(())

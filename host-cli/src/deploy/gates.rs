@@ -34,15 +34,22 @@ impl Telemetry<'_> {
         self.wait_for(rules.sanity_min_events, Mode::Collection)?;
         let cutover = self.cutover()?;
         let source = &self.gates.source;
-        let verdict = judge::sanity(source, cutover, SANITY_EVENTS, rules, |_| {})?;
-        self.keep(Step::FeatureSanity, report::sanity_document(&verdict, &source.header(None)));
+        let verdict = judge::sanity_with_drift(
+            source,
+            cutover,
+            SANITY_EVENTS,
+            rules,
+            self.gates.drift.clone(),
+            |_| {},
+        )?;
+        ensure_unchanged(self.plan, self.record)?;
+        self.keep(Step::FeatureSanity, report::sanity_document(&verdict, &source.header(None)?));
         if verdict.outcome == Outcome::Pass {
             return Ok(format!("{} events, {} features alive", verdict.events, verdict.features.len()));
         }
-        let reasons: Vec<&str> = verdict.failures.iter().map(|check| check.detail.as_str()).collect();
         Err(Halt::Blocked {
             outcome: verdict.outcome,
-            seen: reasons.join("; "),
+            seen: verdict.reasons().join("; "),
             next: format!(
                 "repair what computes the features; qsc feature-sanity --after {} shows them all",
                 format_rfc3339(cutover)
@@ -64,7 +71,7 @@ impl Telemetry<'_> {
 
     fn quality(&mut self, step: Step, mode: Mode, need: u64, wanted: Outcome) -> Seen {
         let verdict = self.wait_for(need, mode)?;
-        let header = self.gates.source.header(None);
+        let header = self.gates.source.header(None)?;
         let report = report::write_quality(&verdict, &header, &self.gates.report_dir)?;
         self.keep(step, report.document);
         let shown = report.files.markdown.display();
@@ -82,17 +89,19 @@ impl Telemetry<'_> {
 
     /// Judges again and again until `need` intents count, and returns the verdict on them.
     fn wait_for(&mut self, need: u64, mode: Mode) -> Result<QualityVerdict, Halt> {
-        let GatePlan { source, rules, require, wait, .. } = self.gates;
+        let GatePlan { source, rules, drift, require, wait, .. } = self.gates;
         let cutover = self.cutover()?;
         let terms =
             Terms { mode, require: *require, requested: QUALITY_EVENTS.max(need), cutover: Some(cutover) };
         let end = Instant::now() + *wait;
         loop {
             ensure_unchanged(self.plan, self.record)?;
-            let verdict = judge::quality(source, terms, rules, |_| {})?;
+            let verdict = judge::quality_with_drift(source, terms, rules, drift.clone(), |_| {})?;
             let have = verdict.events.count;
             (self.tell)(Notice::Events { have: have.min(need), need });
             if have >= need {
+                // The events just read count only if it still is the same start that wrote them.
+                ensure_unchanged(self.plan, self.record)?;
                 return Ok(verdict);
             }
             if Instant::now() >= end {

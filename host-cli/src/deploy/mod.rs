@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gate::{Outcome, Require, Rules};
+use crate::gate::{Drift, Outcome, Require, Rules};
 use crate::judge::EventSource;
 use build_id::Build;
 
@@ -124,6 +124,8 @@ pub struct GatePlan {
     pub source: EventSource,
     /// Thresholds.
     pub rules: Rules,
+    /// The training rows to compare features with.
+    pub drift: Option<Drift>,
     /// How many models must be healthy.
     pub require: Require,
     /// Intents since the cutover to wait for before the canary gate.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Finding;
 use super::chain::Deployment;
 use crate::gate::Outcome;
-use crate::report::one_line;
+use crate::report::{CONTRACT, one_line};
 use crate::stream::format_rfc3339;
 
 #[derive(Serialize)]
@@ -26,7 +26,7 @@ struct Document<'deployment> {
 #[must_use]
 pub fn json(deployment: &Deployment) -> String {
     let document = Document {
-        contract: 1,
+        contract: CONTRACT,
         command: "deploy",
         cutover: deployment.cutover.map(format_rfc3339),
         deployment,

@@ -11,6 +11,7 @@ use super::build_id::Build;
 use super::process::Process;
 use super::{Finding, Step, UnitName};
 use crate::bounded;
+use crate::report::CONTRACT;
 use crate::stream::AtomicFile;
 
 /// How far a deployment has come: everything that going on with it needs.
@@ -19,6 +20,9 @@ pub(super) struct Record {
     contract: u32,
     pub(super) unit: UnitName,
     pub(super) expected: Build,
+    /// The gates are part of it: only with them it may end.
+    #[serde(default)]
+    pub(super) gated: bool,
     /// The step that was begun last.
     pub(super) step: Step,
     /// The main process before the restart.
@@ -45,11 +49,12 @@ pub(super) struct Executable {
 }
 
 impl Record {
-    pub(super) fn new(unit: UnitName, expected: Build) -> Self {
+    pub(super) fn new(unit: UnitName, expected: Build, gated: bool) -> Self {
         Self {
-            contract: 1,
+            contract: CONTRACT,
             unit,
             expected,
+            gated,
             step: Step::Unit,
             old_process: None,
             old_invocation: None,
@@ -99,7 +104,7 @@ impl Place {
             .with_context(|| format!("no deployment to go on with ({path}); deploy without --resume"))?;
         let record: Record = serde_json::from_str(&text)
             .with_context(|| format!("{path} is no record of a deployment; deploy without --resume"))?;
-        if record.contract != 1 {
+        if record.contract != CONTRACT {
             bail!("{path} was written by another version; deploy without --resume");
         }
         Ok(record)
@@ -143,12 +148,13 @@ mod tests {
         assert!(Place::take(directory.path(), &UnitName::parse("other").unwrap()).is_ok());
 
         assert!(format!("{:#}", place.load().unwrap_err()).contains("no deployment to go on with"));
-        let mut record = Record::new(unit.clone(), Build::Dirty("0123456-dirty".to_owned()));
+        let mut record = Record::new(unit.clone(), Build::Dirty("0123456-dirty".to_owned()), true);
         record.step = Step::Canary;
         record.cutover = Some(1_768_023_795_000);
         place.save(&record).unwrap();
         let read = place.load().unwrap();
         assert_eq!((read.step, read.cutover, read.expected), (record.step, record.cutover, record.expected));
+        assert!(read.gated);
         for damaged in ["", "{}", "{\"contract\":1}"] {
             fs::write(&place.path, damaged).unwrap();
             assert!(place.load().is_err(), "{damaged}");

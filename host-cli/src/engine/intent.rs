@@ -9,7 +9,7 @@ use super::Decided;
 use super::bind::Schema;
 use super::config::ModelConfig;
 use crate::identity;
-use crate::stream::{Event, Json, TRADE_INTENT};
+use crate::stream::{Event, Json, SYNTHETIC, TRADE_INTENT};
 
 /// Payload of an intent, fields in the contract's order.
 #[derive(Serialize)]
@@ -132,6 +132,14 @@ pub fn intent(event: &Event, decided: &Decided<'_>, models: &[ModelConfig]) -> E
         timestamp: event.timestamp.clone(),
         source: Some("qsc".to_owned()),
     }
+}
+
+/// The same intent, marked in its payload as decided on simulated events: no gate takes it for a market, wherever it is
+/// copied to.
+#[must_use]
+pub fn simulated(intent: &Event) -> Event {
+    let members = intent.payload.strip_prefix('{').unwrap_or(&intent.payload);
+    Event { payload: format!("{{\"{SYNTHETIC}\":true,{members}"), ..intent.clone() }
 }
 
 fn breakdown(model: &ModelConfig, outcome: &Outcome) -> Breakdown {

@@ -18,6 +18,9 @@ pub struct Evidence {
     /// SHA-256 over all of them in order. An event adds its id, its payload's length as 8 bytes little-endian and
     /// its payload; an entry that is no event adds its id (`-` without one), 8 bytes 0xff and the reason.
     pub sha256: String,
+    /// Events that say they are simulated; every rendering of the verdict then says so at its head.
+    #[serde(skip)]
+    pub simulated: u64,
 }
 
 /// Collects [`Evidence`].
@@ -57,6 +60,7 @@ impl Witness {
             last_id: self.last.map(|id| id.to_string()),
             count: self.count,
             sha256: digest::hex(&self.hash.finalize()),
+            simulated: 0,
         }
     }
 }

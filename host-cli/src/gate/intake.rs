@@ -1,12 +1,13 @@
 //! What a gate notes of every item before it judges: which it was, and whether it is corrupt.
 
 use super::evidence::{Evidence, Witness};
-use crate::stream::{Event, Item, Json};
+use crate::stream::{Event, Item, Json, SYNTHETIC};
 
 /// The items a gate was shown.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     witness: Witness,
+    simulated: u64,
     malformed: u64,
     first_malformed: Option<String>,
 }
@@ -17,7 +18,10 @@ impl Intake {
         self.witness.observe(item);
         match item {
             Ok(event) => match Json::parse(&event.payload) {
-                Ok(payload) => return Some((event, payload)),
+                Ok(payload) => {
+                    self.simulated += u64::from(matches!(payload.get(SYNTHETIC), Some(Json::Bool(true))));
+                    return Some((event, payload));
+                }
                 Err(error) => self.refuse(event, &format!("the payload is no JSON ({error})")),
             },
             Err(malformed) => self.note(malformed.to_string()),
@@ -42,6 +46,6 @@ impl Intake {
 
     /// Which items there were, and the first corrupt one in words.
     pub(super) fn finish(self) -> (Evidence, Option<String>) {
-        (self.witness.finish(), self.first_malformed)
+        (Evidence { simulated: self.simulated, ..self.witness.finish() }, self.first_malformed)
     }
 }

@@ -36,7 +36,7 @@ use crate::exit::Exit;
 pub use check::{Check, CheckKind, beside};
 pub use drift::{BINS, Drift, DriftFigures, FeatureDrift, Reference, psi};
 pub use duplicates::Duplicates;
-pub use ensemble::Ensemble;
+pub use ensemble::{Ensemble, OnBound};
 pub use evidence::Evidence;
 pub use model::{Actions, ConfidenceFigures, HISTOGRAM_BINS, ModelFigures, ModelVerdict, OverTime};
 pub use payload::Entry;

@@ -73,6 +73,15 @@ pub struct SanityVerdict {
     pub rules: Rules,
 }
 
+impl SanityVerdict {
+    /// Why it did not pass: every check that did not hold or could not be made, in words.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<&str> {
+        let open = self.checks.iter().filter(|check| check.passed != Some(true));
+        open.map(|check| check.detail.as_str()).collect()
+    }
+}
+
 #[derive(Debug)]
 struct Series {
     moments: Moments,

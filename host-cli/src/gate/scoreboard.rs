@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::check::{Check, CheckKind};
+use super::ensemble::OnBound;
 use super::model::ModelVerdict;
 use super::quality::{Mode, QualityVerdict};
-use super::rules::Rules;
 use super::{Ensemble, Outcome};
 
 /// What an operator may do with a model.
@@ -72,7 +72,7 @@ impl Scoreboard {
         if verdict.outcome != Outcome::Pass {
             waits.extend(verdict.reasons.iter().map(|reason| format!("the gate did not pass: {reason}")));
         }
-        waits.extend(disagreements(&verdict.ensemble, &verdict.rules));
+        waits.extend(verdict.ensemble.disagreements(&verdict.rules, OnBound::Fails));
         let signals: BTreeMap<String, Standing> = verdict
             .models
             .iter()
@@ -109,21 +109,4 @@ impl Standing {
         let go = model.passed && gate == Outcome::Pass && reasons.is_empty();
         Self { signal: if go { Signal::Go } else { Signal::Wait }, reasons }
     }
-}
-
-/// What about the agreement of the models is out of bounds.
-fn disagreements(ensemble: &Ensemble, rules: &Rules) -> Vec<String> {
-    let (Some(agreement), Some(hard)) = (ensemble.agreement_pct, ensemble.hard_disagreement_pct) else {
-        return vec!["no event has two active models, so their agreement is unknown".to_owned()];
-    };
-    let mut found = Vec::new();
-    let (least, most) = (rules.min_agreement_pct, rules.max_agreement_pct);
-    if agreement < least.value() || agreement > most.value() {
-        found.push(format!("the models agree by {agreement:.1} %, {least} to {most} % is wanted"));
-    }
-    if hard >= rules.max_hard_disagreement_pct.value() {
-        let most = rules.max_hard_disagreement_pct;
-        found.push(format!("{hard:.1} % of the events hold both BUY and SELL, less than {most} % is wanted"));
-    }
-    found
 }

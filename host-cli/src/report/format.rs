@@ -17,9 +17,15 @@ pub(crate) fn one_line(text: &str) -> String {
     })
 }
 
-/// Foreign text that stays within its line and its table cell.
+/// Foreign text that stays within its line and its table cell, and is no link, image, emphasis or markup of Markdown.
 pub(super) fn cell(text: &str) -> String {
-    one_line(text).replace('\\', "\\\\").replace('|', "\\|").replace('`', "\\`").replace('<', "\\<")
+    one_line(text).chars().fold(String::with_capacity(text.len()), |mut cell, character| {
+        if "\\|`<>*_[]!&".contains(character) {
+            cell.push('\\');
+        }
+        cell.push(character);
+        cell
+    })
 }
 
 /// A share in percent with one decimal.

@@ -25,7 +25,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::gate::{QualityVerdict, SanityVerdict, Scoreboard};
+use crate::gate::{Evidence, QualityVerdict, SanityVerdict, Scoreboard};
 
 pub use files::ReportFiles;
 pub(crate) use format::{one_line, percent};
@@ -56,6 +56,13 @@ pub struct Header {
     pub synthetic: bool,
 }
 
+impl Header {
+    /// The same header over these events: that they are simulated they may say themselves.
+    fn over(&self, evidence: &Evidence) -> Self {
+        Self { synthetic: self.synthetic || evidence.simulated > 0, ..self.clone() }
+    }
+}
+
 /// A quality report that exists on disk.
 #[derive(Clone, Debug)]
 pub struct QualityReport {
@@ -79,6 +86,7 @@ pub fn write_quality(
     header: &Header,
     directory: &Path,
 ) -> anyhow::Result<QualityReport> {
+    let header = &header.over(&verdict.evidence);
     let markdown = markdown::quality(verdict, header);
     let html = html::quality(verdict, header);
     let twin = |files: &ReportFiles| json(&document::quality(verdict, header, files));
@@ -100,6 +108,7 @@ pub fn write_scoreboard(
     header: &Header,
     directory: &Path,
 ) -> anyhow::Result<(String, Value)> {
+    let header = &header.over(&verdict.evidence);
     let board = Scoreboard::of(verdict);
     let markdown = scoreboard::markdown(&board, verdict, header);
     let document = |files: &ReportFiles| document::scoreboard(&board, verdict, header, files);
@@ -111,13 +120,13 @@ pub fn write_scoreboard(
 /// The verdict of feature-sanity for people.
 #[must_use]
 pub fn sanity_text(verdict: &SanityVerdict, header: &Header) -> String {
-    text::sanity(verdict, header)
+    text::sanity(verdict, &header.over(&verdict.evidence))
 }
 
 /// The verdict of feature-sanity for machines.
 #[must_use]
 pub fn sanity_document(verdict: &SanityVerdict, header: &Header) -> Value {
-    document::sanity(verdict, header)
+    document::sanity(verdict, &header.over(&verdict.evidence))
 }
 
 /// A document as it is printed and written.

@@ -128,8 +128,8 @@ fn write_sanity(out: &mut String, verdict: &SanityVerdict, header: &Header) -> s
         writeln!(out, "  flat, as --allow-flat permits: {}", names.join(", "))?;
     }
     writeln!(out, "\nVerdict:  {}", outcome(verdict.outcome))?;
-    for failure in &verdict.failures {
-        writeln!(out, "  - {}", one_line(&failure.detail))?;
+    for reason in verdict.reasons() {
+        writeln!(out, "  - {}", one_line(reason))?;
     }
     write_exit(out, verdict.outcome, "features are alive")
 }
@@ -188,7 +188,7 @@ fn write_checks(out: &mut String, checks: &[Check]) -> std::fmt::Result {
     checks.iter().try_for_each(|check| {
         let (name, value, threshold) = (check.check.name(), value(check), threshold(check));
         writeln!(out, "  {name:<24}  {value:>14}  {threshold:>12}  {}", result(check))?;
-        if check.passed == Some(false) { writeln!(out, "      {}", one_line(&check.detail)) } else { Ok(()) }
+        if check.passed != Some(true) { writeln!(out, "      {}", one_line(&check.detail)) } else { Ok(()) }
     })
 }
 

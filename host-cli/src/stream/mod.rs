@@ -46,3 +46,5 @@ pub const FEATURE_STREAM: &str = "quantum:stream:market.features";
 pub const TRADE_INTENT: &str = "trade.intent";
 /// `event_type` of a feature event.
 pub const MARKET_FEATURES: &str = "market.features";
+/// Member of a payload that is `true` where the event is simulated.
+pub const SYNTHETIC: &str = "synthetic";

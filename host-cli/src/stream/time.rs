@@ -5,6 +5,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 
+/// A hundred years: sums and multiples of spans stay far from where clocks end.
+const LONGEST: Duration = Duration::from_secs(876_000 * 3600);
+
 /// The wall clock in Unix milliseconds.
 ///
 /// # Errors
@@ -39,11 +42,12 @@ pub fn parse_timestamp(text: &str) -> Result<u64, String> {
 /// Reads a span of time with its unit: `30s`, `5m`, `6h`, `1h30m`, `250ms`.
 ///
 /// # Errors
-/// What form is expected; also for a bare number and a negative span.
+/// What form is expected; also for a bare number, a negative span, and one above a hundred years.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let span = text.parse::<SignedDuration>().ok();
-    span.and_then(|span| Duration::try_from(span).ok())
-        .ok_or_else(|| "expected a span of time with its unit: 250ms, 30s, 5m, 6h".to_owned())
+    span.and_then(|span| Duration::try_from(span).ok()).filter(|span| *span <= LONGEST).ok_or_else(|| {
+        "expected a span of time with its unit, at most 876000h: 250ms, 30s, 5m, 6h".to_owned()
+    })
 }
 
 /// Unix milliseconds as RFC 3339 in UTC (the number itself if it is beyond the year 9999).
@@ -78,11 +82,17 @@ mod tests {
 
     #[test]
     fn spans_have_a_unit() {
-        for (text, ms) in [("250ms", 250), ("5s", 5000), ("0s", 0), ("1h30m", 5_400_000), ("6h", 21_600_000)]
-        {
+        for (text, ms) in [
+            ("250ms", 250),
+            ("5s", 5000),
+            ("0s", 0),
+            ("1h30m", 5_400_000),
+            ("6h", 21_600_000),
+            ("876000h", 3_153_600_000_000),
+        ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "5", "-5s", "soon", "5 parsecs"] {
+        for text in ["", "5", "-5s", "soon", "5 parsecs", "876001h"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use qsc_cli::canary::audit::AuditLog;
-use qsc_cli::canary::state::State;
+use qsc_cli::canary::state::{Recovered, State};
 use qsc_cli::canary::watch::Watch;
 use qsc_cli::canary::weights::{Baseline, WeightsFile};
 use qsc_cli::engine::config::ModelsConfig;
@@ -138,7 +138,7 @@ pub fn state(data: &[u8]) {
         let _ = state.standing(&chain);
     }
     // Whatever recovery makes of it holds from then on.
-    if let Ok(chain) = state.recover() {
+    if let Ok(Recovered { chain, .. }) = state.recover() {
         let again = log.read().expect("a recovered log holds");
         assert!(!again.beyond_head && again.entries.len() == chain.entries.len());
     }

@@ -12,7 +12,7 @@ use crate::attest;
 use crate::canary::activate::{Activation, Request, Status, activate};
 use crate::commands::events::SourceArgs;
 use crate::exit::Exit;
-use crate::gate::Rules;
+use crate::gate::{Rules, Standing};
 use crate::report::{self, Format};
 use crate::stream::{parse_duration, parse_timestamp};
 
@@ -121,6 +121,10 @@ fn text(model: &str, activation: &Activation, exit: Exit) -> String {
     if let Some(seen) = &activation.seen {
         text += &format!("\ntelemetry (no condition): {}\n", seen.proof.text());
     }
+    if let Some(Standing { signal, reasons }) = &activation.scoreboard {
+        let why = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
+        text += &format!("scoreboard (no condition): {}{}\n", signal.name(), report::one_line(&why));
+    }
     if let Some(report) = &activation.report {
         text += &format!("report: {}\n", report.files.markdown.display());
     }
@@ -156,6 +160,7 @@ fn document(model: &str, activation: &Activation, exit: Exit) -> String {
         "eligible": activation.eligible,
         "weights": activation.weights,
         "report": activation.report.as_ref().map(|report| &report.files),
+        "scoreboard": activation.scoreboard,
         "telemetry": activation.seen.as_ref().map(|seen| json!({"weight": seen.proof, "comparison": seen.comparison})),
     });
     report::json(&document)

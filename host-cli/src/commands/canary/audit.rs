@@ -34,13 +34,7 @@ pub(super) fn run(command: &AuditCommand, format: Format) -> anyhow::Result<Exit
     let state = state.state();
     std::fs::metadata(state.directory())
         .with_context(|| format!("there is no state in {}", state.directory().display()))?;
-    let verified = match state.log().read() {
-        Ok(chain) if chain.entries.is_empty() && state.weights_path().exists() => {
-            Err(Broken { line: Some(1), reason: "there is no log, but weights are in force".to_owned() })
-        }
-        Ok(chain) => Ok(chain),
-        Err(error) => Err(error.downcast::<Broken>()?),
-    };
+    let verified = state.verify_log()?;
     let exit = if verified.is_ok() { Exit::Pass } else { Exit::Fail };
     report::print(&match format {
         Format::Json => document(&verified, exit),

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -17,7 +16,6 @@ use crate::gate::Rules;
 use crate::log;
 use crate::report::{self, Format, percent};
 use crate::signals::Stop;
-use crate::stream::SourceSpec;
 
 /// Arguments of `qsc canary monitor`.
 #[derive(Debug, Args)]
@@ -55,9 +53,7 @@ pub struct MonitorArgs {
 pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
     let stop = Stop::watch()?;
     let source = args.source.source();
-    if matches!(source.spec, SourceSpec::Stdin) {
-        bail!("stdin cannot be read again at every check; give --source redis://… or file:PATH");
-    }
+    source.ensure_can_be_read_again()?;
     let models = args.models.as_deref().map(ModelsConfig::read).transpose()?;
     let state = args.state.state();
     let request = Request {
@@ -102,6 +98,7 @@ pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::
 fn tell(args: &MonitorArgs, told: Told<'_>) {
     let left = |watch: &Watch| format!("{:.0} s left", watch.left().as_secs_f64());
     match told {
+        Told::Anew(why) => eprintln!("warning: {why}; the watch begins anew"),
         Told::Begins(watch) => {
             eprintln!("watching {} (generation {}), {}", watch.model, watch.generation, left(watch));
             if watch.checks == 0 {

@@ -109,9 +109,9 @@ impl Status {
                 (self.standing, self.file) = ("active", Some(file));
                 self.since = Some(entry.ts.clone());
                 self.cutover = entry.detail("cutover").map(str::to_owned);
-                if !matches!(state.baseline(), Ok(Some(_))) {
+                if matches!(state.baseline(), Ok(None)) {
                     self.broken.push(format!(
-                        "{} is missing or torn: a rollback would need --models",
+                        "{} is missing: a rollback would need --models",
                         state.baseline_path().display()
                     ));
                 }
@@ -138,7 +138,10 @@ fn text(status: &Status) -> String {
             status.standing,
             weights.log_line()
         ),
-        None => format!("no weights ({}): those of MODELS.toml are in force\n", status.standing),
+        None if status.standing == "idle" => {
+            "no weights (idle): those of MODELS.toml are in force\n".to_owned()
+        }
+        None => format!("no usable weights ({}): what is in force is unknown\n", status.standing),
     };
     if let Some(since) = &status.since {
         text += &format!("since {since}, cutover {}\n", status.cutover.as_deref().unwrap_or("unknown"));

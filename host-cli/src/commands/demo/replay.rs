@@ -13,6 +13,7 @@ use qsc_kernel::ensemble::Outcome;
 use super::drill::Freezable;
 use crate::commands::progress;
 use crate::engine::config::ModelsConfig;
+use crate::engine::intent::simulated;
 use crate::engine::load::Images;
 use crate::engine::{Candidate, Engine, bundled};
 use crate::replay::{Outlet, Replay};
@@ -20,7 +21,7 @@ use crate::stream::{
     AtomicFile, Event, LinkOptions, MARKET_FEATURES, Sink, SinkSpec, Source, SourceSpec, Window,
 };
 
-/// The model the drill freezes: the one that once answered 0.6150 for ever.
+/// The model the drill freezes.
 const FROZEN_MODEL: &str = "patchtst";
 /// It freezes at the first of its votes from this event on …
 const FREEZE_FROM: usize = 1000;
@@ -101,7 +102,7 @@ impl Bundle {
         for event in &self.events {
             let item = Ok(event.clone());
             replay.feed(&item, |outlet| match outlet {
-                Outlet::Intent(intent) => sink.write(intent),
+                Outlet::Intent(intent) => sink.write(&simulated(intent)),
                 Outlet::Reject { .. } => Ok(()),
             })?;
             progress.inc(1);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use qsc_kernel::{GoldenError, Model, Scratch};
+use qsc_kernel::{Backend, GoldenError, Model, Scratch};
 use serde_json::json;
 
 use crate::commands::predict::{backend, predict_rows, read_rows};
@@ -32,14 +32,14 @@ pub struct VerifyArgs {
     #[arg(long, default_value_t = 1e-5, value_parser = parse_tolerance)]
     tolerance: f64,
     /// Backend to run on; all of them give the same bits
-    #[arg(long, default_value = "auto", env = "QSC_BACKEND")]
-    backend: String,
+    #[arg(long, default_value = "auto", env = "QSC_BACKEND", value_parser = backend)]
+    backend: Backend,
 }
 
 fn parse_tolerance(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(tolerance) if tolerance >= 0.0 => Ok(tolerance),
-        _ => Err("expected a number, 0 or more".to_owned()),
+        Ok(tolerance) if (0.0..f64::INFINITY).contains(&tolerance) => Ok(tolerance),
+        _ => Err("expected a finite number, 0 or more".to_owned()),
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) fn run(args: &VerifyArgs, format: Format) -> anyhow::Result<Exit> {
     let bytes = ImageBytes::read(&args.image)?;
     let model =
         Model::check(bytes.as_bytes()).with_context(|| format!("cannot use {}", args.image.display()))?;
-    let model = model.with_backend(backend(&args.backend)?);
+    let model = model.with_backend(args.backend);
     let mut scratch = vec![0; model.scratch_bytes() + qsc_kernel::scratch::ALIGNMENT];
     let golden = model.check_golden(Scratch::new(&mut scratch));
     let comparison = match (&args.input, &args.expected) {
@@ -158,4 +158,17 @@ fn compare(
         comparison.largest = comparison.largest.max(difference);
     }
     Ok(comparison)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tolerance_that_allows_everything_is_none() {
+        assert_eq!(parse_tolerance("1e-5"), Ok(1e-5));
+        for text in ["inf", "infinity", "NaN", "-1", ""] {
+            assert!(parse_tolerance(text).is_err(), "{text}");
+        }
+    }
 }

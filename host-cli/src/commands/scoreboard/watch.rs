@@ -12,17 +12,16 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Paragraph, Sparkline};
 use ratatui::{DefaultTerminal, Frame};
-use signal_hook::consts::SIGTERM;
 use signal_hook::low_level;
 
 use crate::exit::Exit;
 use crate::gate::{
-    Actions, ModelVerdict, Outcome, QualityVerdict, Rules, Scoreboard, Signal, Standing, Terms,
+    Actions, Drift, ModelVerdict, Outcome, QualityVerdict, Rules, Scoreboard, Signal, Standing, Terms,
 };
 use crate::judge::{self, EventSource};
 use crate::report::{Format, percent};
 use crate::signals::Stop;
-use crate::stream::format_rfc3339;
+use crate::stream::{format_rfc3339, now_ms};
 
 /// Pause between two readings of the source.
 const REFRESH: Duration = Duration::from_secs(2);
@@ -50,11 +49,13 @@ struct Screen {
     first_model: usize,
 }
 
-/// Shows the scoreboard until `q`. The exit code is that of the last scoreboard shown: only all GO is a pass.
+/// Shows the scoreboard until `q`. The exit code is that of the last scoreboard shown: only all GO is a pass. While an error
+/// is shown instead, it is that of an error.
 pub(super) fn run(
     source: &EventSource,
     terms: &Terms,
     rules: &Rules,
+    drift: Option<&Drift>,
     format: Format,
 ) -> anyhow::Result<Exit> {
     ensure!(
@@ -62,17 +63,17 @@ pub(super) fn run(
         "--watch draws on a terminal, as text; leave it away for one scoreboard on stdout"
     );
     let stop = Stop::watch()?;
-    let readings = read_in_background(source.clone(), *terms, rules.clone());
+    let readings = read_in_background(source.clone(), *terms, rules.clone(), drift.cloned());
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let mut screen = Screen { source: source.header(Some(0)).source, colours, ..Screen::default() };
+    let mut screen = Screen { source: source.header(Some(0))?.source, colours, ..Screen::default() };
     // From here on a panic restores the terminal too, before it is printed.
     let mut terminal = ratatui::try_init().context("cannot draw on this terminal")?;
     let ended = show(&mut terminal, &mut screen, &readings, &stop);
     ratatui::restore();
     ended?;
-    if stop.requested() {
+    if let Some(signal) = stop.signal() {
         // With the terminal restored, the signal may end the process as it ends every command.
-        low_level::raise(SIGTERM).context("cannot end on the signal")?;
+        low_level::raise(signal).context("cannot end on the signal")?;
     }
     Ok(match screen.seen {
         Some(seen) if screen.error.is_none() => seen.board.outcome.exit(),
@@ -81,13 +82,19 @@ pub(super) fn run(
 }
 
 /// Reads and judges again and again, so that a slow source never holds up a key.
-fn read_in_background(source: EventSource, terms: Terms, rules: Rules) -> Receiver<Reading> {
+fn read_in_background(
+    source: EventSource,
+    terms: Terms,
+    rules: Rules,
+    drift: Option<Drift>,
+) -> Receiver<Reading> {
     let (sender, readings) = mpsc::sync_channel(1);
     thread::spawn(move || {
         loop {
-            let reading = judge::quality(&source, terms, &rules, |_| ()).map(|verdict| {
+            let judged = judge::quality_with_drift(&source, terms, &rules, drift.clone(), |_| ());
+            let reading = judged.and_then(|verdict| {
                 let board = Scoreboard::of(&verdict);
-                Box::new(Seen { at: source.header(None).now, verdict, board })
+                Ok(Box::new(Seen { at: now_ms()?, verdict, board }))
             });
             if sender.send(reading.map_err(|error| format!("{error:#}"))).is_err() {
                 return;
