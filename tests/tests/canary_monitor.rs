@@ -192,11 +192,13 @@ fn the_end_of_a_watch_has_the_patience_of_every_check() {
     let scene = Scene::default();
     scene.activated();
     let arguments = ["canary", "monitor", "--format", "json", "--source", "file:intents.jsonl"];
-    let mut command = scene.command(&[&arguments, &["--duration", "4s", "--interval", "4s"][..]].concat());
+    let mut command = scene.command(&[&arguments, &["--duration", "3s", "--interval", "3s"][..]].concat());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for_checks(&scene, 1);
     fs::rename(scene.path("intents.jsonl"), scene.path("away")).unwrap();
-    assert_eq!(wait_for_checks(&scene, 2)["failed_in_row"], 1);
+    assert_eq!(wait_for_checks(&scene, 3)["failed_in_row"], 2);
+    // A sixth of an interval more is no third check.
+    std::thread::sleep(Duration::from_millis(500));
     scene.intents(340);
     let (code, document) = end(child);
     assert_eq!((code, &document["status"]), (Some(0), &json!("clean")), "{document}");

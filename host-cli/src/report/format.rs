@@ -19,13 +19,21 @@ pub(crate) fn one_line(text: &str) -> String {
 
 /// Foreign text that stays within its line and its table cell, and is no link, image, emphasis or markup of Markdown.
 pub(super) fn cell(text: &str) -> String {
-    one_line(text).chars().fold(String::with_capacity(text.len()), |mut cell, character| {
-        if "\\|`<>*_[]!&".contains(character) {
+    let line = one_line(text);
+    let mut cell = String::with_capacity(line.len());
+    let mut before = None;
+    let mut rest = line.chars().peekable();
+    while let Some(character) = rest.next() {
+        // Within a word it is a letter like any other, and names stay as they are searched for.
+        let within = before.is_some_and(char::is_alphanumeric)
+            && rest.peek().is_some_and(|next| next.is_alphanumeric());
+        if "\\|`<>*[]!&".contains(character) || (character == '_' && !within) {
             cell.push('\\');
         }
         cell.push(character);
-        cell
-    })
+        before = Some(character);
+    }
+    cell
 }
 
 /// A share in percent with one decimal.
