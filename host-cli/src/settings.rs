@@ -5,10 +5,10 @@
 //! is derived from clap's command tree, so a new flag needs nothing here: [`environment`] names the variables, and
 //! [`Settings::apply`] turns what the file says into defaults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::builder::OsStr;
 use clap::{Arg, ArgAction, Command};
 use serde::Deserialize as _;
@@ -90,8 +90,10 @@ impl Settings {
     fn parse(text: &str, path: &Path, root: &Command) -> anyhow::Result<Self> {
         let table: Table = toml::from_str(text).map_err(|error| anyhow!("{}", one_line(&error)))?;
         let mut commands: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut lists: BTreeSet<String> = BTreeSet::new();
         each_command(root, &mut |path, command| {
             commands.insert(path.to_owned(), command.get_arguments().filter_map(key).collect());
+            lists.extend(command.get_arguments().filter(|arg| takes_several(arg)).filter_map(key));
         });
         let global: Vec<String> = root.get_arguments().filter_map(key).collect();
         let mut settings = Self { path: path.to_owned(), ..Self::default() };
@@ -108,6 +110,10 @@ impl Settings {
             } else {
                 bail!("unknown key {name:?}: no command has such a flag");
             }
+        }
+        // A default of several values for a flag that takes one would be cut to its first.
+        for (key, values) in settings.shared.iter().chain(settings.commands.values().flatten()) {
+            ensure!(values.len() == 1 || lists.contains(key), "{key} takes one value, not {}", values.len());
         }
         Ok(settings)
     }
@@ -195,6 +201,13 @@ pub fn is_switch(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::SetFalse)
 }
 
+/// Whether a flag may be given more than one value.
+fn takes_several(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Append)
+        || arg.get_value_delimiter().is_some()
+        || arg.get_num_args().is_some_and(|count| count.max_values() > 1)
+}
+
 /// A TOML value as arguments would spell it.
 fn values(key: &str, value: Value) -> anyhow::Result<Vec<String>> {
     Ok(match value {
@@ -270,6 +283,8 @@ mod tests {
             ("[rules]\ncanary_min_events = 0", "from 1"),
             ("settings = \"other.toml\"", "settings"),
             ("source = {a = 1}", "[source]"),
+            ("source = [\"a\", \"b\"]", "source takes one value, not 2"),
+            ("[gate]\nsource = []", "source takes one value, not 0"),
             ("source = ", "line 1"),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err());

@@ -7,7 +7,7 @@ use crate::stream::Refusal;
 /// What a consumer has done and is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Intents the server has added.
+    /// Intents of batches that are known to be settled; those that somebody else settled meanwhile count as `foreign` too.
     pub intents: u64,
     /// Dead letters: events that cannot be decided, and entries that were removed while pending.
     pub dead: u64,
@@ -39,6 +39,7 @@ impl Tally {
     /// Something outside must become well first; whether that is news.
     pub fn troubled(&mut self, reason: &str, refusal: Option<Refusal>) -> bool {
         if let Some(refusal) = refusal {
+            // In the order of `Refusal::ALL`, which is that of the variants.
             self.refusals[refusal as usize] += 1;
         }
         let doing = Doing::Troubled { reason: reason.to_owned(), refusal };

@@ -82,7 +82,11 @@ fn no_kill_loses_doubles_or_changes_an_intent() {
     let server = Mutex::new(server);
     // Far enough back for windows of 128 steps of 4 symbols and 100 predictions of each model.
     let more = ["--lease", "700ms", "--batch", "32", "--rebuild", "4000"];
-    let start = |name: &str| Worker::start(&proxy.url(), &models, name, &more);
+    // One of them keeps its core.
+    let start = |name: &str| {
+        let spin: &[&str] = if name == "b" { &["--spin"] } else { &[] };
+        Worker::start(&proxy.url(), &models, name, &[&more[..], spin].concat())
+    };
     let mut workers = [Some(start("a")), Some(start("b"))];
     let mut toll = Toll::default();
     let done = Arc::new(AtomicBool::new(false));

@@ -280,6 +280,255 @@ fn a_group_that_is_gone_begins_where_it_ended() {
     assert_eq!(verify(&server).0, Some(0));
 }
 
+/// Set back under load: what comes again is pending when the batch in hand is settled.
+#[test]
+fn a_group_set_back_under_load_doubles_nothing() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(6000, 2, 20);
+    let expected = events.undisturbed(&all_models());
+    events.add_all(&server);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    for count in [700, 2000, 3500] {
+        wait_for_intents(&server, count);
+        server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", "0"]);
+    }
+    worker.wait_for("the group was set back");
+    wait_for_intents(&server, 4500);
+    // Into what is in hand; then killed while what comes again is pending.
+    let last: String = server.ask(&["HGET", OWNER, "last"]);
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", &last]);
+    wait_for_intents(&server, 5000);
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", "0"]);
+    worker.kill();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 6000);
+    drop(worker.end());
+    assert_undisturbed(&server, &expected);
+    let (code, proof) = verify(&server);
+    assert_eq!((code, server.length(DEAD)), (Some(0), 0), "{proof}");
+}
+
+/// A batch that begins before what is settled and ends after it, and the group gone afterwards.
+#[test]
+fn a_group_set_back_a_little_and_then_gone_doubles_nothing() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(140, 1, 21);
+    let expected = events.undisturbed(&all_models());
+    let mut connection = server.connection();
+    events.add(&mut connection, 0..100).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 100);
+    worker.signal("STOP");
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", &id(89)]);
+    events.add(&mut connection, 100..120).unwrap();
+    worker.signal("CONT");
+    wait_for_intents(&server, 120);
+    wait_for("everything is settled", || {
+        let last: Option<String> = server.ask(&["HGET", OWNER, "last"]);
+        (last == Some(id(119))).then_some(())
+    });
+    server.ask::<i64>(&["XGROUP", "DESTROY", FEATURES, "qsc"]);
+    events.add(&mut connection, 120..140).unwrap();
+    wait_for_intents(&server, 140);
+    thread::sleep(Duration::from_millis(300));
+    drop(worker.end());
+    assert_undisturbed(&server, &expected);
+    assert_eq!(verify(&server).0, Some(0));
+}
+
+/// Set forward while the worker is idle, while it works, and while nobody does: what was passed over is decided in its place.
+#[test]
+fn a_group_set_forward_passes_nothing_over() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(1200, 2, 22);
+    let expected = events.undisturbed(&all_models());
+    let mut connection = server.connection();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    events.add(&mut connection, 0..100).unwrap();
+    wait_for_intents(&server, 100);
+    worker.signal("STOP");
+    events.add(&mut connection, 100..400).unwrap();
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", "$"]);
+    events.add(&mut connection, 400..500).unwrap();
+    worker.signal("CONT");
+    wait_for_intents(&server, 500);
+    worker.wait_for("was passed over");
+    drop(worker.end());
+    events.add(&mut connection, 500..900).unwrap();
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", "$"]);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 900);
+    worker.wait_for("set forward");
+    // A gap would be found now.
+    thread::sleep(Duration::from_millis(1200));
+    // Nothing comes after what is passed over.
+    worker.signal("STOP");
+    events.add(&mut connection, 900..1200).unwrap();
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", "$"]);
+    worker.signal("CONT");
+    wait_for_intents(&server, 1200);
+    let result = worker.end();
+    assert_eq!(result["stream"]["lost"], 0, "{result}");
+    assert_undisturbed(&server, &expected);
+    assert_eq!(verify(&server).0, Some(0));
+}
+
+/// Entries up to the last one settled that are pending: with an intent, without one, and where nobody can tell.
+#[test]
+fn what_is_pending_again_is_decided_only_if_it_never_was() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(300, 1, 23);
+    let two = TempDir::new().unwrap();
+    let models = bundle::write_models(two.path(), "", "");
+    events.add(&mut server.connection(), 0..100).unwrap();
+    let worker = Worker::start(&server.url(), &models, "a", &[]);
+    wait_for_intents(&server, 100);
+    drop(worker.end());
+    let claim = |index| {
+        let claimed: Vec<String> =
+            server.ask(&["XCLAIM", FEATURES, "qsc", "b", "0", &id(index), "FORCE", "JUSTID"]);
+        assert_eq!(claimed, [id(index)]);
+    };
+    // Of a group that somebody else worked on before, 20 and 40 were never settled.
+    let intents = server.entries(INTENTS);
+    server.ask::<String>(&["RENAME", INTENTS, "kept"]);
+    for (index, (_, fields)) in intents.iter().enumerate().filter(|(index, _)| ![20, 40].contains(index)) {
+        let add = ["XADD", INTENTS, "*", "event_type", "trade.intent", "payload", &fields["payload"]];
+        assert!(!server.ask::<String>(&add).is_empty(), "{index}");
+    }
+    [10, 20, 30, 40].into_iter().for_each(claim);
+    let worker = Worker::start(&server.url(), &models, "a", &[]);
+    wait_for_intents(&server, 100);
+    drop(worker.end());
+    let (code, proof) = verify(&server);
+    assert_eq!((code, &proof["intents"], &proof["disordered"]), (Some(0), &100.into(), &2.into()), "{proof}");
+    // The oldest intents are gone: a second one of 10 would be a second position, so it gets none.
+    server.ask::<i64>(&["XTRIM", INTENTS, "MAXLEN", "50"]);
+    [10, 80].into_iter().for_each(claim);
+    let worker = Worker::start(&server.url(), &models, "a", &[]);
+    worker.wait_for(&format!("DOUBTFUL: the entry {}", id(10)));
+    events.add(&mut server.connection(), 100..101).unwrap();
+    wait_for_intents(&server, 51);
+    drop(worker.end());
+    let letters = server.entries(DEAD);
+    assert_eq!((letters.len(), letters[0].1["source_id"].as_str()), (1, id(10).as_str()), "{letters:?}");
+    assert_eq!(server.length(INTENTS), 51);
+}
+
+/// What is settled again does not hide what is lost.
+#[test]
+fn a_group_set_back_hides_no_gap() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(600, 1, 24);
+    events.add(&mut server.connection(), 0..200).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 200);
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", &id(99)]);
+    events.add(&mut server.connection(), 200..300).unwrap();
+    wait_for_intents(&server, 300);
+    drop(worker.end());
+    events.add(&mut server.connection(), 300..400).unwrap();
+    server.ask::<i64>(&["XTRIM", FEATURES, "MINID", &id(350)]);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    worker.wait_for(&format!("GAP: 50 entries of {FEATURES} were removed"));
+    wait_for_intents(&server, 350);
+    drop(worker.end());
+}
+
+/// A worker that keeps its core makes the same intents, ends as soon, and sees a server that does not answer.
+#[test]
+fn a_worker_that_keeps_its_core_is_otherwise_the_same() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(900, 2, 25);
+    let expected = events.undisturbed(&all_models());
+    let more = ["--spin", "--redis-reply-timeout", "1s"];
+    let worker = Worker::start(&server.url(), &all_models(), "a", &more);
+    events.add(&mut server.connection(), 0..300).unwrap();
+    wait_for_intents(&server, 300);
+    // One by one, with a pause in which the last one is decided again, for nobody.
+    for index in 300..330 {
+        events.add(&mut server.connection(), index..index + 1).unwrap();
+        thread::sleep(Duration::from_millis(2));
+    }
+    wait_for_intents(&server, 330);
+    server.signal("STOP");
+    worker.wait_for("did not answer");
+    worker.wait_for("trying again");
+    server.signal("CONT");
+    events.add(&mut server.connection(), 330..900).unwrap();
+    wait_for_intents(&server, 900);
+    let asked = Instant::now();
+    let result = worker.end();
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(result["stream"]["reconnects"].as_u64().unwrap() >= 1, "{result}");
+    assert_undisturbed(&server, &expected);
+    assert_eq!(verify(&server).0, Some(0));
+}
+
+/// A server that does not answer is waited for, and the loop that waits does not hang.
+#[test]
+fn a_slow_server_is_no_hung_loop() {
+    let Some(server) = Server::start() else { return };
+    let more = ["--metrics", "127.0.0.1:0", "--redis-reply-timeout", "30s"];
+    let worker = Worker::start(&server.url(), &all_models(), "a", &more);
+    worker.wait_for("created the group");
+    server.signal("STOP");
+    // Longer than the silence that is taken for a hung loop.
+    thread::sleep(Duration::from_secs(12));
+    let health = worker.served("/healthz");
+    server.signal("CONT");
+    assert_eq!(health.status, 200, "{health:?}");
+    drop(worker.end());
+}
+
+#[test]
+fn nothing_left_to_rebuild_from_is_told() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(20, 1, 26);
+    events.add(&mut server.connection(), 0..10).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 10);
+    drop(worker.end());
+    let worker = Worker::start(&server.url(), &all_models(), "a", &["--rebuild", "0"]);
+    worker.wait_for("windows and predictions begin empty");
+    drop(worker.end());
+    server.ask::<i64>(&["XTRIM", FEATURES, "MAXLEN", "0"]);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    worker.wait_for("windows and predictions begin empty");
+    drop(worker.end());
+}
+
+/// A pass is not given where nothing can be known.
+#[test]
+fn the_proof_needs_something_to_prove() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(10, 1, 27);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    events.add_all(&server);
+    wait_for_intents(&server, 10);
+    drop(worker.end());
+    let url = server.url();
+    let refused = |arguments: &[&str], part: &str| {
+        let always = ["stream", "verify", "--source", &url, "--sink-stream", INTENTS];
+        let run = qsc::run(always.iter().chain(arguments));
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(run.stderr.contains(part), "{part:?} is not in {run:?}");
+    };
+    assert_eq!(verify(&server).0, Some(0));
+    refused(&["--stream", "typo"], "there is no stream typo");
+    refused(&["--stream", FEATURES, "--group", "other"], "nothing says what the group other has settled");
+    server.ask::<i64>(&["HSET", OWNER, "last", "never"]);
+    refused(&["--stream", FEATURES], "is no stream id");
+    // Nor does a worker take it for nothing settled yet.
+    server.ask::<i64>(&["XGROUP", "DESTROY", FEATURES, "qsc"]);
+    let worker = qsc::run(
+        ["run", "--source", &url, "--sink", &url, "--stream", FEATURES, "--sink-stream", INTENTS]
+            .iter()
+            .chain(&["--models", text(&all_models())]),
+    );
+    assert_eq!((worker.code, server.length(INTENTS)), (Some(1), 10), "{worker:?}");
+}
+
 #[test]
 fn what_is_trimmed_before_it_is_decided_is_told() {
     let Some(server) = Server::start() else { return };

@@ -24,7 +24,7 @@ fn json_says_line_by_line_what_text_says() {
     let plain = run(directory.path(), &[]);
     assert_eq!(plain.code, Some(0), "{plain:?}");
     assert!(plain.stderr.starts_with("AI_ENGINE_BUILD: "), "{plain:?}");
-    assert!(plain.stderr.contains("\n[PATCHTST-INIT] Patch config: 8 patches x 16 timesteps\n"), "{plain:?}");
+    assert!(plain.stderr.contains("\n[PatchTST-INIT] Patch config: 8 patches x 16 timesteps\n"), "{plain:?}");
     assert_eq!(
         run(directory.path(), &["--log", "stderr"]).stderr.lines().count(),
         plain.stderr.lines().count()

@@ -179,3 +179,27 @@ fn completions_and_manual_pages_know_every_command() {
     run(directory.path(), &["man", "--output", "/proc/man"], &[]).assert_refused(&["/proc/man"]);
     assert!(qsc::run(["man"]).stdout.contains(".TH qsc 1"));
 }
+
+/// What goes together on the command line goes together in the file.
+#[test]
+fn one_half_of_the_shards_is_refused() {
+    for half in ["shards = \"0-3\"\n", "shard-count = 4\n"] {
+        let directory = scratch(half);
+        let url = "redis://127.0.0.1:1";
+        let arguments =
+            ["run", "--settings", "qsc.toml", "--source", url, "--sink", url, "--models", "MODELS.toml"];
+        let run = run(directory.path(), &arguments, &[]);
+        assert_eq!(run.code, Some(64), "{run:?}");
+        assert!(run.stderr.contains("shards and shard-count go together"), "{run:?}");
+    }
+}
+
+#[test]
+fn a_pause_of_nothing_is_refused() {
+    let directory = scratch("");
+    let url = "redis://127.0.0.1:1";
+    let arguments = ["run", "--source", url, "--sink", url, "--models", "m", "--redis-backoff", "0s"];
+    let run = run(directory.path(), &arguments, &[]);
+    assert_eq!(run.code, Some(64), "{run:?}");
+    assert!(run.stderr.contains("longer than nothing"), "{run:?}");
+}

@@ -5,6 +5,8 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
 
 use qsc_tests::bundle;
 use qsc_tests::ingest::{Events, FEATURES, INTENTS, Server, Worker, id, verify, wait_for};
@@ -41,13 +43,19 @@ fn arguments(line: &str) -> Vec<Vec<u8>> {
 
 /// The settling calls of `events` on their way from a worker to the server.
 fn recorded(server: &Server, worker: &Worker, events: &Events) -> Vec<redis::Cmd> {
+    worker.wait_for("created the group");
+    recorded_by(server, events, || ())
+}
+
+/// The same; `added` is called when all of them are added.
+fn recorded_by(server: &Server, events: &Events, added: impl FnOnce()) -> Vec<redis::Cmd> {
     let count = events.payloads.len();
     let mut monitor = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     monitor.write_all(b"MONITOR\r\n").unwrap();
     let mut lines = BufReader::new(monitor).lines().map(Result::unwrap);
     assert_eq!(lines.next().unwrap(), "+OK");
-    worker.wait_for("created the group");
     events.add_all(server);
+    added();
     wait_for("the intents", || (server.length(INTENTS) == count).then_some(()));
     server.ask::<String>(&["ECHO", "recorded"]);
     let settling = lines
@@ -94,4 +102,48 @@ fn a_batch_behind_an_older_pending_entry_is_refused_whole() {
     settling[0].exec(&mut server.connection()).unwrap();
     assert_eq!(server.length(INTENTS), 4, "the oldest one is settled");
     worker.kill();
+}
+
+/// Somebody acknowledged the first entry of a batch and holds an older one: the rest is refused all the same.
+#[test]
+fn a_batch_whose_first_entry_is_acknowledged_is_refused_behind_an_older_one() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(4, 1, 28);
+    let worker = Worker::start(&server.url(), &bundle::file("MODELS.toml"), "a", &[]);
+    // The worker sleeps while they are added, and its read is over: so they come as one batch.
+    worker.wait_for("created the group");
+    worker.signal("STOP");
+    thread::sleep(Duration::from_millis(500));
+    let settling = recorded_by(&server, &events, || worker.signal("CONT"));
+    assert_eq!(settling.len(), 1, "one call for all entries");
+    worker.signal("STOP");
+    // 1 is the batch's first in a call without 0; it stays acknowledged.
+    let claim = ["XCLAIM", FEATURES, "qsc", "other", "0", &id(0), &id(2), &id(3), "FORCE", "JUSTID"];
+    assert_eq!(server.ask::<Vec<String>>(&claim), [id(0), id(2), id(3)]);
+    let refusal = without_first(&settling[0]).exec(&mut server.connection()).unwrap_err().to_string();
+    assert!(refusal.contains("STRAY"), "{refusal}");
+    assert_eq!(server.length(INTENTS), 4);
+    worker.kill();
+}
+
+/// The call without its first entry.
+fn without_first(call: &redis::Cmd) -> redis::Cmd {
+    let arguments: Vec<Vec<u8>> = call
+        .args_iter()
+        .map(|argument| match argument {
+            redis::Arg::Simple(bytes) => bytes.to_vec(),
+            _ => panic!("a plain argument"),
+        })
+        .collect();
+    // EVALSHA, the script, the number of keys, four keys, eight arguments; then the entries.
+    let (head, entries) = arguments.split_at(3 + 4 + 8);
+    let count: usize = std::str::from_utf8(&entries[2]).unwrap().parse().unwrap();
+    let rest = &entries[3 + count..];
+    let mut head = head.to_vec();
+    // "(" and the first entry; it does not lie beyond what is settled.
+    head[3 + 4 + 4] = [b"(", rest[0].as_slice()].concat();
+    head[3 + 4 + 7].clear();
+    let mut shorter = redis::Cmd::new();
+    shorter.arg(head).arg(rest);
+    shorter
 }

@@ -51,14 +51,14 @@ const LOGGED_REJECTS: u64 = 20;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Streams are read by a consumer group: every feature event gets exactly one intent, or one dead letter in KEY:dead that \
-says why it has none, whatever crashes. One consumer owns a stream at a time; others stand by. With --shards, workers
+says why it has none, whatever crashes. One consumer owns a stream at a time; others stand by. With --shards, workers \
 share several streams between them: docs/scale-out.md. Files are read once, from file:features.jsonl.
 
 Example:
   qsc run --source redis://127.0.0.1:6379 --sink redis://127.0.0.1:6379 --models MODELS.toml")]
 pub struct RunArgs {
-    /// Feature events: file:PATH, - (stdin), redis://[user:pass@]host:port[/db] or redis+unix:///path/to/socket. A
-    /// password is better given in QSC_SOURCE, for others can see arguments
+    /// Feature events: file:PATH, - (stdin), or a URL: redis://[user:pass@]host:port[/db], redis+unix:///path/to/socket,
+    /// redis-sentinel://host,host…/MASTER, redis-cluster://host,host…, and rediss… for TLS (docs/redis.md). A password is better given in QSC_SOURCE, for others can see arguments
     #[arg(long, hide_env_values = true, value_parser = SourceParser)]
     source: SourceSpec,
     /// Where intents go: file:PATH, - (stdout), or the Redis server of the source
@@ -111,10 +111,10 @@ pub struct RunArgs {
     #[command(flatten)]
     redis: RedisArgs,
     /// Longest pause before the first attempt to connect again; further ones double it
-    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = parse_duration, help_heading = STREAMS)]
+    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = pause, help_heading = STREAMS)]
     redis_backoff: Duration,
     /// Longest pause before any attempt
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration, help_heading = STREAMS)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = pause, help_heading = STREAMS)]
     redis_backoff_cap: Duration,
     /// Take weights from weights.json in this directory, and new ones without a restart
     #[arg(long, value_name = "DIR")]
@@ -142,6 +142,12 @@ fn lease(text: &str) -> Result<Duration, String> {
     if lease < SHORTEST_LEASE { Err("a lease is at least 500ms".to_owned()) } else { Ok(lease) }
 }
 
+/// Without any pause a server that is gone would be asked without end.
+fn pause(text: &str) -> Result<Duration, String> {
+    let pause = parse_duration(text)?;
+    if pause.is_zero() { Err("a pause is longer than nothing".to_owned()) } else { Ok(pause) }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -163,7 +169,14 @@ pub fn run(args: &RunArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit
             );
             shards.of(count).map_err(anyhow::Error::msg)?.into_iter().map(Some).collect()
         }
-        _ => vec![None],
+        (None, None) => vec![None],
+        // Only on the command line does clap see to it.
+        (Some(_), None) | (None, Some(_)) => {
+            error!(
+                "error: shards and shard-count go together; the settings file or the environment has one of them"
+            );
+            return Ok(Exit::Usage);
+        }
     };
     let config = ModelsConfig::read(&args.models)?;
     ensure_files_apart(args, &config)?;

@@ -22,13 +22,14 @@ pub enum StreamCommand {
 /// Arguments of `qsc stream verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Only reads. Exit 0 if nothing is missing, doubled or invented, 2 if anything is. Events that are not settled yet are \
-counted as waiting.
+Only reads. Exit 0 if nothing is missing, doubled or invented, 2 if anything is, 1 if that cannot be known. Events that \
+are not settled yet are counted as waiting.
 
 Example:
   qsc stream verify --source redis://127.0.0.1:6379")]
 pub struct VerifyArgs {
-    /// The Redis server: redis://[user:pass@]host:port[/db] or redis+unix:///path/to/socket
+    /// The Redis server: redis://[user:pass@]host:port[/db], redis+unix:///path/to/socket,
+    /// redis-sentinel://host,host…/MASTER, redis-cluster://host,host…, and rediss… for TLS (docs/redis.md)
     #[arg(long, hide_env_values = true, value_parser = SourceParser)]
     source: SourceSpec,
     #[command(flatten)]

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, ensure};
-use qsc_kernel::ensemble::{ConfidenceRule, Degeneracy, Mode, Multipliers, NotARule, Ppm, VoteRules};
+use qsc_kernel::ensemble::{ConfidenceRule, Degeneracy, Mode, Multipliers, Ppm, VoteRules};
 use qsc_kernel::guard::input::Missing;
 use serde::Deserialize;
 
 use crate::bounded;
+use crate::stream::parse_duration;
 
 /// The whole file, checked: names are unique, weights and rules are in range, image paths are resolved.
 #[derive(Clone, Debug)]
@@ -46,7 +47,9 @@ struct EnsembleTable {
     max_confidence: f32,
     degeneracy: DegeneracyMode,
     multipliers: MultiplierTable,
-    /// Milliseconds; absent: the age of an event is never judged.
+    /// A span of time with its unit; absent: the age of an event is never judged.
+    max_age: Option<MaxAge>,
+    /// The same in milliseconds.
     max_age_ms: Option<u64>,
 }
 
@@ -56,8 +59,23 @@ impl Default for EnsembleTable {
             max_confidence: VoteRules::STANDARD.max_confidence(),
             degeneracy: DegeneracyMode::Enforce,
             multipliers: MultiplierTable::default(),
+            max_age: None,
             max_age_ms: None,
         }
+    }
+}
+
+/// `max_age = "30s"`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct MaxAge(u64);
+
+impl TryFrom<String> for MaxAge {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let age = parse_duration(&text)?;
+        u64::try_from(age.as_millis()).map(Self).map_err(|_| format!("{text} is too long"))
     }
 }
 
@@ -180,14 +198,21 @@ impl ModelsConfig {
     /// Events further than this from now are stale; `None` if age is not judged.
     #[must_use]
     pub const fn max_age_ms(&self) -> Option<u64> {
-        self.ensemble.max_age_ms
+        match self.ensemble.max_age {
+            Some(MaxAge(ms)) => Some(ms),
+            None => self.ensemble.max_age_ms,
+        }
     }
 }
 
 impl EnsembleTable {
-    fn rules(&self) -> Result<VoteRules, NotARule> {
+    fn rules(&self) -> anyhow::Result<VoteRules> {
+        ensure!(
+            self.max_age.is_none() || self.max_age_ms.is_none(),
+            "max_age and max_age_ms are both set; leave one of them out"
+        );
         let MultiplierTable { unanimous, strong, split, weak } = self.multipliers;
-        VoteRules::new(self.max_confidence, Multipliers { unanimous, strong, split, weak })
+        Ok(VoteRules::new(self.max_confidence, Multipliers { unanimous, strong, split, weak })?)
     }
 }
 
@@ -259,6 +284,16 @@ mod tests {
     }
 
     #[test]
+    fn an_age_has_a_unit_or_is_in_milliseconds() {
+        let age = |text: &str| {
+            let model = "[[model]]\nname = 'a'\nimage = 'a.qsm'";
+            parse(&format!("[ensemble]\n{text}\n{model}")).unwrap().max_age_ms()
+        };
+        assert_eq!(age("max_age = '1m30s'"), Some(90_000));
+        assert_eq!(age("max_age_ms = 250"), Some(250));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_by_name() {
         let model = "\n[[model]]\nname = 'a'\nimage = 'a.qsm'\n";
         for (text, words) in [
@@ -270,6 +305,8 @@ mod tests {
             (&format!("{model}mode = 'maybe'"), "maybe"),
             (&format!("{model}wieght = 0.5"), "wieght"),
             (&format!("[ensemble]\nmax_confidence = 1.5{model}"), "max_confidence"),
+            (&format!("[ensemble]\nmax_age = '30'{model}"), "with its unit"),
+            (&format!("[ensemble]\nmax_age = '30s'\nmax_age_ms = 1{model}"), "are both set"),
             (&format!("[ensemble]\nmultipliers = {{ weak = -1.0 }}{model}"), "weak"),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err());

@@ -47,7 +47,7 @@ impl Images {
         log(identity::log_line());
         let mut candidates = Vec::new();
         for (entry, image) in config.models.iter().zip(&self.0) {
-            let tag = format!("[{}-INIT]", entry.name.to_uppercase());
+            let tag = tag(&entry.name);
             log(format!("{tag} Model file: {}", entry.image.display()));
             let loaded = image.as_ref().map_err(Clone::clone).and_then(|bytes| {
                 let model = check(bytes).map_err(|error| format!("{error:#}"))?;
@@ -91,6 +91,15 @@ impl Images {
             candidates.push(candidate);
         }
         Ok(candidates)
+    }
+}
+
+/// What the lines of a model begin with: its name as the contract writes it.
+fn tag(name: &str) -> String {
+    if name.eq_ignore_ascii_case("patchtst") {
+        "[PatchTST-INIT]".to_owned()
+    } else {
+        format!("[{}-INIT]", name.to_uppercase())
     }
 }
 

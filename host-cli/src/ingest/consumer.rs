@@ -14,7 +14,7 @@ use super::script;
 use super::{Keys, Surroundings};
 use crate::engine::Engine;
 use crate::replay::Replay;
-use crate::stream::{Backoff, EventId, Link, Patience, Refusal, Trouble};
+use crate::stream::{Backoff, EventId, Link, Patience, Refusal, Trouble, command_name};
 use crate::tally::{Doing, Tally};
 
 /// How long a read waits for entries.
@@ -52,23 +52,28 @@ pub(super) enum Halt {
     Stop,
     /// The server or the way to it.
     Trouble(Trouble),
-    /// The lease went to another consumer.
-    Fenced(String),
+    /// The lease went to another consumer, or ran out.
+    Fenced(Option<String>),
     /// The shard is to go to a worker that has fewer; everything read is settled.
     HandOver,
     /// The group is gone, or an entry was delivered to somebody else: what is remembered does not fit any more.
     Astray(String),
     /// The server's answer is not one of Redis 7.
-    Odd(&'static str),
+    Odd(String),
 }
 
 impl From<Trouble> for Halt {
     fn from(trouble: Trouble) -> Self {
         match &trouble {
-            Trouble::Refused { code, message } if code == "FENCED" => Self::Fenced(message.clone()),
+            Trouble::Refused { code, message } if code == "FENCED" => {
+                Self::Fenced(Some(message.clone()).filter(|owner| !owner.is_empty()))
+            }
             Trouble::Refused { code, message } if code == "STRAY" => Self::Astray(format!(
                 "the entry {message} was delivered to another consumer of the group and is not settled"
             )),
+            Trouble::Refused { code, message } if code == "SKIPPED" => {
+                Self::Astray(format!("the entry {message} was passed over and is not settled"))
+            }
             Trouble::Refused { code, .. } if code == "NOGROUP" => {
                 Self::Astray("the consumer group is gone".to_owned())
             }
@@ -105,6 +110,12 @@ pub struct Consumer<'a, P> {
     pub(super) looked: Instant,
     /// The last entry that this process has read or claimed: what is pending for it up to there did not kill it.
     pub(super) met: EventId,
+    /// The last entry of this shift that was delivered: the next one comes after it.
+    pub(super) met_to: EventId,
+    /// Entries that have their intent or dead letter although they are pending, or come after the last one settled.
+    pub(super) answered: BTreeSet<EventId>,
+    /// Pending entries of which nobody can tell whether they have one.
+    pub(super) doubtful: BTreeSet<EventId>,
     /// This shard among those of the process; `None` where the stream is no shard.
     pub(super) seat: Option<Seat<'a>>,
     /// When other workers were last told that this one lives.
@@ -146,6 +157,9 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
             renewed: now,
             looked: now,
             met: EventId::default(),
+            met_to: EventId::default(),
+            answered: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             seat,
             told: now,
             handing_over: false,
@@ -184,10 +198,16 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
                     self.tally.leases_lost += 1;
                     self.successor = false;
                     self.leave();
-                    around.log(&format!(
-                        "the lease of {} went to {owner}: nothing more is written until it is free again",
-                        self.keys.features
-                    ));
+                    let features = &self.keys.features;
+                    around.log(&match owner {
+                        Some(owner) => format!(
+                            "the lease of {features} went to {owner}: nothing more is written until it is free again"
+                        ),
+                        None => format!(
+                            "the lease of {features} ran out before it was renewed: nothing more is written until it is \
+                             taken again"
+                        ),
+                    });
                 }
                 Halt::HandOver => {
                     self.tally.handed_over += 1;
@@ -205,8 +225,8 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
                     ));
                 }
                 Halt::Trouble(trouble) => {
-                    ensure!(self.served || is_passing(&trouble), "{}", self.explain(&trouble));
-                    let reason = trouble.explain(self.link.address());
+                    let reason = self.explain(&trouble);
+                    ensure!(self.served || self.is_passing(&trouble), "{reason}");
                     let refusal = Refusal::of(&trouble);
                     if self.tally.troubled(&reason, refusal) {
                         around.log(&format!("{reason}; trying again"));
@@ -244,7 +264,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
     /// Sends a command once and reads its answer.
     pub(super) fn ask<T>(&mut self, cmd: &Cmd, read: impl FnOnce(Value) -> Option<T>) -> Result<T, Halt> {
         let answer = self.link.query(cmd)?;
-        read(answer).ok_or(Halt::Odd("a command"))
+        read(answer).ok_or_else(|| Halt::Odd(command_name(&[cmd])))
     }
 
     /// The answer to the oldest call sent ahead.
@@ -311,9 +331,9 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
         let address = self.link.address();
         match trouble.code() {
             Some("WRONGTYPE") => format!(
-                "a key of Redis at {address} is of another type ({trouble}); {} and {} must be streams, name others with \
-                 --stream and --sink-stream",
-                self.keys.features, self.keys.intents
+                "a key of Redis at {address} is of another type ({trouble}); {}, {} and {} must be streams and {} a hash, \
+                 name others with --stream and --sink-stream",
+                self.keys.features, self.keys.intents, self.keys.dead, self.keys.owner
             ),
             Some("SHARDS") => {
                 let Trouble::Refused { message, .. } = trouble else { return trouble.explain(address) };
@@ -334,11 +354,13 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
             _ => trouble.explain(address),
         }
     }
-}
 
-/// Waiting may mend it.
-fn is_passing(trouble: &Trouble) -> bool {
-    Refusal::of(trouble).is_some() || trouble.calls_for_reconnect()
+    /// Waiting may mend it.
+    fn is_passing(&self, trouble: &Trouble) -> bool {
+        // A node of a Cluster that is named as a single server sends away whatever is not its own, for ever.
+        let elsewhere = matches!(trouble.code(), Some("MOVED" | "ASK")) && !self.link.address().is_cluster();
+        Refusal::of(trouble).is_some() || trouble.calls_for_reconnect() && !elsewhere
+    }
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

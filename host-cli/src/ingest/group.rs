@@ -1,4 +1,4 @@
-//! The consumer group, how far it stands, and what was removed from the stream before it was read.
+//! The consumer group, and what was removed from the stream before it was read.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -20,24 +20,34 @@ pub(super) struct StreamInfo {
 }
 
 impl<P: Predict + Clone> Consumer<'_, P> {
-    /// Makes sure that there is a group, and that it stands where it was left; the last entry it has delivered.
+    /// Makes sure that there is a group, and that it stands where it belongs; the last entry it has delivered.
     pub(super) fn attach(&mut self, around: &mut impl Surroundings<P>) -> Result<EventId, Halt> {
+        self.ensure_types()?;
         let delivered = match self.group()? {
             Some(delivered) => delivered,
             None => self.create_group(around)?,
         };
-        self.poison = self.known_poison()?;
-        if delivered < self.settled {
+        if self.settled == EventId::default() && self.seen.is_none() && delivered > self.settled {
             around.log(&format!(
-                "the group {} was set back to {delivered}, but everything up to {} is settled: it goes on from there",
-                self.settings.group, self.settled
+                "the group {} is older than the account in {}: what it has delivered up to {delivered} and is not \
+                 pending is taken for settled",
+                self.settings.group, self.keys.owner
             ));
-            let mut set = redis::cmd("XGROUP");
-            set.arg("SETID").arg(&self.keys.features).arg(&self.settings.group).arg(self.settled.to_string());
-            self.ask(&set, Some)?;
-            return Ok(self.settled);
+            // Not taken so anew by the next one, who would find entries settled since that are pending now.
+            self.settle_up_to(delivered)?;
         }
-        Ok(delivered)
+        self.poison = self.known_poison()?;
+        self.met_to = self.stand(delivered, around)?;
+        Ok(self.met_to)
+    }
+
+    /// Makes sure that the streams which are only added to are streams, where they exist: what is found out in the middle of
+    /// a settlement is found out too late for an entry that was removed.
+    fn ensure_types(&mut self) -> Result<(), Halt> {
+        for key in [&self.keys.intents, &self.keys.dead] {
+            self.stream_info(key)?;
+        }
+        Ok(())
     }
 
     /// The last entry the group has delivered; `None` if there is no group, or no stream.
@@ -46,17 +56,15 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         groups.arg("GROUPS").arg(&self.keys.features);
         let groups = match self.ask(&groups, reply::array) {
             Ok(groups) => groups,
-            Err(Halt::Trouble(Trouble::Refused { message, .. })) if message.contains("no such key") => {
-                return Ok(None);
-            }
+            Err(Halt::Trouble(trouble)) if trouble.is_missing_key() => return Ok(None),
             Err(halt) => return Err(halt),
         };
         for group in groups {
-            let fields = reply::fields(group).ok_or(Halt::Odd("XINFO GROUPS"))?;
+            let fields = reply::fields(group).ok_or(Halt::Odd("XINFO GROUPS".to_owned()))?;
             let name = reply::field(&fields, "name").and_then(reply::text);
             if name.as_deref() == Some(&self.settings.group) {
                 let delivered = reply::field(&fields, "last-delivered-id").and_then(reply::id);
-                return delivered.map(Some).ok_or(Halt::Odd("XINFO GROUPS"));
+                return delivered.map(Some).ok_or(Halt::Odd("XINFO GROUPS".to_owned()));
             }
         }
         Ok(None)
@@ -65,13 +73,16 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     fn create_group(&mut self, around: &mut impl Surroundings<P>) -> Result<EventId, Halt> {
         let Settings { group, .. } = self.settings;
         let features = &self.keys.features;
+        if self.settled == EventId::default() {
+            // Before there is a group: one without an account is taken for older than that.
+            self.account(0)?;
+        }
         let mut create = redis::cmd("XGROUP");
         create.arg("CREATE").arg(features).arg(group).arg("0").arg("MKSTREAM");
-        self.ask(&create, Some)?;
-        let newest = self.stream_info()?.newest;
+        self.fenced(&create)?;
+        let newest = self.features_info()?.newest;
         if self.settled == EventId::default() {
             around.log(&format!("created the group {group} at the beginning of {features}"));
-            self.account(0)?;
             return Ok(EventId::default());
         }
         if newest < self.settled {
@@ -82,7 +93,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             ));
             let mut forget = redis::cmd("HDEL");
             forget.arg(&self.keys.owner).arg("last").arg("seen");
-            self.ask(&forget, Some)?;
+            self.fenced(&forget)?;
             self.settled = EventId::default();
             self.account(0)?;
             return Ok(self.settled);
@@ -91,9 +102,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             "the group {group} was gone: created again at {}, the last entry settled",
             self.settled
         ));
-        let mut set = redis::cmd("XGROUP");
-        set.arg("SETID").arg(features).arg(group).arg(self.settled.to_string());
-        self.ask(&set, Some)?;
+        self.set_group(self.settled)?;
         Ok(self.settled)
     }
 
@@ -108,7 +117,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     /// Looks how many entries are not settled, and how many of them are delivered; also gives what it saw.
     pub(super) fn look(&mut self) -> Result<StreamInfo, Halt> {
         self.looked = Instant::now();
-        let info = self.stream_info()?;
+        let info = self.features_info()?;
         self.tally.lag = match self.unread(&info) {
             Some(unread) => unread,
             None => self.seen.map_or(0, |seen| info.added.saturating_sub(seen)),
@@ -134,6 +143,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     /// Compares what was ever added with what was accounted for, where both are known exactly. Nothing may be in hand.
     pub(super) fn look_for_gaps(&mut self, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
         let info = self.look()?;
+        self.ensure_not_set_forward(&info)?;
         let Some(unread) = self.unread(&info) else { return Ok(()) };
         let gone = info.added.saturating_sub(unread);
         let Some(seen) = self.seen else {
@@ -160,10 +170,25 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         self.account(gone)
     }
 
+    /// With nothing in hand the group stands at the last entry delivered here: what was passed over is noticed even where
+    /// nothing comes after it.
+    fn ensure_not_set_forward(&mut self, info: &StreamInfo) -> Result<(), Halt> {
+        if info.newest <= self.settled || self.tally.pending > 0 {
+            return Ok(());
+        }
+        match self.group()? {
+            Some(delivered) if delivered > self.met_to => Err(Halt::Astray(format!(
+                "the group was set forward to {delivered}, and {} was the last entry delivered here",
+                self.met_to
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     fn account(&mut self, seen: u64) -> Result<(), Halt> {
         let mut account = redis::cmd("HSET");
         account.arg(&self.keys.owner).arg("seen").arg(seen);
-        self.ask(&account, Some)?;
+        self.fenced(&account)?;
         self.seen = Some(seen);
         Ok(())
     }
@@ -173,10 +198,17 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         self.looked.elapsed() >= Duration::from_secs(1)
     }
 
-    pub(super) fn stream_info(&mut self) -> Result<StreamInfo, Halt> {
+    /// Of the feature stream, which exists as long as its group does.
+    pub(super) fn features_info(&mut self) -> Result<StreamInfo, Halt> {
+        let info = self.stream_info(&self.keys.features)?;
+        info.ok_or_else(|| Halt::Astray(format!("the stream {} is gone", self.keys.features)))
+    }
+
+    /// `None` if there is no such key.
+    pub(super) fn stream_info(&mut self, key: &str) -> Result<Option<StreamInfo>, Halt> {
         let mut info = redis::cmd("XINFO");
-        info.arg("STREAM").arg(&self.keys.features);
-        self.ask(&info, |answer| {
+        info.arg("STREAM").arg(key);
+        let answer = self.ask(&info, |answer| {
             let fields = reply::fields(answer)?;
             let number = |name| reply::number(&reply::field(&fields, name)?);
             Some(StreamInfo {
@@ -188,6 +220,14 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                     _ => None,
                 },
             })
-        })
+        });
+        match answer {
+            Err(Halt::Trouble(trouble)) if trouble.is_missing_key() => Ok(None),
+            // The server does not say which key it means.
+            Err(Halt::Trouble(Trouble::Refused { code, .. })) if code == "WRONGTYPE" => {
+                Err(Halt::Trouble(Trouble::Refused { code, message: format!("{key} is no stream") }))
+            }
+            answer => answer.map(Some),
+        }
     }
 }

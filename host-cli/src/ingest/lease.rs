@@ -9,7 +9,7 @@ use super::Surroundings;
 use super::consumer::{Consumer, Halt, millis};
 use super::fair::{Bid, Seat};
 use super::script::{self, Batch, Lease};
-use crate::stream::Patience;
+use crate::stream::{Patience, Refusal};
 use crate::tally::Doing;
 
 /// In a lease's term its owner renews it so often, who waits for it looks so often, and workers that share shards hear of
@@ -29,7 +29,13 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             };
             let asked = Instant::now();
             let lease = self.ask(&self.lease_call(bid), Lease::read);
-            if !matches!(lease, Ok(Lease::Taken { .. })) {
+            // Who may write nothing for now owns what it owned.
+            let keeps = match &lease {
+                Ok(Lease::Taken { .. }) => true,
+                Err(Halt::Trouble(trouble)) => Refusal::of(trouble).is_some(),
+                _ => false,
+            };
+            if !keeps {
                 self.leave();
             }
             let lease = lease?;
@@ -111,8 +117,8 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                 }
                 Ok(())
             }
-            Lease::Held { by, .. } => Err(Halt::Fenced(by)),
-            Lease::Free { .. } => Err(Halt::Fenced("nobody".to_owned())),
+            Lease::Held { by, .. } => Err(Halt::Fenced(Some(by))),
+            Lease::Free { .. } => Err(Halt::Fenced(None)),
         }
     }
 

@@ -3,12 +3,13 @@
 //! | file | decides |
 //! | --- | --- |
 //! | [`keys`] | which keys belong together, and that they share a slot |
-//! | `lease.lua`, `settle.lua` | everything that is written: who owns a stream, and what an entry becomes |
+//! | `lease.lua`, `settle.lua`, `fenced.lua` | everything that is written: who owns a stream, what an entry becomes, and whatever else only the owner may do |
 //! | `script` | their calls and answers |
 //! | [`consumer`] | one owner's shift, and what each fault means |
 //! | `lease` | taking, keeping and handing over the lease |
 //! | [`fair`] | which shards a worker takes where several share them |
-//! | `group` | the consumer group, how far it stands, what was removed before it was read |
+//! | `group` | the consumer group, what was removed before it was read |
+//! | `standing` | where the group is to stand, and which pending entries are settled already |
 //! | `settle` | a batch on its way to the server |
 //! | [`inspect`] | what a server must be like |
 //! | `rebuild` | what the engine remembers, read back from the stream |
@@ -19,8 +20,8 @@
 //!
 //! Three things make it exact. An entry is acknowledged and its intent added by one script, which adds only what it
 //! acknowledged. The script works for nobody but the holder of the lease, so a consumer that was stopped and wakes late
-//! writes nothing. And a batch is settled only if it begins with the oldest pending entry, so every entry was decided
-//! with all entries before it remembered.
+//! writes nothing. And a batch is settled only if it begins with the oldest pending entry, and with the first one after
+//! all that are settled, so every entry was decided with all entries before it remembered.
 
 pub mod consumer;
 pub mod fair;
@@ -35,6 +36,7 @@ mod rehearsal;
 mod reply;
 mod script;
 mod settle;
+mod standing;
 mod steady;
 
 pub use consumer::{Consumer, Settings};

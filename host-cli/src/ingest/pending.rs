@@ -88,9 +88,17 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                     }
                     continue;
                 }
+                if self.doubtful.contains(id) {
+                    if let (Some(doubtful), Some((id, fields))) = (due.next(), page.next()) {
+                        self.leave_undecided(doubtful, around)?;
+                        self.pass(id, fields, &mut predictions);
+                    }
+                    continue;
+                }
                 let mut batch: Vec<Pending> = Vec::new();
                 let mut entries = Vec::new();
                 while let Some((id, _)) = page.peek()
+                    && !self.doubtful.contains(id)
                     && let Some(next) = due.next_if(|next| next.id == *id && self.go_together(&batch, next))
                 {
                     batch.push(next.clone());
@@ -123,7 +131,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     }
 
     /// A settled entry passes the models again.
-    fn pass(&mut self, id: EventId, fields: Vec<Vec<u8>>, predictions: &mut [usize]) {
+    pub(super) fn pass(&mut self, id: EventId, fields: Vec<Vec<u8>>, predictions: &mut [usize]) {
         if !self.poison.contains(&id)
             && let Some(Ok(event)) = entry_item(id, fields, &[MARKET_FEATURES])
         {
@@ -132,7 +140,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     }
 
     /// The oldest pending entries after `after`.
-    fn pending_after(&mut self, after: Option<EventId>) -> Result<Vec<Pending>, Halt> {
+    pub(super) fn pending_after(&mut self, after: Option<EventId>) -> Result<Vec<Pending>, Halt> {
         let start = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
         let mut list = redis::cmd("XPENDING");
         list.arg(&self.keys.features).arg(&self.settings.group).arg(start).arg("+").arg(PAGE);
@@ -142,7 +150,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             let (id, consumer) = (reply::id(parts.next()?)?, reply::text(parts.next()?)?);
             Some(Pending { id, consumer, deliveries: reply::number(&parts.nth(1)?)? })
         };
-        list.into_iter().map(|value| pending(value).ok_or(Halt::Odd("XPENDING"))).collect()
+        list.into_iter().map(|value| pending(value).ok_or(Halt::Odd("XPENDING".to_owned()))).collect()
     }
 
     /// Makes these entries ours. That counts as a delivery where it is one to another process.
@@ -166,6 +174,19 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         around.log(&format!("LOST: the entry {} was {reason}", gone.id));
         let mut batch = Batch::default();
         batch.dead(gone.id, reason);
+        self.tally.dead += self.settle(&batch, around)?.entries();
+        Ok(())
+    }
+
+    /// An entry that is pending again after it was settled, or was taken by somebody else and never settled: what could tell
+    /// is trimmed. A second intent would be a second position.
+    fn leave_undecided(&mut self, doubtful: &Pending, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
+        let reason = "delivered again, and whether it has an intent is not known, for intents or dead letters were \
+                      removed";
+        around
+            .log(&format!("DOUBTFUL: the entry {} was {reason}; it goes to {}", doubtful.id, self.keys.dead));
+        let mut batch = Batch::again();
+        batch.dead(doubtful.id, reason);
         self.tally.dead += self.settle(&batch, around)?.entries();
         Ok(())
     }

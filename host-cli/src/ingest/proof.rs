@@ -3,9 +3,10 @@
 //! The three streams are read side by side, oldest first: intents and dead letters come in the order of their events, so
 //! only what breaks that order is kept in memory. Events not settled yet are counted apart.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
+use redis::Value;
 use serde::Serialize;
 
 use super::keys::Keys;
@@ -30,7 +31,8 @@ pub struct Proof {
     pub missing: u64,
     /// Those with more than one of both together.
     pub doubled: u64,
-    /// Intents and dead letters whose event is not in the stream, though older ones are.
+    /// Intents and dead letters whose event is not in the stream, though older ones are, or that come once more after those of
+    /// later events.
     pub invented: u64,
     /// Intents and dead letters of events that were trimmed away.
     pub trimmed: u64,
@@ -137,13 +139,29 @@ impl Outcomes<'_> {
 /// Reads the three streams.
 ///
 /// # Errors
-/// One of them cannot be read.
+/// One of them cannot be read, or nothing says what is settled.
 pub fn prove(link: &mut Link, keys: &Keys, group: &str) -> anyhow::Result<Proof> {
-    let mut settled = redis::cmd("HGET");
-    settled.arg(&keys.owner).arg("last");
-    let settled: Option<String> =
-        link.query(&settled).map_err(|trouble| anyhow!("cannot read {}: {trouble}", keys.owner))?;
-    let last: EventId = settled.as_deref().and_then(|last| last.parse().ok()).unwrap_or_default();
+    let mut info = redis::cmd("XINFO");
+    info.arg("STREAM").arg(&keys.features);
+    link.query::<Value>(&info).map_err(|trouble| match trouble.is_missing_key() {
+        true => anyhow!("there is no stream {}; name another with --stream", keys.features),
+        false => anyhow!("cannot read the stream {}: {trouble}", keys.features),
+    })?;
+    let mut owner = redis::cmd("HGETALL");
+    owner.arg(&keys.owner);
+    let owner: HashMap<String, String> =
+        link.query(&owner).map_err(|trouble| anyhow!("cannot read {}: {trouble}", keys.owner))?;
+    ensure!(
+        !owner.is_empty(),
+        "nothing says what the group {group} has settled, for there is no {}; name another with --stream or --group",
+        keys.owner
+    );
+    let settled = owner.get("last").cloned();
+    // Without it nothing is settled yet.
+    let last: EventId = match &settled {
+        Some(last) => last.parse().map_err(|error| anyhow!("{}: last: {error}", keys.owner))?,
+        None => EventId::default(),
+    };
     let mut proof = Proof { settled, ..Proof::default() };
 
     let mut features = Cursor::new(&keys.features);
@@ -226,13 +244,13 @@ pub fn prove(link: &mut Link, keys: &Keys, group: &str) -> anyhow::Result<Proof>
     Ok(proof)
 }
 
-fn of_intent(id: EventId, fields: Vec<Vec<u8>>, _: &str) -> Option<EventId> {
+pub(super) fn of_intent(id: EventId, fields: Vec<Vec<u8>>, _: &str) -> Option<EventId> {
     let event = entry_item(id, fields, &[TRADE_INTENT])?.ok()?;
     Json::parse(&event.payload).ok()?.get("source_id")?.as_str()?.parse().ok()
 }
 
 /// Dead letters of another group are none of ours.
-fn of_dead_letter(_: EventId, fields: Vec<Vec<u8>>, group: &str) -> Option<EventId> {
+pub(super) fn of_dead_letter(_: EventId, fields: Vec<Vec<u8>>, group: &str) -> Option<EventId> {
     let value = |name: &[u8]| {
         let pair = fields.chunks_exact(2).find(|pair| pair[0] == name)?;
         std::str::from_utf8(&pair[1]).ok()

@@ -67,6 +67,13 @@ impl<P: Predict + Clone> Consumer<'_, P> {
 
     fn say_rebuilt(&self, reach: &Reach, first: EventId, enough: bool, around: &mut impl Surroundings<P>) {
         if reach.entries == 0 {
+            if reach.cut {
+                around.log(&format!(
+                    "windows and predictions begin empty: nothing before {first} is left, or --rebuild is 0; sequence \
+                     models are insufficient_history at first, and no model is judged for degeneracy until it has 100 \
+                     predictions"
+                ));
+            }
             return;
         }
         let how_far = match (reach.cut, enough) {
@@ -108,7 +115,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         }
         // The last mark may be the end itself.
         reach.marks.retain(|mark| *mark != reach.from);
-        let info = self.stream_info()?;
+        let info = self.features_info()?;
         reach.cut = info.added > info.length
             || reach.entries >= limit && info.first.is_some_and(|first| first < reach.from);
         Ok(reach)

@@ -1,4 +1,7 @@
-//! The two scripts that change anything: one takes the lease, one settles a batch.
+//! The scripts that change anything: one takes the lease, one settles a batch, one does whatever else only the holder of the
+//! lease may do.
+
+use std::str::FromStr;
 
 use redis::Value;
 
@@ -7,6 +10,8 @@ use crate::stream::{Event, EventId};
 
 /// Takes the lease.
 pub(super) const LEASE: &str = include_str!("lease.lua");
+/// Does one command for the holder of the lease.
+pub(super) const FENCED: &str = include_str!("fenced.lua");
 /// Settles a batch.
 pub(super) const SETTLE: &str = include_str!("settle.lua");
 
@@ -50,8 +55,8 @@ impl Lease {
         Some(match next()?.as_str() {
             "1" => Self::Taken {
                 before: next()?,
-                last: next()?.parse().ok(),
-                seen: next()?.parse().ok(),
+                last: unless_empty(&next()?)?,
+                seen: unless_empty(&next()?)?,
                 workers: next()?.parse().ok()?,
                 wanted: next()? == "1",
             },
@@ -59,6 +64,11 @@ impl Lease {
             _ => Self::Free { workers: next()?.parse().ok()? },
         })
     }
+}
+
+/// Nothing where the text is empty; an answer that cannot be read is none.
+fn unless_empty<T: FromStr>(text: &str) -> Option<Option<T>> {
+    if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
 }
 
 /// What the settling script answers.
@@ -75,7 +85,7 @@ impl Settled {
     pub(super) fn read(answer: Value) -> Option<Self> {
         match reply::number(&answer) {
             Some(entries) => Some(Self::Entries(entries)),
-            None => Some(Self::Oldest(reply::text(answer)?.parse().ok())),
+            None => Some(Self::Oldest(unless_empty(&reply::text(answer)?)?)),
         }
     }
 
@@ -156,9 +166,20 @@ pub(super) struct Batch {
     entries: u64,
     first: Option<EventId>,
     last: Option<EventId>,
+    again: bool,
 }
 
 impl Batch {
+    /// Of entries that may be accounted for already.
+    pub(super) fn again() -> Self {
+        Self { again: true, ..Self::default() }
+    }
+
+    /// Whether its entries may be accounted for already.
+    pub(super) const fn is_again(&self) -> bool {
+        self.again
+    }
+
     /// Entries in it.
     pub(super) const fn len(&self) -> u64 {
         self.entries
@@ -222,8 +243,11 @@ impl Batch {
         head.number(terms.intents_maxlen);
         head.push(self.first.map_or_else(|| "+".to_owned(), |first| format!("({first}")).as_bytes());
         head.optional(terms.term_ms);
-        head.optional(terms.seen);
-        head.number(u64::from(self.advances_to(terms.settled).is_some()));
+        head.optional(terms.seen.filter(|_| !self.again));
+        match self.advances_to(terms.settled) {
+            Some(_) => head.push(format!("({}", terms.settled).as_bytes()),
+            None => head.push(b""),
+        }
         let Arguments { bytes, count } = &self.arguments;
         let mut call = Vec::with_capacity(head.bytes.len() + bytes.len() + SPARE);
         length(&mut call, b'*', head.count + count);

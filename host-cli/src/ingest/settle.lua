@@ -5,7 +5,8 @@
 -- KEYS  features, intents, dead letters, owner
 -- ARGV  token, group, consumer, longest stream of intents (0: never trimmed),
 --       "(" and the id of the first entry ("+": the batch is empty), term of the lease in ms (0: it ends, "": it stays),
---       entries of the stream accounted for ("": unknown), "1" if the batch lies beyond everything settled before,
+--       entries of the stream accounted for ("": unknown),
+--       "(" and the id of the last entry settled before, if the batch lies beyond it ("": it does not),
 --       then for each entry, oldest first: id, kind, number of arguments, arguments
 --       kind "intent": fields and values; "dead": why; "poison": why; "none": nothing
 -- Gives the number of entries settled; of an empty batch the id of the oldest entry pending, or "".
@@ -15,9 +16,23 @@ if call('HGET', KEYS[4], 'token') ~= ARGV[1] then
 end
 -- Raises NOGROUP where XACK would just give 0.
 local older = call('XPENDING', KEYS[1], group, '-', ARGV[5], 1)[1]
-if older and first and #call('XPENDING', KEYS[1], group, first, first, 1) > 0 then
-  -- It was delivered elsewhere: what was decided here was decided without it.
-  return redis.error_reply('STRAY ' .. older[1])
+if older and first then
+  -- It was delivered elsewhere: what was decided here was decided without it. Where nothing of the batch is pending any
+  -- more it is settled, and nothing comes of it.
+  local at = 9
+  while at < #ARGV do
+    if #call('XPENDING', KEYS[1], group, ARGV[at], ARGV[at], 1) > 0 then
+      return redis.error_reply('STRAY ' .. older[1])
+    end
+    at = at + 3 + ARGV[at + 2]
+  end
+end
+if first and ARGV[8] ~= '' then
+  -- The group was set forward: what was decided here was decided without what it passed over.
+  local skipped = call('XRANGE', KEYS[1], ARGV[8], ARGV[5], 'COUNT', 1)[1]
+  if skipped then
+    return redis.error_reply('SKIPPED ' .. skipped[1])
+  end
 end
 
 local settled, last, failure = 0, nil, nil
@@ -45,7 +60,7 @@ while at < #ARGV and not failure do
       end
     end
     if type(added) == 'table' and added.err then
-      -- Nothing came of it, so it is pending again.
+      -- Nothing came of it, so it is pending again; unless it was removed from the stream, and nobody can tell of it.
       call('XCLAIM', KEYS[1], group, ARGV[3], 0, id, 'FORCE', 'JUSTID')
       failure = added
     else
@@ -64,7 +79,7 @@ if last and ARGV[7] ~= '' then
   state[#state + 1] = 'seen'
   state[#state + 1] = ARGV[7] + settled
 end
-if last and ARGV[8] == '1' then
+if last and ARGV[8] ~= '' then
   state[#state + 1] = 'last'
   state[#state + 1] = last
 end

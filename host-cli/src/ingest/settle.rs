@@ -86,7 +86,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             let Answer { sent, took, value } = answer;
             match value {
                 Ok(value) => {
-                    let settled = Settled::read(value).ok_or(Halt::Odd("EVALSHA"))?;
+                    let settled = Settled::read(value).ok_or(Halt::Odd("EVALSHA".to_owned()))?;
                     if self.tally.is_refused() {
                         around.log(WRITES_AGAIN);
                         self.tally.doing = Doing::Deciding;
@@ -97,7 +97,9 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                     if let Settled::Entries(entries) = settled {
                         self.replay.tell(|meter| meter.settled(took));
                         self.tally.foreign += batch.len().saturating_sub(entries);
-                        self.seen = self.seen.map(|seen| seen + entries);
+                        if !batch.is_again() {
+                            self.seen = self.seen.map(|seen| seen + entries);
+                        }
                         self.settled = batch.advances_to(self.settled).unwrap_or(self.settled);
                     }
                     return Ok(settled);

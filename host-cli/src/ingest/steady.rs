@@ -68,7 +68,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                 self.link.send_ahead(&calls)?;
             }
             let in_hand = entries.first().map(|(id, _)| *id);
-            decided = self.decide(entries, self.settled, around);
+            decided = self.decide(entries, around);
             if decided.intents > 0 {
                 self.rehearse_last();
             }
@@ -82,9 +82,13 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             }
             entries = match answer {
                 Some(answer) => {
-                    let entries = reply::read(answer?).ok_or(Halt::Odd("XREADGROUP"))?;
+                    let entries = reply::read(answer?).ok_or(Halt::Odd("XREADGROUP".to_owned()))?;
                     self.served = true;
-                    self.met = entries.last().map_or(self.met, |(last, _)| (*last).max(self.met));
+                    if let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) {
+                        self.ensure_not_set_back(*first)?;
+                        self.met = (*last).max(self.met);
+                        self.met_to = *last;
+                    }
                     entries
                 }
                 None => Vec::new(),
@@ -108,17 +112,20 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         }
     }
 
-    /// Decides entries. Those not after `settled` have what they became already: only a group that was set back from
-    /// outside delivers them again.
-    fn decide(
-        &mut self,
-        entries: Vec<Entry>,
-        settled: EventId,
-        around: &mut impl Surroundings<P>,
-    ) -> DecidedBatch {
+    /// Nothing comes a second time, unless the group was set back: then it is settled, or in hand and still pending.
+    fn ensure_not_set_back(&self, first: EventId) -> Result<(), Halt> {
+        if first > self.met_to {
+            return Ok(());
+        }
+        Err(Halt::Astray(format!("the group was set back: {first} came again, and {} had come", self.met_to)))
+    }
+
+    /// Decides entries.
+    fn decide(&mut self, entries: Vec<Entry>, around: &mut impl Surroundings<P>) -> DecidedBatch {
         let mut decided = DecidedBatch::default();
         for (id, fields) in entries {
-            if id <= settled {
+            if self.answered.contains(&id) {
+                self.pass(id, fields, &mut []);
                 decided.batch.none(id);
                 continue;
             }
@@ -155,8 +162,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         entries: Vec<Entry>,
         around: &mut impl Surroundings<P>,
     ) -> Result<(), Halt> {
-        // They may lie before what is settled, where somebody else had taken them.
-        let decided = self.decide(entries, EventId::default(), around);
+        let decided = self.decide(entries, around);
         if decided.batch.len() > 0 {
             self.settle(&decided.batch, around)?;
             self.count(&decided);

@@ -83,10 +83,10 @@ impl KernelStage {
     }
 }
 
-/// Whether this process may decide on its shards.
+/// Whether this process may decide on its stream or shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lease {
-    /// Nobody else could: a file, or a consumer group without shards.
+    /// Nobody else could: a file.
     NotNeeded,
     /// It holds what it was given.
     Held,

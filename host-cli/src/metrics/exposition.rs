@@ -15,8 +15,7 @@ use super::boards::Boards;
 use super::health;
 use super::histogram::Histogram;
 use crate::identity;
-use crate::stream::Refusal;
-use crate::stream::Shard;
+use crate::stream::{Refusal, Shard};
 
 /// A text format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,7 +258,7 @@ impl Page<'_> {
         )?;
         self.family(
             "qsc_write_refusals",
-            "Writes the server took not for now, by its code; they are sent again",
+            "Writes the server did not take for now, by its code; they are sent again",
             MetricType::Counter,
             |family| {
                 Refusal::ALL.into_iter().zip(&stream.refusals).try_for_each(|(refusal, count)| {
@@ -269,7 +268,7 @@ impl Page<'_> {
                 })
             },
         )?;
-        self.counter("qsc_settled_intents", "Intents the server has added", &stream.settled)?;
+        self.counter("qsc_settled_intents", "Intents of settled batches", &stream.settled)?;
         self.counter(
             "qsc_dead_letters",
             "Events given up, with their reason, in the dead-letter stream",

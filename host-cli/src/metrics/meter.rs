@@ -37,6 +37,12 @@ impl Meter {
         self.board.beat.store(alive, Ordering::Relaxed);
     }
 
+    /// The same for the moments in which the loop waits inside something.
+    pub fn heart(&self) -> impl Fn() + Send + Sync + 'static {
+        let inner = Self::new(Arc::clone(&self.board));
+        move || inner.beat()
+    }
+
     /// Which models could be loaded, in member order.
     pub fn loaded(&self, models: impl IntoIterator<Item = bool>) {
         for (model, loaded) in self.board.models.iter().zip(models) {

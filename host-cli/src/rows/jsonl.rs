@@ -117,7 +117,7 @@ pub fn write(out: &mut dyn Write, rows: &Rows) -> anyhow::Result<()> {
         rows.names().map(|names| names.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>());
     let names = names.transpose()?;
     let (open, close) = if names.is_some() { ('{', '}') } else { ('[', ']') };
-    for (number, row) in rows.iter().enumerate() {
+    for (number, row) in (1..).zip(rows.iter()) {
         write!(out, "{open}")?;
         for (column, &value) in row.iter().enumerate() {
             ensure!(

@@ -46,7 +46,7 @@ impl AtomicFile {
     }
 
     fn beside(target: PathBuf) -> io::Result<Self> {
-        let file = temporary_in(directory_of(&target))?;
+        let file = temporary_for(&target)?;
         Ok(Self { target, inner: Inner::Temporary(BufWriter::new(file)) })
     }
 
@@ -90,7 +90,7 @@ impl Write for AtomicFile {
 /// # Errors
 /// The directory is missing or not writable, or the disk is full; nothing is left behind then.
 pub fn create_new(target: &Path, bytes: &[u8]) -> io::Result<bool> {
-    let mut file = temporary_in(directory_of(target))?;
+    let mut file = temporary_for(target)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(target) {
@@ -105,24 +105,29 @@ pub fn create_new(target: &Path, bytes: &[u8]) -> io::Result<bool> {
 /// # Errors
 /// The directory is missing or not writable, or the disk is full; the target is then as it was.
 pub fn replace_durably(target: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = directory_of(target);
-    let mut file = temporary_in(directory)?;
+    let mut file = temporary_for(target)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(target).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
+    File::open(directory_of(target))?.sync_all()
 }
 
 fn directory_of(target: &Path) -> &Path {
     target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A temporary file with the permissions of an ordinary one (`0666` less the umask).
-fn temporary_in(directory: &Path) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new()
+/// A temporary file beside `target`, with its permissions, or those of an ordinary file (`0666` less the umask) if there is
+/// none.
+fn temporary_for(target: &Path) -> io::Result<NamedTempFile> {
+    let file = tempfile::Builder::new()
         .prefix(TEMPORARY)
         .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)
+        .tempfile_in(directory_of(target))?;
+    if let Ok(there) = fs::metadata(target) {
+        let mode = there.permissions().mode() & 0o777;
+        file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    }
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -144,6 +149,17 @@ mod tests {
         file.write_all(b"new").unwrap();
         file.replace().unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"new");
+    }
+
+    #[test]
+    fn who_could_not_read_a_file_cannot_read_the_next_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("out");
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o600)).unwrap();
+        AtomicFile::create(&target).unwrap().replace().unwrap();
+        replace_durably(&target, b"new").unwrap();
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

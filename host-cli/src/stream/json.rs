@@ -314,14 +314,28 @@ impl<'de> Visitor<'de> for Name {
         Ok(Cow::Borrowed(name))
     }
 
+    /// Bare tokens come here, for their marks hold an escape.
     fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(name.to_owned()))
+        match name.strip_prefix('\0') {
+            Some(token @ ("NaN" | "Infinity" | "-Infinity")) => {
+                Err(E::custom(format!("{token} is no name of a member")))
+            }
+            _ => Ok(Cow::Owned(name.to_owned())),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bare_tokens_are_no_names() {
+        for text in ["{NaN:1}", r#"{"a":{Infinity:1}}"#, "{-Infinity:1}"] {
+            assert!(Json::parse(text).is_err(), "{text}");
+        }
+        assert!(Json::parse(r#"{"NaN":1,"\n":2}"#).is_ok());
+    }
 
     #[test]
     fn bare_tokens_are_numbers_and_strings_stay_strings() {

@@ -30,8 +30,8 @@ pub(crate) use event::entry_item;
 pub use event::{Event, EventId, Item, Malformed};
 pub use json::{Json, Members};
 pub use redis::{
-    Backoff, Dump, Durability, Link, LinkOptions, Patience, RedisAddress, Refusal, SentinelLogin, TlsFiles,
-    Trouble, key_slot,
+    Backoff, Dump, Durability, Link, LinkOptions, Patience, Pulse, RedisAddress, Refusal, SentinelLogin,
+    TlsFiles, Trouble, command_name, key_slot,
 };
 pub use shard::{Shard, Shards};
 pub use sink::Sink;

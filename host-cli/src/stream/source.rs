@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Seek as _};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 
@@ -78,11 +78,11 @@ pub struct Source {
 const KEPT: usize = 20_000;
 
 enum Inner {
-    /// `again` is where it can be read a second time.
+    /// `again` is the same open file, if it can be read a second time.
     Capture {
         name: String,
         reader: Box<dyn BufRead>,
-        again: Option<PathBuf>,
+        again: Option<File>,
     },
     Redis(Box<RedisStream>),
 }
@@ -96,7 +96,15 @@ impl Source {
         let inner = match spec {
             SourceSpec::File(path) => {
                 let (reader, regular) = open_capture(path)?;
-                let again = regular.then(|| path.clone());
+                let again = match regular {
+                    true => Some(
+                        reader
+                            .get_ref()
+                            .try_clone()
+                            .with_context(|| format!("cannot open the capture {}", path.display()))?,
+                    ),
+                    false => None,
+                };
                 Inner::Capture { name: path.display().to_string(), reader: Box::new(reader), again }
             }
             SourceSpec::Stdin => {
@@ -150,7 +158,7 @@ impl Source {
                 };
                 let all = Window { newest: None, ..*window };
                 let twice = window.newest.map(NonZeroUsize::get).filter(|&newest| newest > KEPT).zip(again);
-                let Some((newest, path)) = twice else {
+                let Some((newest, mut file)) = twice else {
                     return read(&mut *reader, window, &mut on_item);
                 };
                 let mut count = 0;
@@ -161,7 +169,8 @@ impl Source {
                 // What was written to the file meanwhile is not looked at.
                 let mut index = 0;
                 let wanted = usize::saturating_sub(count, newest)..count;
-                read(&mut open_capture(&path)?.0, &all, &mut |item| {
+                file.rewind().with_context(|| format!("cannot read the capture {name} again"))?;
+                read(&mut BufReader::new(file), &all, &mut |item| {
                     index += 1;
                     if wanted.contains(&(index - 1)) { on_item(item) } else { Ok(()) }
                 })

@@ -77,6 +77,15 @@ impl Server {
         self.process.wait().expect("it ends");
     }
 
+    /// Sends it a signal by name.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
     /// Starts it again on what it has written.
     pub fn start_again(&mut self) {
         self.process = spawn(self.directory.path(), self.disk.as_ref());

@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::metrics::{Lease, Meter, SourceState, health};
 use crate::notify::Notifier;
 use crate::replay::{Replay, Summary};
 use crate::signals::Stop;
-use crate::stream::{Link, LinkOptions, RedisAddress, Shard, SinkSpec, SourceSpec};
+use crate::stream::{Link, LinkOptions, Pulse, RedisAddress, Shard, SinkSpec, SourceSpec};
 use crate::tally::{Doing, Tally};
 
 /// How often the process looks after its consumers.
@@ -59,9 +59,11 @@ pub(super) fn run<P: Predict + Clone + Send>(
         backoff_cap: args.redis_backoff_cap,
         ..args.redis.options()
     };
+    let lanes: Vec<Lane> = shards.iter().map(|shard| Lane::new(*shard)).collect();
     let mut links = Vec::new();
     let mut warned = Vec::new();
-    for keys in &keys {
+    for ((keys, lane), meter) in keys.iter().zip(&lanes).zip(&meters) {
+        let options = LinkOptions { pulse: lane.pulse(meter.as_ref()), ..options.clone() };
         let mut link = Link::connect(source, &keys.features, &options)?;
         for warning in inspect(&mut link, keys)? {
             if !warned.contains(&warning) {
@@ -87,7 +89,6 @@ pub(super) fn run<P: Predict + Clone + Send>(
     let token = token(&args.consumer);
     let fair = Fair::new(shards.len());
     let process = Process { stop, failed: AtomicBool::default() };
-    let lanes: Vec<Lane> = shards.iter().map(|shard| Lane::new(*shard)).collect();
     let mut manager = Notifier::from_env();
     // Linux hands signals to the first thread as long as there is one: a read of a consumer is never cut short by one,
     // which would cost it its connection.
@@ -161,7 +162,7 @@ fn look_after<T>(
             manager.ready(&status(lanes));
         }
         // The manager's watchdog ends a process of which one consumer hangs.
-        if lanes.iter().all(|lane| lane.state().seen.elapsed() < health::SILENCE) {
+        if lanes.iter().all(|lane| lane.silence() < health::SILENCE) {
             manager.beat(|| status(lanes));
         }
         thread::sleep(LOOK);
@@ -195,12 +196,13 @@ struct Process {
 struct Lane {
     shard: Option<Shard>,
     state: Mutex<LaneState>,
+    /// Its last sign of life, in ms since `since`.
+    seen: Arc<AtomicU64>,
+    since: Instant,
 }
 
 struct LaneState {
     tally: Tally,
-    /// Its last sign of life.
-    seen: Instant,
 }
 
 impl LaneState {
@@ -211,7 +213,34 @@ impl LaneState {
 
 impl Lane {
     fn new(shard: Option<Shard>) -> Self {
-        Self { shard, state: Mutex::new(LaneState { tally: Tally::default(), seen: Instant::now() }) }
+        Self {
+            shard,
+            state: Mutex::new(LaneState { tally: Tally::default() }),
+            seen: Arc::default(),
+            since: Instant::now(),
+        }
+    }
+
+    fn see(&self) {
+        self.seen.store(self.age_ms(), Ordering::Relaxed);
+    }
+
+    fn age_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn silence(&self) -> Duration {
+        Duration::from_millis(self.age_ms().saturating_sub(self.seen.load(Ordering::Relaxed)))
+    }
+
+    /// What its link gives signs of life by.
+    fn pulse(&self, meter: Option<&Meter>) -> Pulse {
+        let (seen, since, heart) = (Arc::clone(&self.seen), self.since, meter.map(Meter::heart));
+        Pulse::new(move || {
+            let age = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            seen.store(age, Ordering::Relaxed);
+            heart.iter().for_each(|heart| heart());
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, LaneState> {
@@ -246,8 +275,8 @@ impl<P: Predict> Surroundings<P> for Service<'_> {
     }
 
     fn goes_on(&mut self, replay: &mut Replay<P>, tally: &Tally) -> bool {
+        self.lane.see();
         let mut state = self.lane.state();
-        state.seen = Instant::now();
         if state.tally != *tally {
             state.tally.clone_from(tally);
         }
@@ -259,12 +288,14 @@ impl<P: Predict> Surroundings<P> for Service<'_> {
                 Doing::Starting | Doing::Troubled { refusal: None, .. } => SourceState::NotReached,
                 _ => SourceState::Answers,
             });
-            meter.lease(match tally.doing {
-                Doing::Rebuilding | Doing::Deciding => Lease::Held,
+            match tally.doing {
+                Doing::Rebuilding | Doing::Deciding => meter.lease(Lease::Held),
+                // Who may write nothing for now owns what it owned.
+                Doing::Troubled { refusal: Some(_), .. } => {}
                 Doing::Starting | Doing::Waiting { .. } | Doing::InReserve | Doing::Troubled { .. } => {
-                    Lease::NotHeld
+                    meter.lease(Lease::NotHeld);
                 }
-            });
+            }
             meter.stream(tally);
         });
         if let Some(line) = self.live.as_mut().and_then(|live| live.poll(&mut replay.engine)) {

@@ -143,14 +143,14 @@ impl Link {
         }
         let refusals = refusals(&error);
         let trouble = match refusals.first() {
-            None => return Err(Trouble::unknown(&error, &node.to_string(), &name(commands))),
+            None => return Err(Trouble::unknown(&error, &node.to_string(), &command_name(commands))),
             Some(first) => Trouble::refused(first),
         };
         let redirect = if self.address.is_cluster() { redirect(&refusals, all, &node) } else { None };
         match (redirect, trouble) {
             (Some(redirect), _) => Ok(Err(redirect)),
             (None, Trouble::Refused { code, message }) if code == "NOPERM" => {
-                Err(Trouble::Refused { code, message: format!("{}: {message}", name(commands)) })
+                Err(Trouble::Refused { code, message: format!("{}: {message}", command_name(commands)) })
             }
             (None, trouble) => Err(trouble),
         }
@@ -179,7 +179,7 @@ impl Link {
         }
         answer.map(|(answer,)| answer).map_err(|error| match refusals(&error).first() {
             Some(refusal) => Trouble::refused(refusal),
-            None => Trouble::unknown(&error, &node.to_string(), &name(&[cmd])),
+            None => Trouble::unknown(&error, &node.to_string(), &command_name(&[cmd])),
         })
     }
 
@@ -261,7 +261,7 @@ fn redirect(refusals: &[ServerError], all: usize, node: &ConnectionAddr) -> Opti
 }
 
 /// What was sent, for messages: never its arguments.
-fn name(commands: &[&Cmd]) -> String {
+pub fn command_name(commands: &[&Cmd]) -> String {
     let first = commands.first().and_then(|cmd| cmd.args_iter().next());
     let first = match first {
         Some(Arg::Simple(name)) => String::from_utf8_lossy(name).to_uppercase(),

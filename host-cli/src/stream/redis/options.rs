@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Pulse;
+
 /// How links are made. Holds paths to secrets, never a secret: files are read at each connection, so that a renewed
 /// certificate or password is taken up without a restart.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub struct LinkOptions {
     pub tls: TlsFiles,
     /// How to log in to Sentinels.
     pub sentinel: SentinelLogin,
+    /// Felt by who watches over whoever waits.
+    pub pulse: Pulse,
 }
 
 /// PEM files for `rediss://`.
@@ -53,6 +57,7 @@ impl Default for LinkOptions {
             password_file: None,
             tls: TlsFiles::default(),
             sentinel: SentinelLogin::default(),
+            pulse: Pulse::default(),
         }
     }
 }

@@ -259,7 +259,7 @@ impl RedisStream {
         cmd.arg("STREAM").arg(self.link.key());
         let reply: HashMap<String, Value> = match self.link.query(&cmd) {
             Ok(reply) => reply,
-            Err(Trouble::Refused { message, .. }) if message.contains("no such key") => return Ok(None),
+            Err(trouble) if trouble.is_missing_key() => return Ok(None),
             Err(trouble) => return Err(self.explain(&trouble)),
         };
         let info = || -> Option<Info> {

@@ -11,6 +11,8 @@ use redis::ConnectionAddr;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
+use super::Pulse;
+
 /// How an answer is waited for that is not there yet.
 pub enum Patience<'a> {
     /// Asleep: the core is free for others, and what was in its caches is gone on waking.
@@ -27,7 +29,7 @@ pub(super) enum Socket {
 
 impl Socket {
     /// Connects to the first of the node's addresses that takes it, within `timeout` for each.
-    pub(super) fn connect(node: &ConnectionAddr, timeout: Duration) -> io::Result<Self> {
+    pub(super) fn connect(node: &ConnectionAddr, timeout: Duration, pulse: &Pulse) -> io::Result<Self> {
         let (host, port) = match node {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host, *port),
             ConnectionAddr::Unix(path) => return UnixStream::connect(path).map(Self::Unix),
@@ -35,6 +37,7 @@ impl Socket {
         };
         let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in (host.as_str(), port).to_socket_addrs()? {
+            pulse.beat();
             match TcpStream::connect_timeout(&address, timeout) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
@@ -46,28 +49,31 @@ impl Socket {
         Err(failed)
     }
 
+    /// A single read waits for a part of `timeout` only, see [`Patient`].
     pub(super) fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        let timeout = Pulse::part_of(timeout);
         match self {
             Self::Tcp(stream) => stream.set_read_timeout(Some(timeout)),
             Self::Unix(stream) => stream.set_read_timeout(Some(timeout)),
         }
     }
 
+    /// As [`set_read_timeout`](Self::set_read_timeout).
     pub(super) fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
+        let timeout = Pulse::part_of(timeout);
         match self {
             Self::Tcp(stream) => stream.set_write_timeout(Some(timeout)),
             Self::Unix(stream) => stream.set_write_timeout(Some(timeout)),
         }
     }
 
-    fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        match self {
-            Self::Tcp(stream) => stream.read_timeout(),
-            Self::Unix(stream) => stream.read_timeout(),
-        }
-    }
-
-    fn read_awake(&self, buffer: &mut [u8], between: &mut dyn FnMut()) -> io::Result<usize> {
+    /// Looks for so long.
+    fn read_awake(
+        &self,
+        buffer: &mut [u8],
+        between: &mut dyn FnMut(),
+        patience: Duration,
+    ) -> io::Result<usize> {
         let mut end = None;
         loop {
             match recv(self, &mut *buffer, RecvFlags::DONTWAIT) {
@@ -75,12 +81,7 @@ impl Socket {
                 received => return Ok(received?.1),
             }
             let now = Instant::now();
-            let end = match end {
-                Some(end) => end,
-                // A socket without a time-out is waited for as if asleep: for ever.
-                None => *end.insert(self.read_timeout()?.map(|timeout| now + timeout)),
-            };
-            if end.is_some_and(|end| end <= now) {
+            if *end.get_or_insert(now + patience) <= now {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             between();
@@ -98,28 +99,50 @@ impl AsFd for Socket {
     }
 }
 
-/// A socket that is read with patience of one kind.
+/// A socket that is read with patience of one kind, for so long and with a pulse.
 pub(super) struct Patient<'s, 'p> {
     pub(super) socket: &'s Socket,
     pub(super) patience: Patience<'p>,
+    pub(super) timeout: Duration,
+    pub(super) pulse: &'s Pulse,
+}
+
+impl Patient<'_, '_> {
+    /// Acts again after each part of the time-out, until all of it is over.
+    fn patiently(&mut self, mut act: impl FnMut(&mut Self) -> io::Result<usize>) -> io::Result<usize> {
+        let mut waited = Duration::ZERO;
+        let part = Pulse::part_of(self.timeout);
+        loop {
+            let done = act(self);
+            let timed_out = |error: &io::Error| {
+                matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+            };
+            waited += part;
+            if waited >= self.timeout || !done.as_ref().is_err_and(timed_out) {
+                return done;
+            }
+            self.pulse.beat();
+        }
+    }
 }
 
 impl Read for Patient<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match (&mut self.patience, self.socket) {
-            (Patience::Awake(between), socket) => socket.read_awake(buffer, between),
+        let part = Pulse::part_of(self.timeout);
+        self.patiently(|patient| match (&mut patient.patience, patient.socket) {
+            (Patience::Awake(between), socket) => socket.read_awake(buffer, between, part),
             (Patience::Asleep, Socket::Tcp(stream)) => (&*stream).read(buffer),
             (Patience::Asleep, Socket::Unix(stream)) => (&*stream).read(buffer),
-        }
+        })
     }
 }
 
 impl Write for Patient<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.socket {
+        self.patiently(|patient| match patient.socket {
             Socket::Tcp(stream) => (&*stream).write(bytes),
             Socket::Unix(stream) => (&*stream).write(bytes),
-        }
+        })
     }
 
     /// Nothing is held back.
@@ -130,14 +153,42 @@ impl Write for Patient<'_, '_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
     use super::*;
 
+    const TIMEOUT: Duration = Duration::from_millis(50);
+
     fn pair() -> (Socket, UnixStream) {
         let (here, there) = UnixStream::pair().unwrap();
-        here.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        (Socket::Unix(here), there)
+        let socket = Socket::Unix(here);
+        socket.set_read_timeout(TIMEOUT).unwrap();
+        (socket, there)
+    }
+
+    fn patient<'s, 'p>(socket: &'s Socket, patience: Patience<'p>, pulse: &'s Pulse) -> Patient<'s, 'p> {
+        Patient { socket, patience, timeout: TIMEOUT, pulse }
+    }
+
+    #[test]
+    fn whoever_waits_gives_signs_of_life() {
+        let (socket, _there) = pair();
+        let timeout = Duration::from_millis(2500);
+        socket.set_read_timeout(timeout).unwrap();
+        for patience in [Patience::Asleep, Patience::Awake(&mut || ())] {
+            let beats = Arc::new(AtomicUsize::new(0));
+            let felt = Arc::clone(&beats);
+            let pulse = Pulse::new(move || {
+                felt.fetch_add(1, Ordering::Relaxed);
+            });
+            let started = Instant::now();
+            let mut patient = Patient { socket: &socket, patience, timeout, pulse: &pulse };
+            assert!(patient.read(&mut [0; 8]).is_err());
+            assert!(started.elapsed() >= timeout - Duration::from_millis(20), "{:?}", started.elapsed());
+            assert_eq!(beats.load(Ordering::Relaxed), 2);
+        }
     }
 
     #[test]
@@ -149,12 +200,12 @@ mod tests {
             there
         });
         let (mut looks, mut buffer) = (0, [0; 8]);
-        let read =
-            Patient { socket: &socket, patience: Patience::Awake(&mut || looks += 1) }.read(&mut buffer);
+        let pulse = Pulse::default();
+        let read = patient(&socket, Patience::Awake(&mut || looks += 1), &pulse).read(&mut buffer);
         assert_eq!((read.unwrap(), &buffer[..6]), (6, &b"answer"[..]));
         assert!(looks > 1);
         drop(sender.join().unwrap());
-        let read = Patient { socket: &socket, patience: Patience::Awake(&mut || ()) }.read(&mut buffer);
+        let read = patient(&socket, Patience::Awake(&mut || ()), &pulse).read(&mut buffer);
         assert_eq!(read.unwrap(), 0, "the end");
     }
 
@@ -163,7 +214,7 @@ mod tests {
         let (socket, _there) = pair();
         for patience in [Patience::Asleep, Patience::Awake(&mut || ())] {
             let started = Instant::now();
-            let error = Patient { socket: &socket, patience }.read(&mut [0; 8]).unwrap_err();
+            let error = patient(&socket, patience, &Pulse::default()).read(&mut [0; 8]).unwrap_err();
             assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{error}");
             assert!(started.elapsed() >= Duration::from_millis(50));
         }

@@ -38,6 +38,12 @@ impl Trouble {
         }
     }
 
+    /// Whether the key asked about does not exist.
+    #[must_use]
+    pub fn is_missing_key(&self) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.contains("no such key"))
+    }
+
     /// Whether a connection made anew, after a pause, may mend it: the server is gone, starting, busy with a
     /// script, no master any longer, or not the one that serves the key.
     #[must_use]
@@ -118,7 +124,12 @@ impl Trouble {
                 "Redis at {at} closed the connection during the TLS handshake; check that its port speaks TLS and \
                  whether it asks for a client certificate (--redis-cert, --redis-key)"
             )
-        } else if error.kind() == ErrorKind::Parse || is_cut(error) {
+        } else if is_cut(error) {
+            format!(
+                "Redis at {at} closed the connection before it answered; check that the server runs, and if its port speaks \
+                 TLS, use rediss://"
+            )
+        } else if error.kind() == ErrorKind::Parse {
             format!(
                 "what answers at {at} does not speak Redis in plain text; if its port speaks TLS, use rediss://"
             )

@@ -1,5 +1,6 @@
 //! One connection to one server, and whether it is still in step.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use rustls::{ClientConnection, Stream};
 use super::login::{Login, tls_config};
 use super::socket::{Patient, Socket};
 use super::trouble::refusals;
-use super::{LinkOptions, Patience, Trouble};
+use super::{LinkOptions, Patience, Pulse, Trouble};
 
 /// A connection that reads an answer for each command it wrote, or is out of step for good.
 pub(super) struct Wire {
@@ -19,6 +20,9 @@ pub(super) struct Wire {
     tls: Option<Box<ClientConnection>>,
     parser: Parser,
     node: ConnectionAddr,
+    /// Longest wait for the socket.
+    timeout: Cell<Duration>,
+    pulse: Pulse,
     /// An answer is missing or was no answer: what comes next belongs to nobody knows which command.
     lost: bool,
 }
@@ -32,19 +36,24 @@ impl Wire {
         };
         let is_tls = tls.is_some();
         let unreachable = |error: RedisError| Trouble::unreachable(&error, &node.to_string(), is_tls);
-        let socket = Socket::connect(node, options.connect_timeout)
+        let socket = Socket::connect(node, options.connect_timeout, &options.pulse)
             .and_then(|socket| {
                 socket.set_read_timeout(options.connect_timeout)?;
                 socket.set_write_timeout(options.connect_timeout)?;
                 Ok(socket)
             })
             .map_err(|error| unreachable(error.into()))?;
-        let mut wire = Self { socket, tls, parser: Parser::new(), node: node.clone(), lost: false };
+        let mut wire = Self {
+            socket,
+            tls,
+            parser: Parser::new(),
+            node: node.clone(),
+            timeout: Cell::new(options.connect_timeout),
+            pulse: options.pulse.clone(),
+            lost: false,
+        };
         wire.greet(login).map_err(|trouble| trouble.unwrap_or_else(unreachable))?;
-        let settled = wire.socket.set_write_timeout(options.reply_timeout);
-        settled
-            .and_then(|()| wire.set_reply_timeout(options.reply_timeout))
-            .map_err(|error| unreachable(error.into()))?;
+        wire.set_reply_timeout(options.reply_timeout).map_err(|error| unreachable(error.into()))?;
         Ok(wire)
     }
 
@@ -103,7 +112,9 @@ impl Wire {
     }
 
     pub(super) fn set_reply_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.socket.set_read_timeout(timeout)
+        self.timeout.set(timeout);
+        self.socket.set_read_timeout(timeout)?;
+        self.socket.set_write_timeout(timeout)
     }
 
     pub(super) const fn is_lost(&self) -> bool {
@@ -130,7 +141,12 @@ impl Wire {
     }
 
     fn write(&mut self, bytes: &[u8]) -> RedisResult<()> {
-        let mut socket = Patient { socket: &self.socket, patience: Patience::Asleep };
+        let mut socket = Patient {
+            socket: &self.socket,
+            patience: Patience::Asleep,
+            timeout: self.timeout.get(),
+            pulse: &self.pulse,
+        };
         match &mut self.tls {
             None => socket.write_all(bytes)?,
             Some(tls) => {
@@ -143,7 +159,8 @@ impl Wire {
     }
 
     fn read(&mut self, patience: Patience<'_>) -> RedisResult<Value> {
-        let mut socket = Patient { socket: &self.socket, patience };
+        let mut socket =
+            Patient { socket: &self.socket, patience, timeout: self.timeout.get(), pulse: &self.pulse };
         match &mut self.tls {
             None => self.parser.parse_value(socket),
             Some(tls) => self.parser.parse_value(Stream::new(tls.as_mut(), &mut socket)),
