@@ -1,5 +1,5 @@
-//! Consumers, connections and servers killed at random while events come in: every event has exactly one intent, in
-//! order, and each is bit for bit that of an undisturbed run.
+//! Consumers, connections and servers killed, and the consumer group meddled with, at random while events come in: every
+//! event has exactly one intent, in order, and each is bit for bit that of an undisturbed run.
 //!
 //! `QSC_CHAOS=long` is the long form (`ci.sh chaos`): 50 000 events, at least 200 consumers and 20 connections and
 //! servers killed. `QSC_CHAOS_SEED` repeats a run's choices; how they meet with the workers is up to the machine.
@@ -13,7 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use qsc_tests::bundle;
 use qsc_tests::ingest::{
-    DEAD, Entries, Events, INTENTS, Proxy, Random, Server, Worker, assert_undisturbed, verify, wait_for,
+    DEAD, Entries, Events, FEATURES, INTENTS, Proxy, Random, Server, Worker, assert_undisturbed, id, verify,
+    wait_for,
 };
 
 /// How much is done and destroyed.
@@ -31,6 +32,7 @@ struct Toll {
     cut: usize,
     clients: usize,
     servers: usize,
+    meddled: usize,
 }
 
 /// Adds all events a few at a time, through whatever happens to the server.
@@ -96,7 +98,7 @@ fn no_kill_loses_doubles_or_changes_an_intent() {
     while toll.killed < size.consumers || toll.cut + toll.clients + toll.servers < size.connections {
         let at = random.below(2) as usize;
         thread::sleep(Duration::from_millis(random.below(if long { 700 } else { 900 })));
-        match random.below(20) {
+        match random.below(26) {
             0..=12 => {
                 workers[at].take().unwrap().kill();
                 toll.killed += 1;
@@ -117,6 +119,10 @@ fn no_kill_loses_doubles_or_changes_an_intent() {
             18 => {
                 server.lock().unwrap().ask::<i64>(&["CLIENT", "KILL", "TYPE", "normal"]);
                 toll.clients += 1;
+            }
+            19..=24 => {
+                meddle(&server.lock().unwrap(), &mut random, size.events);
+                toll.meddled += 1;
             }
             _ => {
                 let mut server = server.lock().unwrap();
@@ -142,6 +148,21 @@ fn no_kill_loses_doubles_or_changes_an_intent() {
     let (code, proof) = verify(&server);
     println!("{proof}");
     assert_eq!(code, Some(0), "{proof}");
+}
+
+/// What another client of the server may do to the group: set it back or forward, take entries, remove it.
+fn meddle(server: &Server, random: &mut Random, events: usize) {
+    let somewhere = id(random.below(events as u64) as usize);
+    let words: &[&str] = match random.below(6) {
+        0 => &["XGROUP", "SETID", FEATURES, "qsc", "0"],
+        1 => &["XGROUP", "SETID", FEATURES, "qsc", "$"],
+        2 => &["XGROUP", "SETID", FEATURES, "qsc", &somewhere],
+        3 => &["XCLAIM", FEATURES, "qsc", "z", "0", &somewhere, "FORCE", "JUSTID"],
+        4 => &["XREADGROUP", "GROUP", "qsc", "z", "COUNT", "20", "STREAMS", FEATURES, ">"],
+        _ => &["XGROUP", "DESTROY", FEATURES, "qsc"],
+    };
+    // There may be no group yet, or none any more.
+    let _ = redis::cmd(words[0]).arg(&words[1..]).exec(&mut server.connection());
 }
 
 /// As [`wait_for`], for as long as a long run takes.
