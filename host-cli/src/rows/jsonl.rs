@@ -218,6 +218,6 @@ mod tests {
         write(&mut out, &rows.unwrap()).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "{\"p\":0.1,\"\\\"q\\\"\":null}\n");
         let infinite = Rows::new(RowShape::flat(1), vec![f32::INFINITY], None).unwrap();
-        assert!(write(&mut Vec::new(), &infinite).unwrap_err().to_string().contains("row 0"));
+        assert!(write(&mut Vec::new(), &infinite).unwrap_err().to_string().contains("row 1"));
     }
 }

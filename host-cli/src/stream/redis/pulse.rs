@@ -26,8 +26,12 @@ impl Pulse {
 
     /// `timeout` in equal parts, so that a beat falls between any two.
     pub(super) fn part_of(timeout: Duration) -> Duration {
-        let parts = u32::try_from(timeout.as_secs() / BEAT.as_secs()).unwrap_or(u32::MAX - 1) + 1;
-        timeout / parts
+        timeout / Self::parts(timeout)
+    }
+
+    /// How many these are.
+    pub(super) fn parts(timeout: Duration) -> u32 {
+        u32::try_from(timeout.as_secs() / BEAT.as_secs()).unwrap_or(u32::MAX - 1) + 1
     }
 }
 

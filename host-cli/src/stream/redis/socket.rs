@@ -108,18 +108,16 @@ pub(super) struct Patient<'s, 'p> {
 }
 
 impl Patient<'_, '_> {
-    /// Acts again after each part of the time-out, until all of it is over.
+    /// Acts again after each part of the time-out, until all of it is over. A process that was stopped and goes on finds
+    /// its wait interrupted: it waits that part again.
     fn patiently(&mut self, mut act: impl FnMut(&mut Self) -> io::Result<usize>) -> io::Result<usize> {
-        let mut waited = Duration::ZERO;
-        let part = Pulse::part_of(self.timeout);
+        let mut left = Pulse::parts(self.timeout);
         loop {
             let done = act(self);
-            let timed_out = |error: &io::Error| {
-                matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-            };
-            waited += part;
-            if waited >= self.timeout || !done.as_ref().is_err_and(timed_out) {
-                return done;
+            match done.as_ref().map_err(io::Error::kind) {
+                Err(io::ErrorKind::Interrupted) => {}
+                Err(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) if left > 1 => left -= 1,
+                _ => return done,
             }
             self.pulse.beat();
         }
