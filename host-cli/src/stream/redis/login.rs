@@ -75,7 +75,7 @@ pub(super) fn tls_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, Trouble>
             let config = config.with_client_auth_cert(chain, secret).map_err(|error| {
                 let (cert, key) = (cert.display(), key.display());
                 Trouble::Unreachable(format!(
-                    "the client certificate {cert} and its key {key} are of no use ({error})"
+                    "the client certificate {cert} and the key {key} cannot be used together ({error})"
                 ))
             })?;
             Ok(Arc::new(config))
