@@ -33,7 +33,7 @@ pub(crate) use float_environment::with_default_float_environment;
 pub(crate) use float_environment::with_hostile_float_environment;
 #[cfg(test)]
 pub(crate) use lanes::Scalar;
-pub(crate) use lanes::{Block, Elementwise, Function, LANES, Simd, Single, Work, dispatch, fits};
+pub(crate) use lanes::{Block, Elementwise, Function, LANES, Simd, Single, Work, dispatch};
 pub(crate) use sqrt::sqrt;
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]

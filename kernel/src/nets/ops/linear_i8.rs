@@ -3,7 +3,7 @@
 use super::quantize::{HIGH, Token, quantize};
 use super::{load, size};
 use crate::num::nearest_single;
-use crate::simd::{Block, LANES, Simd, Work, fits};
+use crate::simd::{Block, LANES, Simd, Work};
 
 /// Widest input row: keeps every dot product of ±127 values far inside i32, and 128-fold sums of weights exact in f32.
 pub(crate) const MAX_WIDTH: usize = 65_536;
@@ -221,11 +221,8 @@ impl<'a, S: Simd> Tiles<'a, S> {
         row: usize,
     ) -> Option<()> {
         let first = row.wrapping_mul(self.groups).wrapping_mul(if FINE { 2 } else { 1 });
-        let values = self.values.get(first..)?;
-        if !fits(outputs.weights, B, values, T, self.groups) {
-            return None;
-        }
-        let dots = self.simd.dots::<T, B>(outputs.weights, values, self.groups, outputs.start);
+        let dots =
+            self.simd.dots::<T, B>(outputs.weights, self.values.get(first..)?, self.groups, outputs.start);
         let tokens = self.tokens.get(row..)?.get(..if FINE { T / 2 } else { T })?;
         /// Row by row without a loop: indices are constants, so that dot products stay in registers.
         macro_rules! rows {

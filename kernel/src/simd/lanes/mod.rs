@@ -177,7 +177,7 @@ pub(crate) trait Simd: Elementwise {
     /// What the dot products of sixteen outputs start at, from the sums of their weights (integers, as f32).
     fn start(self, units: Self::F) -> Self::I;
     /// Dot products of `T` rows of `groups` digit groups with `B` blocks of sixteen outputs, `[B][groups]` blocks of weights.
-    /// Exact. The caller has seen by [`fits`] that the slices are long enough.
+    /// Exact; too short slices, which no checked image has, give `start`.
     fn dots<const T: usize, const B: usize>(
         self,
         weights: &[Block],
@@ -211,8 +211,9 @@ pub(crate) fn dispatch<W: Work>(backend: Backend, work: W) -> W::Output {
 }
 
 /// The first `rows · groups` digit groups and `blocks · groups` blocks are there.
+#[cfg(any(target_feature = "sse2", target_feature = "neon", target_feature = "simd128"))]
 #[inline(always)]
-pub(crate) fn fits<D>(weights: &[Block], blocks: usize, values: &[D], rows: usize, groups: usize) -> bool {
+fn fits<D>(weights: &[Block], blocks: usize, values: &[D], rows: usize, groups: usize) -> bool {
     let holds = |len: usize, count: usize| count.checked_mul(groups).is_some_and(|needed| needed <= len);
     holds(weights.len(), blocks) && holds(values.len(), rows)
 }
