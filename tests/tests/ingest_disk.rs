@@ -103,8 +103,9 @@ fn a_server_that_ends_with_its_disk_full_takes_nothing_acknowledged_along() {
     events.add(&mut server.connection(), 0..200).unwrap();
     // In the middle of its work.
     wait_for_intents(&server, 50);
-    server.disk().fill();
+    // Connected before: a settlement of the worker can be what ends the server.
     let mut connection = server.connection();
+    server.disk().fill();
     wait_for("the producer is cut off", || events.add(&mut connection, 200..400).err());
     server.wait_for_its_end();
     worker.wait_for("trying again");
