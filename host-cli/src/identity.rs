@@ -16,8 +16,12 @@ pub const RUSTC: &str = env!("QSC_RUSTC");
 /// The target triple.
 pub const TARGET: &str = env!("QSC_TARGET");
 
-const UNKNOWN: &str = "<unknown>";
-const DIRTY: &str = "-dirty";
+/// A build that does not know its commit.
+pub const UNKNOWN: &str = "<unknown>";
+/// What ends a build with changes nobody has recorded.
+pub const DIRTY: &str = "-dirty";
+/// What stands before the build in the log of an engine.
+pub const MARKER: &str = "AI_ENGINE_BUILD:";
 
 /// `<full git sha>`, `<full git sha>-dirty` if a tracked file differed from it, or `<unknown>`.
 #[must_use]
@@ -37,10 +41,10 @@ pub fn is_dirty() -> Option<bool> {
     (BUILD != UNKNOWN).then(|| BUILD.ends_with(DIRTY))
 }
 
-/// The line a deployment looks for in the journal: `AI_ENGINE_BUILD: ` and [`build`].
+/// The line a deployment looks for in the journal: [`MARKER`] and [`build`].
 #[must_use]
 pub fn log_line() -> String {
-    format!("AI_ENGINE_BUILD: {BUILD}")
+    format!("{MARKER} {BUILD}")
 }
 
 /// Names of the kernel's backends this machine can run.
@@ -58,7 +62,7 @@ mod tests {
         let is_full = matches!(sha.len(), 40 | 64) && sha.bytes().all(|digit| digit.is_ascii_hexdigit());
         assert!(is_full || (sha == UNKNOWN && is_dirty().is_none()), "{BUILD}");
         assert_eq!(is_dirty() == Some(true), BUILD == format!("{sha}-dirty"));
-        assert_eq!(log_line(), format!("AI_ENGINE_BUILD: {BUILD}"));
+        assert_eq!(log_line(), format!("{MARKER} {BUILD}"));
     }
 
     #[test]

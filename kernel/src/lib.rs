@@ -14,9 +14,10 @@
 //! | [`trees`] | quantizer, layouts (`blocks`, `masks`, `plain`), walks, sums and batches of tree models |
 //! | [`nets`] | networks: a checked list of steps and the operations they are made of |
 //! | [`guard`] | input validation, degeneracy window, feature fingerprint |
-//! | [`ensemble`] | members, reasons for inactivity, the vote |
+//! | [`ensemble`] | members, the vote, one call for all of it |
+//! | `answer` | what a model may say: an action with a confidence, or why it says nothing |
 //! | [`simd`] | backend tokens and the caller's float environment |
-//! | `link`, `math` | margins become outputs; elementary functions |
+//! | `link`, `math` | outputs, and how margins become them; elementary functions |
 //! | `num`, `rows` | conversions and cuts of slices that cannot panic |
 //! | [`scratch`] | working memory, which the caller brings |
 //! | [`error`] | what can go wrong with an image, a prediction, a batch, golden vectors; other refusals stand in their rooms |
@@ -58,6 +59,7 @@ compile_error!("model images are little-endian and borrowed in place; big-endian
 #[cfg(target_pointer_width = "16")]
 compile_error!("model images use 32-bit offsets; 16-bit targets are not supported");
 
+mod answer;
 pub mod ensemble;
 pub mod error;
 pub mod guard;
@@ -77,9 +79,11 @@ pub mod scratch;
 pub mod simd;
 pub mod trees;
 
-pub use ensemble::{Action, Inactive, NoActiveModel, Prediction};
+pub use answer::{Action, Inactive, Prediction};
+pub use ensemble::NoActiveModel;
 pub use error::{BatchError, GoldenError, ImageError, PredictError};
-pub use model::{Model, Output};
+pub use link::Output;
+pub use model::Model;
 pub use scratch::{Scratch, ScratchBuffer};
 pub use simd::Backend;
 

@@ -1,8 +1,17 @@
-//! Margins to outputs.
+//! Outputs, and how margins become them.
 
 use crate::image::records::link;
 use crate::math::{exp, log1p_exp, sigmoid, softmax};
 use crate::num::single;
+
+/// One prediction, in the caller's scratch memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Output<'s> {
+    /// Margins or logits, `[n_raw] f64`.
+    pub raw: &'s [f64],
+    /// Probabilities, values or forecasts, `[n_outputs] f32`.
+    pub values: &'s [f32],
+}
 
 /// The link of a model: `n` margins or logits in f64 give `n` outputs in f32.
 #[derive(Clone, Copy, Debug, PartialEq)]

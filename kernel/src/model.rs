@@ -1,10 +1,10 @@
 //! A checked model: what it is, what it predicts, and the golden vectors that prove a machine predicts its rows right.
 
-use crate::ensemble::Action;
+use crate::answer::Action;
 use crate::error::{BatchError, GoldenError, ImageError, PredictError};
 use crate::image::records::{DecileRecord, MAX_GOLDEN_ROWS, ModelRecord, StringRef, decision, kind};
 use crate::image::{SectionKind, Sections};
-use crate::link::Link;
+use crate::link::{Link, Output};
 use crate::nets::Net;
 use crate::num::index;
 use crate::observe::Observer;
@@ -66,15 +66,6 @@ pub enum DecisionRule {
         /// Above: BUY. Positive.
         high: f32,
     },
-}
-
-/// One prediction, in the caller's scratch memory.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Output<'s> {
-    /// Margins or logits, `[n_raw] f64`.
-    pub raw: &'s [f64],
-    /// Probabilities, values or forecasts, `[n_outputs] f32`.
-    pub values: &'s [f32],
 }
 
 #[derive(Clone, Copy, Debug)]

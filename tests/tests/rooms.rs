@@ -1,4 +1,5 @@
-//! Rooms have one direction: a room of `host-cli` imports only rooms on lines below its own in ARCHITECTURE.md.
+//! Rooms have one direction: a room imports only rooms on lines below its own in ARCHITECTURE.md, in the kernel also on its
+//! own line.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -35,10 +36,10 @@ fn read_all(path: &Path, into: &mut String) {
     }
 }
 
-/// Lines of rooms from ARCHITECTURE.md, the topmost first: the indented block after the line that names this file.
-fn levels() -> BTreeMap<String, usize> {
+/// Lines of rooms from ARCHITECTURE.md, the topmost first: the indented block after the line with `words`.
+fn levels(words: &str) -> BTreeMap<String, usize> {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md")).unwrap();
-    let block = page.lines().skip_while(|line| !line.contains("tests/tests/rooms.rs")).skip(2);
+    let block = page.lines().skip_while(|line| !line.contains(words)).skip(2);
     let lines = block.take_while(|line| line.starts_with("    "));
     lines
         .enumerate()
@@ -46,11 +47,13 @@ fn levels() -> BTreeMap<String, usize> {
         .collect()
 }
 
-#[test]
-fn rooms_import_only_what_lies_below_them() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-cli/src");
-    let levels = levels();
-    assert!(levels.len() > 15 && levels["commands"] < levels["gate"], "{levels:?}");
+/// Imports of a crate for which `allowed(level of the room, level of what it imports)` does not hold.
+fn upward(
+    source: &str,
+    levels: &BTreeMap<String, usize>,
+    allowed: impl Fn(usize, usize) -> bool,
+) -> Vec<String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(source);
     let mut code: BTreeMap<String, String> = BTreeMap::new();
     for entry in fs::read_dir(&source).unwrap() {
         let path = entry.unwrap().path();
@@ -66,9 +69,25 @@ fn rooms_import_only_what_lies_below_them() {
         let others = imports(code).into_iter().filter(|other| other != room && there.contains(other));
         upward.extend(
             others
-                .filter(|other| levels[other] <= levels[room])
+                .filter(|other| !allowed(levels[room], levels[other]))
                 .map(|other| format!("{room} imports {other}")),
         );
     }
+    upward
+}
+
+#[test]
+fn rooms_of_the_host_import_only_what_lies_below_them() {
+    let levels = levels("tests/tests/rooms.rs");
+    assert!(levels.len() > 15 && levels["commands"] < levels["gate"], "{levels:?}");
+    let upward = upward("host-cli/src", &levels, |room, other| room < other);
+    assert!(upward.is_empty(), "{upward:#?}");
+}
+
+#[test]
+fn rooms_of_the_kernel_import_nothing_above_them() {
+    let levels = levels("In the kernel rooms on one line");
+    assert!(levels.len() > 10 && levels["ensemble"] < levels["guard"], "{levels:?}");
+    let upward = upward("kernel/src", &levels, |room, other| room <= other);
     assert!(upward.is_empty(), "{upward:#?}");
 }

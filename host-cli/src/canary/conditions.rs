@@ -15,7 +15,7 @@ use crate::engine::load;
 use crate::gate::{Outcome, QualityVerdict, SanityVerdict};
 use crate::identity;
 use crate::image::ImageBytes;
-use crate::stream::{format_rfc3339, now_ms, parse_timestamp};
+use crate::stream::{EventId, format_rfc3339, now_ms, parse_timestamp};
 
 /// Oldest externally signed report that is still taken.
 const SIGNED_REPORT_AGE: Duration = Duration::from_secs(3600);
@@ -139,7 +139,7 @@ pub(super) fn gate(verdict: &QualityVerdict) -> Finding {
 
 /// A clock that stands before the newest event cannot say how old a report is.
 pub(super) fn clock(verdict: &QualityVerdict, now: u64) -> Finding {
-    let newest = verdict.evidence.last_id.as_ref().and_then(|id| id.split_once('-')?.0.parse::<u64>().ok());
+    let newest = verdict.evidence.last_id.as_ref().and_then(|id| Some(id.parse::<EventId>().ok()?.ms));
     match newest {
         Some(newest) if newest > now.saturating_add(CLOCK_TOLERANCE_MS) => Finding::new(
             "clock",

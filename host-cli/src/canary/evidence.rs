@@ -16,7 +16,7 @@ use crate::bounded;
 use crate::digest::sha256;
 use crate::gate::{Mode, Outcome};
 use crate::report::{self, marks};
-use crate::stream::{format_rfc3339, parse_timestamp};
+use crate::stream::{EventId, format_rfc3339, parse_timestamp};
 
 /// One thing that had to be shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -260,8 +260,7 @@ fn own_names(document: &Value, json: &Path, markdown: &Path) -> Finding {
 
 fn events(document: &Value, expected: &Expected<'_>) -> Finding {
     let count = document["events"]["count"].as_u64().unwrap_or(0);
-    let first =
-        document["evidence"]["first_id"].as_str().and_then(|id| id.split_once('-')?.0.parse::<u64>().ok());
+    let first = document["evidence"]["first_id"].as_str().and_then(|id| Some(id.parse::<EventId>().ok()?.ms));
     let before = expected.cutover.is_some_and(|cutover| first.is_none_or(|first| first < cutover));
     let detail = if before {
         "it judged events from before the cutover".to_owned()

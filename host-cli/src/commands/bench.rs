@@ -43,7 +43,7 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 2.0, value_parser = parse_seconds)]
     seconds: f64,
     /// Backend to run on; all of them give the same bits
-    #[arg(long, default_value = "auto", env = "QSC_BACKEND", value_parser = predict::backend)]
+    #[arg(long, default_value = "auto", value_parser = predict::backend)]
     backend: Backend,
 }
 

@@ -7,8 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::events;
-use super::events::SourceArgs;
+use super::source::{self, SourceArgs};
 use crate::exit::Exit;
 use crate::report::{self, Format};
 use crate::stream::{AtomicFile, Dump, SourceSpec, parse_timestamp};
@@ -46,7 +45,7 @@ pub fn run(args: &CaptureArgs, format: Format) -> anyhow::Result<Exit> {
         bail!("capture reads a stream of a Redis server; {} is a capture already", source.spec);
     };
     let mut file = AtomicFile::create(&args.output)?;
-    let progress = events::progress();
+    let progress = source::progress();
     let dump = Dump::of(address, &source.stream, &source.link, args.after, args.count, |line| {
         progress.inc(1);
         writeln!(file, "{line}").with_context(|| format!("cannot write {}", args.output.display()))

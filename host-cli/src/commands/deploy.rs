@@ -8,9 +8,9 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::drift::DriftArgs;
-use super::events::SourceParser;
 use super::progress;
 use super::redis::RedisArgs;
+use super::source::SourceParser;
 use crate::deploy::build_id::Build;
 use crate::deploy::{GatePlan, Notice, Plan, UnitName, chain, render};
 use crate::exit::Exit;
@@ -36,57 +36,57 @@ Example:
   qsc deploy --unit qsc.service --expect 4f2a91c --gate --source redis://127.0.0.1:6379")]
 pub struct DeployArgs {
     /// The systemd service
-    #[arg(long, env = "QSC_UNIT", value_parser = UnitName::parse)]
+    #[arg(long, value_parser = UnitName::parse)]
     unit: UnitName,
     /// The build that must run: a git SHA, at least 7 digits of it [default: the build of this qsc]
-    #[arg(long, env = "QSC_EXPECT", value_name = "SHA", value_parser = Build::parse)]
+    #[arg(long, value_name = "SHA", value_parser = Build::parse)]
     expect: Option<Build>,
     /// The file the main process must run, where that is not the one ExecStart names
-    #[arg(long, env = "QSC_EXECUTABLE", value_name = "PATH")]
+    #[arg(long, value_name = "PATH")]
     executable: Option<PathBuf>,
     /// How long the service must stay up
-    #[arg(long, env = "QSC_SETTLE", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     settle: Duration,
     /// Longest wait for each of: the stop, the start, the line with the build
-    #[arg(long, env = "QSC_TIMEOUT", value_name = "TIME", default_value = "100s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "100s", value_parser = parse_duration)]
     timeout: Duration,
     /// Report a wrong or missing build without failing
-    #[arg(long, env = "QSC_WARN_ONLY", conflicts_with = "gate")]
+    #[arg(long, conflicts_with = "gate")]
     warn_only: bool,
     /// Go on with feature-sanity, collection gate and canary gate
-    #[arg(long, env = "QSC_GATE", requires = "source")]
+    #[arg(long, requires = "source")]
     gate: bool,
     /// Go on with the deployment that was interrupted or blocked, from its step, with its cutover
-    #[arg(long, env = "QSC_RESUME")]
+    #[arg(long)]
     resume: bool,
     /// Where the service's intents are: file:PATH or redis://[user:pass@]host:port[/db]; further forms are in
     /// docs/redis.md. A password is better given in QSC_SOURCE or a file, for others can see arguments
-    #[arg(long, env = "QSC_SOURCE", hide_env_values = true, value_parser = SourceParser)]
+    #[arg(long, hide_env_values = true, value_parser = SourceParser)]
     source: Option<SourceSpec>,
     /// Key of the stream on a Redis server
-    #[arg(long, env = "QSC_STREAM", default_value = INTENT_STREAM, value_name = "KEY")]
+    #[arg(long, default_value = INTENT_STREAM, value_name = "KEY")]
     stream: String,
     #[command(flatten)]
     redis: RedisArgs,
     /// Intents since the cutover to wait for before the canary gate; it needs 200
-    #[arg(long, env = "QSC_EVENTS", value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200)]
     events: u64,
     /// Longest wait for the intents of each gate
-    #[arg(long, env = "QSC_WAIT", value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
     wait: Duration,
     /// How many models must be healthy
-    #[arg(long, env = "QSC_REQUIRE", value_enum, default_value_t = Require::Any)]
+    #[arg(long, value_enum, default_value_t = Require::Any)]
     require: Require,
     /// A feature that may be flat; may be given several times
-    #[arg(long, env = "QSC_ALLOW_FLAT", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     allow_flat: Vec<String>,
     #[command(flatten)]
     drift: DriftArgs,
     /// Where reports of the gates are written; created if missing
-    #[arg(long, env = "QSC_REPORT_DIR", value_name = "DIR", default_value = "reports/safety")]
+    #[arg(long, value_name = "DIR", default_value = "reports/safety")]
     report_dir: PathBuf,
     /// Where the record of the deployment is kept; created if missing
-    #[arg(long, env = "QSC_STATE_DIR", value_name = "DIR", default_value = "state")]
+    #[arg(long, value_name = "DIR", default_value = "state")]
     state_dir: PathBuf,
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::drift::DriftArgs;
-use super::events::{self, SourceArgs};
+use super::source::{self, SourceArgs};
 use crate::exit::Exit;
 use crate::gate::{Percent, Rules};
 use crate::judge::{self, SANITY_EVENTS};
@@ -52,12 +52,12 @@ pub fn run(args: &FeatureSanityArgs, rules: &Rules, format: Format) -> anyhow::R
     rules.allow_flat.extend(args.allow_flat.iter().cloned());
     let drift = args.drift.load(&mut rules)?;
     let source = args.source.source();
-    let mut progress = events::Progress::new();
+    let mut progress = source::Progress::new();
     let verdict =
         judge::sanity_with_drift(&source, args.after, args.count, &rules, drift, |most| progress.seen(most));
     progress.finish();
     let verdict = verdict?;
-    events::warn_of_malformed(verdict.malformed, verdict.first_malformed.as_deref());
+    source::warn_of_malformed(verdict.malformed, verdict.first_malformed.as_deref());
     let header = source.header(None)?;
     report::print(&match format {
         Format::Text => report::sanity_text(&verdict, &header),

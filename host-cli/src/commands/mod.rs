@@ -1,7 +1,7 @@
-//! One file per command: its arguments, and `run`, which returns the exit code. A command reads and prints; what it
-//! prints is decided in the other rooms.
+//! One file per command: its arguments, and `run`, which returns the exit code. A command reads and prints; verdicts and
+//! their reports are made in the other rooms.
 //!
-//! `drift`, `events`, `outputs`, `progress` and `redis` hold what several commands share: flags, and what goes with them.
+//! `drift`, `overwrite`, `progress`, `redis` and `source` hold what several commands share: flags, and what goes with them.
 
 pub mod bench;
 pub mod build_info;
@@ -12,10 +12,9 @@ pub mod config;
 pub mod demo;
 pub mod deploy;
 mod drift;
-mod events;
 pub mod feature_sanity;
 pub mod model;
-mod outputs;
+mod overwrite;
 pub mod predict;
 mod progress;
 pub mod quality_gate;
@@ -23,4 +22,5 @@ mod redis;
 pub mod report;
 pub mod run;
 pub mod scoreboard;
+mod source;
 pub mod stream;

@@ -9,7 +9,7 @@ use qsc_kernel::model::DecisionRule;
 use qsc_kernel::{Action, Backend, BatchError, Model, Scratch};
 use serde_json::json;
 
-use super::{outputs, progress};
+use super::{overwrite, progress};
 use crate::exit::Exit;
 use crate::image::ImageBytes;
 use crate::report::{self, Format};
@@ -34,7 +34,7 @@ pub struct PredictArgs {
     #[arg(long)]
     raw: bool,
     /// Backend to run on; all of them give the same bits
-    #[arg(long, default_value = "auto", env = "QSC_BACKEND", value_parser = backend)]
+    #[arg(long, default_value = "auto", value_parser = backend)]
     backend: Backend,
 }
 
@@ -45,7 +45,7 @@ pub struct PredictArgs {
 pub fn run(args: &PredictArgs, format: Format) -> anyhow::Result<Exit> {
     let inputs = [("the image", args.image.as_path()), ("--input", &args.input)];
     let written = args.output.as_deref().map(|path| ("--output", path));
-    outputs::ensure_apart(&inputs, written.as_slice())?;
+    overwrite::ensure_apart(&inputs, written.as_slice())?;
     let bytes = ImageBytes::read(&args.image)?;
     let model =
         Model::check(bytes.as_bytes()).with_context(|| format!("cannot use {}", args.image.display()))?;

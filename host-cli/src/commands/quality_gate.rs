@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::drift::DriftArgs;
-use super::events::{self, SourceArgs};
+use super::source::{self, SourceArgs};
 use crate::attest;
 use crate::exit::Exit;
 use crate::gate::{Mode, Require, Rules, Terms};
@@ -72,11 +72,11 @@ pub fn run(args: &QualityGateArgs, rules: &Rules, format: Format) -> anyhow::Res
     let terms = Terms { mode: args.mode, require: args.require, requested: args.count, cutover: args.after };
     let drift = args.drift.load(&mut rules)?;
     let source = args.source.source();
-    let mut progress = events::Progress::new();
+    let mut progress = source::Progress::new();
     let verdict = judge::quality_with_drift(&source, terms, &rules, drift, |most| progress.seen(most));
     progress.finish();
     let verdict = verdict?;
-    events::warn_of_malformed(verdict.events.malformed, verdict.first_malformed.as_deref());
+    source::warn_of_malformed(verdict.events.malformed, verdict.first_malformed.as_deref());
     let report = report::write_quality(&verdict, &source.header(args.now)?, &args.report_dir)?;
     if let Some(key) = &sign_key {
         attest::sign(&report.files.json, key)?;

@@ -34,7 +34,7 @@ pub struct SignArgs {
     /// The JSON twin of the report
     report: PathBuf,
     /// Ed25519 private key: a PEM file (PKCS #8), or credential:NAME in $CREDENTIALS_DIRECTORY
-    #[arg(long, env = "QSC_SIGN_KEY", value_name = "KEY")]
+    #[arg(long, value_name = "KEY")]
     key: String,
 }
 

@@ -15,9 +15,9 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
-use super::events::{self, SinkParser, SourceParser};
-use super::outputs::{self, Named};
+use super::overwrite::{self, Named};
 use super::redis::RedisArgs;
+use super::source::{self, SinkParser, SourceParser};
 use crate::canary::live::LiveWeights;
 use crate::engine::Engine;
 use crate::engine::config::ModelsConfig;
@@ -266,7 +266,7 @@ fn ensure_files_apart(args: &RunArgs, config: &ModelsConfig) -> anyhow::Result<(
     if let Some(path) = &args.rejects {
         outputs.push(("--rejects", path));
     }
-    outputs::ensure_apart(&inputs, &outputs)
+    overwrite::ensure_apart(&inputs, &outputs)
 }
 
 /// What the reading thread hands over.
@@ -310,7 +310,7 @@ impl Outputs {
             sink: Sink::open(&args.sink)?,
             rejects: args.rejects.as_deref().map(AtomicFile::create).transpose()?,
             logged: 0,
-            progress: events::progress(),
+            progress: source::progress(),
         })
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::drift::DriftArgs;
-use super::events::{self, SourceArgs};
+use super::source::{self, SourceArgs};
 use crate::exit::Exit;
 use crate::gate::{Drift, Mode, QualityVerdict, Require, Rules, Scoreboard, Terms};
 use crate::judge::{self, EventSource, QUALITY_EVENTS};
@@ -84,10 +84,10 @@ fn judge(
     rules: &Rules,
     drift: Option<Drift>,
 ) -> anyhow::Result<QualityVerdict> {
-    let mut progress = events::Progress::new();
+    let mut progress = source::Progress::new();
     let verdict = judge::quality_with_drift(source, terms, rules, drift, |most| progress.seen(most));
     progress.finish();
     let verdict = verdict?;
-    events::warn_of_malformed(verdict.events.malformed, verdict.first_malformed.as_deref());
+    source::warn_of_malformed(verdict.events.malformed, verdict.first_malformed.as_deref());
     Ok(verdict)
 }

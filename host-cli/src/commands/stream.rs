@@ -4,8 +4,8 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::events::SourceParser;
 use super::redis::RedisArgs;
+use super::source::SourceParser;
 use crate::exit::Exit;
 use crate::ingest::Keys;
 use crate::ingest::proof::{Proof, prove};

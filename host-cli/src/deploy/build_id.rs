@@ -4,15 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity;
+use crate::identity::{self, DIRTY, MARKER, UNKNOWN};
 
-/// What stands before the build in the log of an engine.
-const MARKER: &str = "AI_ENGINE_BUILD:";
 /// Fewer digits may name more than one commit.
 const SHORTEST: usize = 7;
 const LONGEST: usize = 64;
-const UNKNOWN: &str = "<unknown>";
-const DIRTY: &str = "-dirty";
 
 /// A build, as somebody named it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ use super::state::{Executable, Record};
 use super::systemd::{self, UnitState};
 use super::{Halt, Plan};
 use crate::digest;
+use crate::identity::MARKER;
 use crate::stream::format_rfc3339;
 
 /// What a step saw, or why it ends the deployment.
@@ -174,7 +175,7 @@ pub(super) fn build(plan: &Plan, record: &mut Record) -> Seen {
         ensure_unchanged(plan, record)?;
         if Instant::now() >= deadline {
             let mut seen = format!(
-                "no AI_ENGINE_BUILD line in {} s among the {} messages of invocation {invocation}",
+                "no {MARKER} line in {} s among the {} messages of invocation {invocation}",
                 plan.patience.as_secs_f64(),
                 journal.messages
             );
@@ -192,11 +193,11 @@ pub(super) fn build(plan: &Plan, record: &mut Record) -> Seen {
     let other = journal.builds.iter().find(|build| !build.matches(&record.expected));
     record.build = other.or(journal.builds.first()).cloned();
     match other {
-        None => Ok(format!("AI_ENGINE_BUILD: {}", journal.builds[0])),
+        None => Ok(format!("{MARKER} {}", journal.builds[0])),
         Some(other) => Err(Halt::fail(
             match other {
-                Build::Commit(_) => format!("AI_ENGINE_BUILD: {other}, but {} is expected", record.expected),
-                _ => format!("AI_ENGINE_BUILD: {other} matches nothing, but {} is expected", record.expected),
+                Build::Commit(_) => format!("{MARKER} {other}, but {} is expected", record.expected),
+                _ => format!("{MARKER} {other} matches nothing, but {} is expected", record.expected),
             },
             "install the build that is expected (or correct --expect), then deploy again",
         )),

@@ -139,7 +139,7 @@ pub struct Rules {
     pub min_agreement_pct: Percent,
     /// Scoreboard and monitor: largest agreement; models that always agree are one model.
     pub max_agreement_pct: Percent,
-    /// Scoreboard: the share of events with both BUY and SELL must be below this.
+    /// Scoreboard: the share of events with both BUY and SELL must be below this; monitor: at most this.
     pub max_hard_disagreement_pct: Percent,
 }
 

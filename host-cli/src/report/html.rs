@@ -3,11 +3,11 @@
 use std::fmt::{self, Write as _};
 
 use super::Header;
-use super::format::{
+use super::marks::{SIMULATED, SYNTHETIC, TITLE, mode_banner};
+use super::spelling::{
     distance, figure, one_line, outcome, pass_fail, percent, requested, result, rule_rows, share, span,
     threshold, value,
 };
-use super::marks::{SIMULATED, SYNTHETIC, TITLE, mode_banner};
 use super::svg::{self, REASON_CLASSES};
 use crate::gate::{
     Actions, Check, DriftFigures, Mode, ModelVerdict, Outcome, PreCutover, QualityVerdict, Slice, Timeline,

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::Header;
-use super::format::{
+use super::marks::{TITLE, mode_line, synthetic_line, time_line, verdict_line};
+use super::spelling::{
     cell, confidences, distance, figure, inactive, pass_fail, percent, requested, result, rule_rows, share,
     threshold, value,
 };
-use super::marks::{TITLE, mode_line, synthetic_line, time_line, verdict_line};
 use crate::gate::{Check, DriftFigures, Ensemble, ModelVerdict, PreCutover, QualityVerdict, SliceFigures};
 use crate::stream::format_rfc3339;
 

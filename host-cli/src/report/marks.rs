@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::format::outcome;
+use super::spelling::outcome;
 use crate::gate::{Mode, Outcome};
 
 /// The title of the Markdown report and of the page.

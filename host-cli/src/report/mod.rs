@@ -4,18 +4,18 @@
 //! | --- | --- |
 //! | `text`, `markdown`, `html`, `document` | a verdict in one form each; `document` is the JSON of the contract |
 //! | `scoreboard` | the scoreboard as text and Markdown |
-//! | `format` | how all of them spell values and foreign names |
+//! | `spelling` | how all of them spell values and foreign names |
 //! | `marks` | what a quality report is known by: activation looks for it |
 //! | `svg` | charts of the page |
 //! | `files` | the files of a report, under one stem, never overwritten |
 
 mod document;
 mod files;
-mod format;
 mod html;
 mod markdown;
 pub(crate) mod marks;
 mod scoreboard;
+mod spelling;
 mod svg;
 mod text;
 
@@ -28,7 +28,7 @@ use serde_json::Value;
 use crate::gate::{Evidence, QualityVerdict, SanityVerdict, Scoreboard};
 
 pub use files::ReportFiles;
-pub(crate) use format::{one_line, percent};
+pub(crate) use spelling::{one_line, percent};
 
 /// How results are written to stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::Header;
 use super::files::ReportFiles;
-use super::format::{cell, figure, one_line, outcome, percent, share};
 use super::marks::{SIMULATED, SYNTHETIC, synthetic_line, time_line, verdict_line};
+use super::spelling::{cell, figure, one_line, outcome, percent, share};
 use crate::gate::{ModelVerdict, QualityVerdict, Scoreboard, Standing};
 use crate::stream::format_rfc3339;
 

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use super::Header;
 use super::files::ReportFiles;
-use super::format::{
+use super::marks::{SIMULATED, SYNTHETIC};
+use super::spelling::{
     confidences, figure, inactive, one_line, outcome, pass_fail, percent, requested, result, share,
     threshold, value,
 };
-use super::marks::{SIMULATED, SYNTHETIC};
 use crate::gate::{
     Check, DriftFigures, Duplicates, Mode, ModelVerdict, Outcome, QualityVerdict, SanityVerdict,
 };

@@ -1,106 +1,9 @@
 //! From a model's output to an action with a confidence.
 
-use crate::ensemble::Inactive;
-use crate::model::{DecisionRule, Model, Output};
+use crate::answer::{Action, Inactive, NotAConfidence, Prediction};
+use crate::link::Output;
+use crate::model::{DecisionRule, Model};
 use crate::simd::with_default_float_environment;
-
-/// What a model or the ensemble says. There is no default action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "UPPERCASE"))]
-pub enum Action {
-    /// Buy.
-    Buy,
-    /// Sell.
-    Sell,
-    /// Hold.
-    Hold,
-}
-
-impl Action {
-    /// Every action, by code.
-    pub const ALL: [Self; 3] = [Self::Buy, Self::Sell, Self::Hold];
-
-    /// The action's number in an image: 0 BUY, 1 SELL, 2 HOLD.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        match self {
-            Self::Buy => 0,
-            Self::Sell => 1,
-            Self::Hold => 2,
-        }
-    }
-
-    /// The action of a number.
-    #[must_use]
-    pub const fn from_code(code: u8) -> Option<Self> {
-        match code {
-            0 => Some(Self::Buy),
-            1 => Some(Self::Sell),
-            2 => Some(Self::Hold),
-            _ => None,
-        }
-    }
-
-    /// The name on the wire: `BUY`, `SELL`, `HOLD`.
-    #[must_use]
-    pub const fn wire_name(self) -> &'static str {
-        match self {
-            Self::Buy => "BUY",
-            Self::Sell => "SELL",
-            Self::Hold => "HOLD",
-        }
-    }
-
-    /// The action of a name on the wire, exactly as [`wire_name`](Self::wire_name) spells it.
-    #[must_use]
-    pub fn from_wire_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|action| action.wire_name() == name)
-    }
-}
-
-/// An action with a confidence in [0, 1]: by construction never NaN.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Prediction {
-    action: Action,
-    confidence: f32,
-}
-
-/// The number is no confidence: NaN or outside [0, 1].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct NotAConfidence;
-
-impl core::fmt::Display for NotAConfidence {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("a confidence is a number from 0 to 1")
-    }
-}
-
-impl core::error::Error for NotAConfidence {}
-
-impl Prediction {
-    /// An action with its confidence.
-    ///
-    /// # Errors
-    /// A confidence that is NaN or outside [0, 1].
-    pub fn new(action: Action, confidence: f32) -> Result<Self, NotAConfidence> {
-        if (0.0..=1.0).contains(&confidence) { Ok(Self { action, confidence }) } else { Err(NotAConfidence) }
-    }
-
-    /// What to do.
-    #[must_use]
-    pub const fn action(self) -> Action {
-        self.action
-    }
-
-    /// How sure, in [0, 1].
-    #[must_use]
-    pub const fn confidence(self) -> f32 {
-        self.confidence
-    }
-}
 
 /// How probabilities become a confidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,13 +143,5 @@ mod tests {
         }
         // A margin between numbers that are no probabilities is no confidence.
         assert_eq!(decide(23, &[5.0, 3.0, 1.0]), Err(Inactive::NonFiniteOutput));
-    }
-
-    #[test]
-    fn a_confidence_is_a_probability() {
-        for bad in [f32::NAN, -0.1, 1.000_1, f32::INFINITY] {
-            assert_eq!(Prediction::new(Action::Buy, bad), Err(NotAConfidence));
-        }
-        assert!(Prediction::new(Action::Buy, 1.0).is_ok());
     }
 }

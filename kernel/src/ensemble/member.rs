@@ -219,7 +219,7 @@ impl<P: Predict> Member<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ensemble::Action;
+    use crate::answer::Action;
 
     struct Nothing;
 

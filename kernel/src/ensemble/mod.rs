@@ -1,10 +1,9 @@
-//! Members, reasons for inactivity, the vote, and the one path from features to it.
+//! Members, the vote, and the one path from features to it.
 //!
 //! | file | does |
 //! | --- | --- |
 //! | `decision` | a model's output becomes an action with a confidence |
 //! | `member` | one model with its weight and guards |
-//! | `reason` | why a model has no vote |
 //! | `vote` | integer weights, exact ties, no default |
 //! | `window` | the last steps of one symbol |
 //! | `pipeline` | all of it in one call |
@@ -12,16 +11,15 @@
 mod decision;
 mod member;
 mod pipeline;
-mod reason;
 mod vote;
 mod window;
 
 use heapless::Vec;
 
-pub use decision::{Action, ConfidenceRule, NotAConfidence, Prediction};
+pub use crate::answer::{Action, Inactive, NotAConfidence, Prediction};
+pub use decision::ConfidenceRule;
 pub use member::{Degeneracy, Input, Member, Mode, Outcome, Predict};
 pub use pipeline::{Decided, Feature, Pipeline, PushError};
-pub use reason::Inactive;
 pub use vote::{Consensus, Decision, Multipliers, NoActiveModel, NotARule, Ppm, Side, VoteRules};
 pub use window::{Window, WindowTooSmall};
 

@@ -2,7 +2,7 @@
 
 use heapless::Deque;
 
-use crate::ensemble::Prediction;
+use crate::answer::Prediction;
 use crate::num::index;
 
 /// Predictions a window holds; nothing is judged before it is full.
@@ -121,7 +121,7 @@ fn fixed_point(confidence: f32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ensemble::Action;
+    use crate::answer::Action;
 
     fn feed(window: &mut DegeneracyWindow, action: Action, confidence: f32, times: usize) -> bool {
         let prediction = Prediction::new(action, confidence).unwrap();

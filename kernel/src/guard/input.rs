@@ -1,6 +1,6 @@
 //! Input validation: the row as it is about to reach a model.
 
-use crate::ensemble::Inactive;
+use crate::answer::Inactive;
 
 /// What a member does with NaN in its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::error::{ImageError, PredictError};
 use crate::image::Sections;
 use crate::image::records::{ModelRecord, kind};
 use crate::link::Link;
-use crate::model::Output;
+use crate::link::Output;
 use crate::observe::Observer;
 use crate::scratch::Scratch;
 use crate::simd::Backend;

@@ -17,7 +17,7 @@ use crate::error::PredictError;
 use crate::guard::input::all_finite;
 use crate::image::records::{NetRecord, StepRecord};
 use crate::link::Link;
-use crate::model::Output;
+use crate::link::Output;
 use crate::num::index;
 use crate::observe::{Observer, Stage};
 use crate::rows::copy;

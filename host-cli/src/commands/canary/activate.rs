@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{HookArgs, StateArgs, finding_lines, parse_weight};
 use crate::attest;
 use crate::canary::activate::{Activation, Request, Status, activate};
-use crate::commands::events::SourceArgs;
+use crate::commands::source::SourceArgs;
 use crate::exit::Exit;
 use crate::gate::{Rules, Standing};
 use crate::report::{self, Format};

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{HookArgs, StateArgs, parse_interval};
 use crate::canary::monitor::{End, Monitored, Request, Told, monitor};
 use crate::canary::watch::Watch;
-use crate::commands::events::SourceArgs;
+use crate::commands::source::SourceArgs;
 use crate::engine::config::ModelsConfig;
 use crate::exit::Exit;
 use crate::gate::Rules;
@@ -25,7 +25,7 @@ the canary (too few predictions alone is none), the models agree by less than 55
 events hold both BUY and SELL, the canary is silent, the stream was reset, a clock jumped, or the weights are not the \
 recorded ones; and when three checks in a row could not be made. After a restart it continues the same watch.
 
-Exit codes: 0 watched to the end and clean, 2 rolled back, 1 could not watch, or was stopped by a signal: never clean.
+Exit codes: 0 watched to the end and clean, 2 rolled back, by this watch or by somebody meanwhile, 1 could not watch, or was stopped by a signal: never clean.
 
 Example:
   qsc canary monitor --source redis://127.0.0.1:6379 --on-event /etc/qsc/notify")]

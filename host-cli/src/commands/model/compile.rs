@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::inspect;
 use crate::bounded;
 use crate::commands::predict::{bind_rows, read_rows};
-use crate::commands::{outputs, progress};
+use crate::commands::{overwrite, progress};
 use crate::compile::calibrate::calibrate;
 use crate::compile::ir::{TreeModel, check_feature_names};
 use crate::compile::nets::pack::NetPackOptions;
@@ -117,7 +117,7 @@ pub(super) fn run(args: &CompileArgs, format: Format) -> anyhow::Result<Exit> {
     let mut inputs = vec![("the input", args.input.as_path())];
     inputs.extend(args.config.as_deref().map(|path| ("--config", path)));
     inputs.extend(args.calibrate.as_deref().map(|path| ("--calibrate", path)));
-    outputs::ensure_apart(&inputs, &[("--output", &args.output)])?;
+    overwrite::ensure_apart(&inputs, &[("--output", &args.output)])?;
     let progress = progress::bar(None);
     progress.enable_steady_tick(TICK);
     progress.set_message(format!("importing {}", args.input.display()));

@@ -32,7 +32,7 @@ pub struct VerifyArgs {
     #[arg(long, default_value_t = 1e-5, value_parser = parse_tolerance)]
     tolerance: f64,
     /// Backend to run on; all of them give the same bits
-    #[arg(long, default_value = "auto", env = "QSC_BACKEND", value_parser = backend)]
+    #[arg(long, default_value = "auto", value_parser = backend)]
     backend: Backend,
 }
 

@@ -19,7 +19,7 @@ use crate::gate::{
     Actions, Drift, ModelVerdict, Outcome, QualityVerdict, Rules, Scoreboard, Signal, Standing, Terms,
 };
 use crate::judge::{self, EventSource};
-use crate::report::{Format, percent};
+use crate::report::{Format, one_line, percent};
 use crate::signals::Stop;
 use crate::stream::{format_rfc3339, now_ms};
 
@@ -147,7 +147,7 @@ impl Screen {
         self.draw_head(frame, head);
         self.draw_models(frame, body);
         let keys = match &self.error {
-            Some(error) => Line::styled(format!(" {}", clean(error)), self.colour(Color::Red)),
+            Some(error) => Line::styled(format!(" {}", one_line(error)), self.colour(Color::Red)),
             None => Line::styled(" q quits · ↑↓ scroll", self.dim()),
         };
         frame.render_widget(Paragraph::new(keys), foot);
@@ -155,7 +155,7 @@ impl Screen {
 
     fn draw_head(&self, frame: &mut Frame<'_>, area: Rect) {
         let Some(Seen { at, verdict, board }) = self.seen.as_deref() else {
-            let waiting = Line::from(format!(" reading {} …", clean(&self.source)));
+            let waiting = Line::from(format!(" reading {} …", one_line(&self.source)));
             frame.render_widget(Paragraph::new(vec![Line::from(""), waiting]), area);
             return;
         };
@@ -167,7 +167,7 @@ impl Screen {
         let title = Line::from(vec![
             Span::styled(" QSC scoreboard ", Style::new().add_modifier(Modifier::BOLD)),
             Span::styled(word, self.badge(colour)),
-            Span::styled(format!("  {} · {}", format_rfc3339(*at), clean(&self.source)), self.dim()),
+            Span::styled(format!("  {} · {}", format_rfc3339(*at), one_line(&self.source)), self.dim()),
         ]);
         let figures = format!(
             " {} events · {} corrupt · agreement {} · hard disagreement {}",
@@ -178,11 +178,11 @@ impl Screen {
         );
         let mut lines = vec![title, Line::from(figures)];
         if let Some(reason) = board.reasons.first() {
-            lines.push(Line::styled(format!(" {}", clean(reason)), self.colour(Color::Yellow)));
+            lines.push(Line::styled(format!(" {}", one_line(reason)), self.colour(Color::Yellow)));
         }
         if !verdict.loosened.is_empty() {
             let rules = verdict.loosened.join(", ");
-            lines.push(Line::styled(format!(" LOOSENED {}", clean(&rules)), self.colour(Color::Yellow)));
+            lines.push(Line::styled(format!(" LOOSENED {}", one_line(&rules)), self.colour(Color::Yellow)));
         }
         frame.render_widget(Paragraph::new(lines), area);
     }
@@ -217,7 +217,7 @@ impl Screen {
         let title = Line::from(vec![
             Span::raw(" "),
             Span::styled(format!(" {} ", standing.signal.name()), self.badge(colour)),
-            Span::styled(format!(" {} ", clean(name)), Style::new().add_modifier(Modifier::BOLD)),
+            Span::styled(format!(" {} ", one_line(name)), Style::new().add_modifier(Modifier::BOLD)),
         ]);
         let block =
             Block::bordered().border_type(BorderType::Rounded).border_style(self.colour(colour)).title(title);
@@ -251,13 +251,13 @@ impl Screen {
         frame.render_widget(Paragraph::new(line), figures);
         let mut last = Vec::new();
         if let Some(why) = standing.reasons.first() {
-            last.push(Span::styled(clean(why), self.colour(colour)));
+            last.push(Span::styled(one_line(why), self.colour(colour)));
         }
         if model.inactive > 0 {
             let reasons: Vec<String> = model
                 .inactive_reasons
                 .iter()
-                .map(|(reason, count)| format!("{} {count}", clean(reason)))
+                .map(|(reason, count)| format!("{} {count}", one_line(reason)))
                 .collect();
             let gap = if last.is_empty() { "" } else { "   " };
             last.push(Span::styled(format!("{gap}inactive: {}", reasons.join(", ")), self.dim()));
@@ -302,14 +302,4 @@ impl Screen {
     fn dim(&self) -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
-}
-
-/// Foreign text without what a terminal would obey.
-fn clean(text: &str) -> String {
-    text.chars()
-        .flat_map(|character| {
-            let plain = !character.is_control();
-            plain.then_some(character).into_iter().chain((!plain).then_some('�'))
-        })
-        .collect()
 }
