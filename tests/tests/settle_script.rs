@@ -1,5 +1,5 @@
-//! What the settling script itself refuses, whatever its callers remember: calls that reached the server are recorded, and sent
-//! once more.
+//! What the scripts themselves refuse, whatever their callers remember: settling calls that reached the server are recorded, and
+//! sent once more.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use qsc_tests::bundle;
-use qsc_tests::ingest::{Events, FEATURES, INTENTS, Server, Worker, id, verify, wait_for};
+use qsc_tests::ingest::{Events, FEATURES, INTENTS, OWNER, Server, Worker, id, verify, wait_for};
 
 /// The arguments of a line that `MONITOR` wrote: quoted, with what cannot be printed as `\xHH`.
 fn arguments(line: &str) -> Vec<Vec<u8>> {
@@ -126,24 +126,76 @@ fn a_batch_whose_first_entry_is_acknowledged_is_refused_behind_an_older_one() {
     worker.kill();
 }
 
-/// The call without its first entry.
-fn without_first(call: &redis::Cmd) -> redis::Cmd {
-    let arguments: Vec<Vec<u8>> = call
+/// Set forward: what was decided here was decided without the entry passed over.
+#[test]
+fn a_batch_behind_an_entry_passed_over_is_refused_whole() {
+    let Some(server) = Server::start() else { return };
+    let worker = Worker::start(&server.url(), &bundle::file("MODELS.toml"), "a", &["--batch", "1"]);
+    let settling = recorded(&server, &worker, &Events::new(3, 1, 29));
+    assert_eq!(settling.len(), 3, "one call for each entry");
+    worker.signal("STOP");
+    let claim = ["XCLAIM", FEATURES, "qsc", "a", "0", &id(2), "FORCE", "JUSTID"];
+    assert_eq!(server.ask::<Vec<String>>(&claim), [id(2)]);
+    // As if entry 0 were the last one settled.
+    let (mut head, entries) = split(&settling[2]);
+    assert_eq!(head[LAST_SETTLED], format!("({}", id(1)).as_bytes());
+    head[LAST_SETTLED] = format!("({}", id(0)).into_bytes();
+    let refusal = joined(&head, &entries).exec(&mut server.connection()).unwrap_err().to_string();
+    assert!(refusal.contains("SKIPPED") && refusal.contains(&id(1)), "{refusal}");
+    assert_eq!(server.length(INTENTS), 3);
+    settling[2].exec(&mut server.connection()).unwrap();
+    assert_eq!(server.length(INTENTS), 4, "nothing lies between this one and what is settled");
+    worker.kill();
+}
+
+/// `fenced.lua` by itself: who slept and lost the lease sets no group and keeps no account.
+#[test]
+fn a_command_is_done_for_the_holder_of_the_lease_alone() {
+    let Some(server) = Server::start() else { return };
+    server.ask::<i64>(&["HSET", OWNER, "token", "new", "consumer", "b", "last", &id(1)]);
+    let account = |token| {
+        let mut call = redis::cmd("EVAL");
+        call.arg(include_str!("../../host-cli/src/ingest/fenced.lua")).arg(2).arg(FEATURES).arg(OWNER);
+        call.arg(token).arg(&["HSET", OWNER, "last", &id(0)]);
+        call.exec(&mut server.connection())
+    };
+    let refusal = account("old").unwrap_err().to_string();
+    assert!(refusal.contains("FENCED") && refusal.ends_with('b'), "{refusal}");
+    assert_eq!(server.ask::<String>(&["HGET", OWNER, "last"]), id(1));
+    account("new").unwrap();
+    assert_eq!(server.ask::<String>(&["HGET", OWNER, "last"]), id(0));
+}
+
+/// `EVALSHA`, the script, the number of keys, four keys; then eight arguments, the fifth and the last of which are these.
+const FIRST_ENTRY: usize = 3 + 4 + 4;
+const LAST_SETTLED: usize = 3 + 4 + 7;
+
+/// What a call says of its batch, and the entries.
+fn split(call: &redis::Cmd) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let mut arguments: Vec<Vec<u8>> = call
         .args_iter()
         .map(|argument| match argument {
             redis::Arg::Simple(bytes) => bytes.to_vec(),
             _ => panic!("a plain argument"),
         })
         .collect();
-    // EVALSHA, the script, the number of keys, four keys, eight arguments; then the entries.
-    let (head, entries) = arguments.split_at(3 + 4 + 8);
+    let entries = arguments.split_off(LAST_SETTLED + 1);
+    (arguments, entries)
+}
+
+fn joined(head: &[Vec<u8>], entries: &[Vec<u8>]) -> redis::Cmd {
+    let mut call = redis::Cmd::new();
+    call.arg(head).arg(entries);
+    call
+}
+
+/// The call without its first entry.
+fn without_first(call: &redis::Cmd) -> redis::Cmd {
+    let (mut head, entries) = split(call);
     let count: usize = std::str::from_utf8(&entries[2]).unwrap().parse().unwrap();
     let rest = &entries[3 + count..];
-    let mut head = head.to_vec();
     // "(" and the first entry; it does not lie beyond what is settled.
-    head[3 + 4 + 4] = [b"(", rest[0].as_slice()].concat();
-    head[3 + 4 + 7].clear();
-    let mut shorter = redis::Cmd::new();
-    shorter.arg(head).arg(rest);
-    shorter
+    head[FIRST_ENTRY] = [b"(", rest[0].as_slice()].concat();
+    head[LAST_SETTLED].clear();
+    joined(&head, rest)
 }

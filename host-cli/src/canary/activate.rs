@@ -191,10 +191,7 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
         findings.push(finding);
         is_collection |= signed_is_collection;
     }
-    let made = |name: &&str| findings.iter().any(|finding| finding.check == *name);
-    if let Some(missing) = conditions::CHECKS.iter().find(|name| !made(name)) {
-        findings.push(Finding::new("manifest", false, format!("the check {missing} was not made")));
-    }
+    findings.extend(conditions::not_made(&findings));
 
     let passed = findings.iter().all(|finding| finding.passed);
     let mut activation = Activation {

@@ -25,7 +25,7 @@ const LEAST_SANITY_EVENTS: u64 = 50;
 const CLOCK_TOLERANCE_MS: u64 = 5000;
 
 /// What has to be shown, in this order; a check that was not made blocks.
-pub(super) const CHECKS: [&str; 18] = [
+const CHECKS: [&str; 18] = [
     "standing",
     "cool_down",
     "cutover_time",
@@ -45,6 +45,12 @@ pub(super) const CHECKS: [&str; 18] = [
     "cutover",
     "eligible",
 ];
+
+/// The first check that is not among the findings.
+pub(super) fn not_made(findings: &[Finding]) -> Option<Finding> {
+    let missing = CHECKS.into_iter().find(|name| findings.iter().all(|finding| finding.check != *name))?;
+    Some(Finding::new("manifest", false, format!("the check {missing} was not made")))
+}
 
 pub(super) fn standing(standing: &Standing) -> Finding {
     match standing {
@@ -210,5 +216,21 @@ pub(super) fn signature(
     match checked() {
         Ok((detail, is_collection)) => (Finding::new("signature", !is_collection, detail), is_collection),
         Err(error) => (Finding::new("signature", false, format!("{error:#}")), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_was_not_made_blocks() {
+        let all = CHECKS.map(|check| Finding::new(check, true, "held"));
+        assert_eq!(not_made(&all), None);
+        for check in CHECKS {
+            let others: Vec<Finding> = all.iter().filter(|finding| finding.check != check).cloned().collect();
+            let missing = Finding::new("manifest", false, format!("the check {check} was not made"));
+            assert_eq!(not_made(&others), Some(missing));
+        }
     }
 }
