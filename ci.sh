@@ -32,7 +32,7 @@ by name only:
            instructions within 2 % of tests/firmware/FOOTPRINT.toml. QSC_GUARD_UPDATE=1 writes that file anew
   arm64    kernel and identity tests for AArch64 under QEMU; all output bits must be those of this machine
   deny     licences, sources and duplicates of all dependencies, by cargo-deny; advisories where their database is reachable
-  fuzz     QSC_FUZZ_SECONDS (600) of every fuzz target: two hours; QSC_FUZZ_TARGETS="image rows" are these alone
+  fuzz     QSC_FUZZ_SECONDS (600) of every fuzz target, as many at once as there are cores: an hour on two; QSC_FUZZ_TARGETS="image rows" are these alone
   miri     the kernel's unit tests under Miri, on the scalar and the portable backend and on AVX2 as far as Miri knows it
   chaos    kills consumers, connections and servers by the hundred under `qsc run`: ten minutes
   mutants  breaks every promise in the table of docs/proofs.md once, in a copy, and expects the named test to fail: half an hour
@@ -130,8 +130,8 @@ job_docs() {
 }
 
 job_test() {
-    # Tests of the binary run this one: built alone, its dependencies would be built once more.
-    cargo build --locked --workspace
+    # Tests of the binary run this one. Built with the tests: alone, its dependencies would have other features and be built twice.
+    cargo build --locked --workspace --lib --bins --tests --examples
     QSC_BIN=$(realpath "${CARGO_TARGET_DIR:-target}/debug/qsc") cargo test --locked --workspace --no-fail-fast
 }
 
@@ -247,7 +247,7 @@ job_fuzz-short() {
 }
 
 job_fuzz() {
-    local root=tests/fuzz seconds=${QSC_FUZZ_SECONDS:-600} binaries target found failed=0 targets=()
+    local root=tests/fuzz seconds=${QSC_FUZZ_SECONDS:-600} binaries targets=()
     nightly cargo --version >/dev/null 2>&1 \
         || skip "no nightly toolchain (rustup toolchain install nightly): the targets ran over their seeds only (test fuzz_corpus)"
     need_cargo fuzz
@@ -256,20 +256,25 @@ job_fuzz() {
     binaries=$root/target/$(rustc -vV | sed -n 's/^host: //p')/release
     # Scratch files of the targets need no disk.
     [[ -w /dev/shm ]] && export TMPDIR=/dev/shm
-    for target in "${targets[@]}"; do
-        found=$root/artifacts/$target
-        mkdir -p "$root/corpus/$target" "$root/target/seeds/$target" "$found"
-        printf '\n-- %s, %s s\n' "$target" "$seconds"
-        # A target writes its seeds before it starts. No input may take half a minute, 256 MiB at once or 512 MiB in all.
-        QSC_FUZZ_SEEDS=$root/target/seeds/$target ASAN_OPTIONS=quarantine_size_mb=64 "$binaries/$target" "$root/corpus/$target" "$root/target/seeds/$target" \
-            -artifact_prefix="$found/" -max_total_time="$seconds" -timeout=30 -malloc_limit_mb=256 -rss_limit_mb=512 \
-            -use_value_profile=1 -print_final_stats=1 >"$found.log" 2>&1 || failed=1
-        grep -aE 'DONE|panicked|ERROR|SUMMARY' "$found.log" || tail -3 "$found.log"
-    done
-    if ((failed)); then
+    export -f fuzz_target
+    # shellcheck disable=SC2016 # the inner shell's words
+    if ! printf '%s\n' "${targets[@]}" \
+        | xargs -P "$(nproc)" -I TARGET bash -c 'fuzz_target "$@"' _ TARGET "$root" "$binaries/TARGET" "$seconds"; then
         echo "findings are in $root/artifacts; mended, their inputs belong into $root/regressions/TARGET" >&2
         exit 1
     fi
+}
+
+# Runs one target and says how it ended. It writes its seeds before it starts. No input may take half a minute, 256 MiB at once or
+# 512 MiB in all.
+fuzz_target() {
+    local target=$1 root=$2 binary=$3 seconds=$4 found=$2/artifacts/$1 status=0
+    mkdir -p "$root/corpus/$target" "$root/target/seeds/$target" "$found"
+    QSC_FUZZ_SEEDS=$root/target/seeds/$target ASAN_OPTIONS=quarantine_size_mb=64 "$binary" "$root/corpus/$target" "$root/target/seeds/$target" \
+        -artifact_prefix="$found/" -max_total_time="$seconds" -timeout=30 -malloc_limit_mb=256 -rss_limit_mb=512 \
+        -use_value_profile=1 -print_final_stats=1 >"$found.log" 2>&1 || status=1
+    printf -- '-- %s, %s s\n%s\n' "$target" "$seconds" "$(grep -aE 'DONE|panicked|ERROR|SUMMARY' "$found.log" || tail -3 "$found.log")"
+    return "$status"
 }
 
 job_miri() {

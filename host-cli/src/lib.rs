@@ -8,7 +8,7 @@
 //! | [`bounded`] | files read whole, up to a size |
 //! | [`commands`] | one file per command: arguments in, exit code out |
 //! | [`compile`] | trained files ─▶ intermediate model ─▶ image |
-//! | [`digest`] | SHA-256, spelled one way |
+//! | [`digest`], [`random`] | SHA-256, spelled one way; numbers that are the same everywhere |
 //! | [`image`] | model images in memory the host owns |
 //! | [`rows`] | `.npy`, CSV and JSONL rows |
 //! | [`settings`] | flag, environment, file, default |
@@ -48,6 +48,7 @@ pub mod judge;
 pub mod log;
 pub mod metrics;
 pub mod notify;
+pub mod random;
 pub mod replay;
 pub mod report;
 pub mod rows;

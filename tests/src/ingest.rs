@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use qsc_cli::random::SplitMix as Random;
 use qsc_cli::stream::{Backoff, EventId, Link, LinkOptions, RedisAddress};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -354,21 +355,6 @@ pub fn assert_same(intents: &Entries, expected: &BTreeMap<EventId, String>) {
         assert_eq!(fields["event_type"], "trade.intent");
     }
     assert_eq!(expected.next(), None, "events without intent");
-}
-
-/// SplitMix64: the same numbers for the same seed everywhere.
-#[derive(Clone, Debug)]
-pub struct Random(pub u64);
-
-impl Random {
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (word ^ (word >> 31)) % bound.max(1)
-    }
 }
 
 /// The proof by `qsc stream verify`, which must agree with what a test sees: its exit code and what it counts.

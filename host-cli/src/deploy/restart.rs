@@ -22,6 +22,8 @@ pub(super) type Seen = Result<String, Halt>;
 const POLL: Duration = Duration::from_millis(100);
 /// Between two readings of the journal.
 const JOURNAL_POLL: Duration = Duration::from_millis(300);
+/// Looks for the last message of a service that failed.
+const LAST_MESSAGE_LOOKS: u32 = 4;
 
 /// The unit can be started as it is on disk, and there are builds that match what is expected; remembers what runs.
 pub(super) fn unit(plan: &Plan, record: &mut Record) -> Seen {
@@ -127,8 +129,14 @@ pub(super) fn start(plan: &Plan, record: &mut Record) -> Seen {
 fn with_last_message(state: &UnitState) -> String {
     let last = state.invocation.as_deref().and_then(|invocation| {
         let mut journal = Journal::of(invocation);
-        // Without a journal the state has to do.
-        journal.read().ok()?;
+        // What a process said may be filed a moment after it is gone. Without a journal the state has to do.
+        for _ in 0..LAST_MESSAGE_LOOKS {
+            journal.read().ok()?;
+            if journal.last.is_some() {
+                break;
+            }
+            thread::sleep(JOURNAL_POLL);
+        }
         journal.last
     });
     last.map_or_else(|| state.to_string(), |last| format!("{state}; last message: {last}"))
@@ -175,7 +183,7 @@ pub(super) fn build(plan: &Plan, record: &mut Record) -> Seen {
         ensure_unchanged(plan, record)?;
         if Instant::now() >= deadline {
             let mut seen = format!(
-                "no {MARKER} line in {} s among the {} messages of invocation {invocation}",
+                "no AI_ENGINE_BUILD line in {} s among the {} messages of invocation {invocation}",
                 plan.patience.as_secs_f64(),
                 journal.messages
             );

@@ -2,20 +2,19 @@
 
 use qsc_kernel::Model;
 
-/// SplitMix64 from a fixed seed: every bench of an image sees the same rows.
-pub(super) struct Random(u64);
+use crate::random::SplitMix;
+
+/// From a fixed seed: every bench of an image sees the same rows.
+pub(super) struct Random(SplitMix);
 
 impl Random {
     pub(super) const fn new() -> Self {
-        Self(0x5eed)
+        Self(SplitMix(0x5eed))
     }
 
     /// A value from `low` to `high`.
     pub(super) fn within(&mut self, (low, high): (f32, f32)) -> f32 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let unit = ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64;
+        let unit = self.0.unit();
         (f64::from(low) * (1.0 - unit) + f64::from(high) * unit) as f32
     }
 }

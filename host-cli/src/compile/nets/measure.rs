@@ -6,6 +6,7 @@ use qsc_kernel::{Model, Scratch};
 
 use super::ir::{Inputs, NetDecision, NetModel};
 use crate::compile::golden;
+use crate::random::SplitMix;
 
 /// Synthetic rows the error is measured on.
 const MEASURED: usize = 64;
@@ -108,15 +109,14 @@ pub(super) fn rows(model: &NetModel) -> Vec<Vec<f32>> {
 fn row(model: &NetModel, random: &mut SplitMix) -> Vec<f32> {
     let features = model.feature_names.len();
     // Regimes: calm or wild, trending either way, smooth or rough.
-    let regime: Vec<[f64; 3]> = (0..features)
-        .map(|_| [random.normal(), random.normal() * 0.04, 0.2 + random.uniform() * 0.7])
-        .collect();
+    let regime: Vec<[f64; 3]> =
+        (0..features).map(|_| [normal(random), normal(random) * 0.04, 0.2 + random.unit() * 0.7]).collect();
     let mut level: Vec<f64> = regime.iter().map(|[start, ..]| *start).collect();
     let mut values = Vec::with_capacity(model.seq_len * features);
     for _ in 0..model.seq_len {
         for (at, [_, drift, smooth]) in regime.iter().enumerate() {
-            level[at] = level[at] * 0.98 + drift + random.normal() * 0.15;
-            let value = level[at] * smooth + random.normal() * (1.0 - smooth);
+            level[at] = level[at] * 0.98 + drift + normal(random) * 0.15;
+            let value = level[at] * smooth + normal(random) * (1.0 - smooth);
             values.push(match &model.inputs {
                 Inputs::Standard => value as f32,
                 Inputs::Scaled { mean, std } => (f64::from(mean[at]) + value * f64::from(std[at])) as f32,
@@ -127,21 +127,7 @@ fn row(model: &NetModel, random: &mut SplitMix) -> Vec<f32> {
     values
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    /// In [0, 1).
-    fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// Close to normal with unit variance: a sum of twelve.
-    fn normal(&mut self) -> f64 {
-        (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
-    }
+/// Close to normal with unit variance: a sum of twelve.
+fn normal(random: &mut SplitMix) -> f64 {
+    (0..12).map(|_| random.unit()).sum::<f64>() - 6.0
 }

@@ -6,6 +6,7 @@ use qsc_kernel::{Model, Scratch};
 use super::ranks::Quantizer;
 use crate::compile::golden;
 use crate::compile::ir::TreeModel;
+use crate::random::SplitMix;
 
 /// Rows the finished image is compared on with the interpreter.
 const PROBES: usize = 256;
@@ -16,9 +17,9 @@ pub(super) fn rows(quantizer: &Quantizer, n_features: usize) -> Vec<Vec<f32>> {
     let mut random = SplitMix(0x5153_4D31);
     let value = |feature: usize, random: &mut SplitMix| {
         let thresholds = quantizer.thresholds_of(feature);
-        let Some(&threshold) = thresholds.get(random.below(thresholds.len().max(1))) else {
+        let Some(&threshold) = thresholds.get(random.below(thresholds.len() as u64) as usize) else {
             // Only category sets, or no split at all, ask for this feature.
-            return [0.0, 1.0, 2.0, 5.0, 31.0, 32.0, -1.0, f32::NAN][random.below(8)];
+            return [0.0, 1.0, 2.0, 5.0, 31.0, 32.0, -1.0, f32::NAN][random.below(8) as usize];
         };
         match random.below(16) {
             0..=3 => threshold,
@@ -57,17 +58,4 @@ pub(super) fn prove(
         );
     }
     Ok(())
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) % limit as u64) as usize
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::random::SplitMix;
+
 /// Pauses that double up to a cap, with full jitter: each is drawn evenly from zero to its bound, so that clients who
 /// lost the same server do not come back together.
 #[derive(Clone, Debug)]
@@ -9,14 +11,14 @@ pub struct Backoff {
     first: Duration,
     cap: Duration,
     bound: Duration,
-    state: u64,
+    random: SplitMix,
 }
 
 impl Backoff {
     /// Pauses from `first` to `cap`; equal seeds draw equal pauses.
     #[must_use]
     pub fn new(first: Duration, cap: Duration, seed: u64) -> Self {
-        Self { first, cap, bound: first.min(cap), state: seed }
+        Self { first, cap, bound: first.min(cap), random: SplitMix(seed) }
     }
 
     /// The next pause.
@@ -27,22 +29,12 @@ impl Backoff {
     pub fn next(&mut self) -> Duration {
         let bound = self.bound;
         self.bound = bound.saturating_mul(2).min(self.cap);
-        // 2⁵³ steps are as fine as an f64 from 0 to 1 can be.
-        bound.mul_f64((self.random() >> 11) as f64 / (1_u64 << 53) as f64)
+        bound.mul_f64(self.random.unit())
     }
 
     /// Begins again with the first bound: the server answered.
     pub const fn reset(&mut self) {
         self.bound = if self.first.as_nanos() < self.cap.as_nanos() { self.first } else { self.cap };
-    }
-
-    /// SplitMix64 (Steele, Lea, Flood 2014).
-    const fn random(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut word = self.state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        word ^ (word >> 31)
     }
 }
 
