@@ -3,6 +3,7 @@
 //! | file | does |
 //! | --- | --- |
 //! | [`state`] | the files of the state directory, their locks, what they say together, what a crash left |
+//! | [`status`] | the same at a glance, and what is broken |
 //! | [`weights`] | weights that always sum to one; `weights.json` and `baseline.json` |
 //! | [`audit`] | the hash-chained log |
 //! | [`drift`] | the training rows of an ensemble, for gates to compare features with |
@@ -30,6 +31,7 @@ pub mod monitor;
 pub mod promote;
 pub mod rollback;
 pub mod state;
+pub mod status;
 pub mod telemetry;
 pub mod watch;
 pub mod weights;

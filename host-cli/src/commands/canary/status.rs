@@ -4,17 +4,14 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::StateArgs;
-use crate::canary::audit::Chain;
-use crate::canary::state::{Standing, State};
-use crate::canary::telemetry::{self, Seen};
-use crate::canary::watch::Watch;
+use crate::canary::status::Status;
 use crate::canary::weights::WeightsFile;
 use crate::commands::redis::RedisArgs;
 use crate::commands::source::SourceParser;
 use crate::exit::Exit;
 use crate::judge::EventSource;
 use crate::report::{self, Format};
-use crate::stream::{INTENT_STREAM, SourceSpec, parse_timestamp};
+use crate::stream::{INTENT_STREAM, SourceSpec};
 
 /// Arguments of `qsc canary status`.
 #[derive(Debug, Args)]
@@ -38,96 +35,18 @@ pub struct StatusArgs {
     state: StateArgs,
 }
 
-struct Status {
-    standing: &'static str,
-    file: Option<WeightsFile>,
-    broken: Vec<String>,
-    since: Option<String>,
-    cutover: Option<String>,
-    lines: Option<usize>,
-    watch: Option<Watch>,
-    seen: Option<Seen>,
-}
-
 pub(super) fn run(args: &StatusArgs, format: Format) -> anyhow::Result<Exit> {
-    let status = read(args)?;
+    let source = args
+        .source
+        .as_ref()
+        .map(|spec| EventSource::live(spec.clone(), args.stream.clone(), args.redis.options()));
+    let status = Status::read(&args.state.state(), source.as_ref())?;
     let exit = if status.broken.is_empty() { Exit::Pass } else { Exit::Error };
     report::print(&match format {
         Format::Text => text(&status),
         Format::Json => report::json(&document(&status, exit)),
     })?;
     Ok(exit)
-}
-
-fn read(args: &StatusArgs) -> anyhow::Result<Status> {
-    let state = args.state.state();
-    let mut broken = Vec::new();
-    let chain = state
-        .log()
-        .read()
-        .map_err(|error| broken.push(format!("the audit log does not hold: {error:#}")))
-        .ok();
-    let watch = Watch::read(&state).map_err(|error| broken.push(format!("{error:#}"))).ok().flatten();
-    let mut status = Status {
-        standing: "unknown",
-        file: None,
-        broken,
-        since: None,
-        cutover: None,
-        lines: chain.as_ref().map(|chain| chain.entries.len()),
-        watch: None,
-        seen: None,
-    };
-    match &chain {
-        Some(chain) => status.take(&state, chain),
-        // Without a log the file can still be shown, but nothing proves it.
-        None => match state.weights() {
-            Ok(file) => status.file = file,
-            Err(error) => status.broken.push(format!("{error:#}")),
-        },
-    }
-    if let Err(error) = state.baseline() {
-        status.broken.push(format!("{error:#}"));
-    }
-    let generation = status.file.as_ref().map(|file| file.generation);
-    status.watch = watch.filter(|watch| Some(watch.generation) == generation);
-    if let (Some(spec), Some(WeightsFile { canary: Some(canary), weights, .. })) =
-        (&args.source, &status.file)
-    {
-        let after = status.cutover.as_deref().and_then(|text| parse_timestamp(text).ok());
-        let source = EventSource::live(spec.clone(), args.stream.clone(), args.redis.options());
-        status.seen = Some(telemetry::read(&source, after, canary, weights)?.0);
-    }
-    Ok(status)
-}
-
-impl Status {
-    fn take(&mut self, state: &State, chain: &Chain) {
-        match state.standing(chain) {
-            Standing::Idle(file) => (self.standing, self.file) = ("idle", file),
-            Standing::Active(file, entry) => {
-                (self.standing, self.file) = ("active", Some(file));
-                self.since = Some(entry.ts.clone());
-                self.cutover = entry.detail("cutover").map(str::to_owned);
-                if matches!(state.baseline(), Ok(None)) {
-                    self.broken.push(format!(
-                        "{} is missing: a rollback would need --models",
-                        state.baseline_path().display()
-                    ));
-                }
-            }
-            Standing::Interrupted(entry) => {
-                self.standing = "interrupted";
-                self.file = state.weights().ok().flatten();
-                self.since = Some(entry.ts.clone());
-            }
-            Standing::Unrecorded(file) => (self.standing, self.file) = ("unrecorded_rollback", Some(file)),
-            Standing::Foreign(why) => {
-                self.standing = "foreign";
-                self.broken.push(why);
-            }
-        }
-    }
 }
 
 fn text(status: &Status) -> String {
