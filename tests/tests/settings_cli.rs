@@ -194,6 +194,28 @@ fn one_half_of_the_shards_is_refused() {
     }
 }
 
+/// A gate without a source would be no gate, a report nobody's key is asked for no evidence.
+#[test]
+fn flags_that_do_not_go_together_are_refused_from_a_file_too() {
+    let activate = ["canary", "activate", "--model", "xgb", "--cutover", "2026-01-10T05:43:15Z"];
+    let activate = [&activate[..], &["--models", "MODELS.toml", "--source", "file:capture.jsonl"]].concat();
+    for (settings, arguments, words) in [
+        ("gate = true", &["deploy", "--unit", "a.service"][..], "gate needs a source"),
+        (
+            "warn-only = true",
+            &["deploy", "--unit", "a.service", "--gate", "--source", "redis://127.0.0.1:1"],
+            "gate and warn-only exclude one another",
+        ),
+        ("signed-report = 'report.json'", &activate, "signed-report needs require-signed"),
+        ("input = 'rows.npy'", &["model", "verify", "xgb.qsm"], "input and expected go together"),
+    ] {
+        let directory = scratch(settings);
+        let run = run(directory.path(), &[arguments, &["--settings", "qsc.toml"]].concat(), &[]);
+        assert_eq!(run.code, Some(64), "{settings}: {run:?}");
+        assert!(run.stderr.contains(words), "{settings}: {run:?}");
+    }
+}
+
 #[test]
 fn a_pause_of_nothing_is_refused() {
     let directory = scratch("");

@@ -95,6 +95,12 @@ pub struct DeployArgs {
 /// # Errors
 /// A step could not be done at all, or the result could not be written.
 pub fn run(args: &DeployArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
+    if args.gate && args.source.is_none() {
+        return Ok(super::misfit("gate needs a source"));
+    }
+    if args.gate && args.warn_only {
+        return Ok(super::misfit("gate and warn-only exclude one another"));
+    }
     if let Some(source) = source(args)
         && let Err(error) = source.ensure_can_be_read_again()
     {

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{HookArgs, StateArgs, finding_lines, parse_weight};
 use crate::attest;
 use crate::canary::activate::{Activation, Request, Status, activate};
+use crate::commands;
 use crate::commands::source::SourceArgs;
 use crate::exit::Exit;
 use crate::gate::{Rules, Standing};
@@ -69,6 +70,9 @@ pub struct ActivateArgs {
 }
 
 pub(super) fn run(args: &ActivateArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
+    if args.signed_report.is_some() && args.require_signed.is_none() {
+        return Ok(commands::misfit("signed-report needs require-signed"));
+    }
     let sign_key = args.sign_key.as_deref().map(attest::read_signing_key).transpose()?;
     let require_signed = args.require_signed.as_deref().map(attest::read_verifying_key).transpose()?;
     let (state, source) = (args.state.state(), args.source.source());

@@ -7,6 +7,7 @@ use clap::Args;
 use qsc_kernel::{Backend, GoldenError, Model, Scratch};
 use serde_json::json;
 
+use crate::commands;
 use crate::commands::predict::{backend, predict_rows, read_rows};
 use crate::exit::Exit;
 use crate::image::ImageBytes;
@@ -53,6 +54,9 @@ struct Comparison {
 }
 
 pub(super) fn run(args: &VerifyArgs, format: Format) -> anyhow::Result<Exit> {
+    if args.input.is_some() != args.expected.is_some() {
+        return Ok(commands::misfit("input and expected go together"));
+    }
     let bytes = ImageBytes::read(&args.image)?;
     let model =
         Model::check(bytes.as_bytes()).with_context(|| format!("cannot use {}", args.image.display()))?;
