@@ -1,4 +1,4 @@
-//! The exit codes of the contract: the only place that turns an outcome into a number.
+//! The exit codes of the contract: the only place that turns an outcome into a number. What a signal ends is in `signals`.
 
 use std::process::ExitCode;
 
