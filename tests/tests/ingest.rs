@@ -174,6 +174,8 @@ fn an_owner_that_sleeps_past_its_lease_writes_nothing_more() {
     assert!(stopped.elapsed() > Duration::from_millis(250), "not before the lease was over");
     second.wait_for("took over the lease");
     first.signal("CONT");
+    // By the first thing it wanted to write, not by what it found settled.
+    first.wait_for(&format!("the lease of {FEATURES} went to b: nothing more is written"));
     first.wait_for("standing by: b holds the lease");
     events.add(&mut connection, 600..900).unwrap();
     wait_for_intents(&server, 900);
