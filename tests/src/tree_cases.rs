@@ -45,7 +45,7 @@ pub fn cases(rows: usize) -> impl Strategy<Value = Case> {
 /// The model in this layout; `None` if the layout cannot hold it.
 ///
 /// # Panics
-/// If the packer refuses it for anything else: an image that does not mean what the model means is no layout that does not fit.
+/// If the packer refuses it for anything else: a wrong image must not pass for a layout that does not fit.
 #[must_use]
 pub fn packed_as(model: &TreeModel, options: &PackOptions, layout: TreeLayout) -> Option<ImageBytes> {
     match pack_as(model, options, Some(layout)) {
