@@ -7,6 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use qsc_cli::compile::ir::{Library, LibraryRules, Link, Missing, Node, Test, Tree, TreeModel};
+use qsc_cli::compile::pack::{PackOptions, pack_as};
+use qsc_cli::image::ImageBytes;
+use qsc_kernel::trees::TreeLayout;
 
 /// A model and rows for it, each `[n_features] f32`.
 #[derive(Clone)]
@@ -37,6 +40,22 @@ pub fn cases(rows: usize) -> impl Strategy<Value = Case> {
         let row = |cells: Vec<Cell>| pools.iter().zip(&cells).map(|(pool, cell)| cell.value(pool)).collect();
         Case { rows: cells.into_iter().map(row).collect(), model }
     })
+}
+
+/// The model in this layout; `None` if the layout cannot hold it.
+///
+/// # Panics
+/// If the packer refuses it for anything else: a wrong image must not pass for a layout that does not fit.
+#[must_use]
+pub fn packed_as(model: &TreeModel, options: &PackOptions, layout: TreeLayout) -> Option<ImageBytes> {
+    match pack_as(model, options, Some(layout)) {
+        Ok(image) => Some(image),
+        Err(error) => {
+            let error = format!("{error:#}");
+            assert!(error.ends_with("cannot hold the model"), "{layout}: {error}");
+            None
+        }
+    }
 }
 
 const MAX_FEATURES: usize = 6;

@@ -16,7 +16,7 @@ use qsc_kernel::model::{Body, DecisionRule};
 use qsc_kernel::trees::{LeafType, TreeLayout};
 use qsc_kernel::{Action, Backend, Inactive, Model, PredictError, Scratch, ScratchBuffer};
 use qsc_tests::property;
-use qsc_tests::tree_cases::{Case, Growing, cases, sized};
+use qsc_tests::tree_cases::{Case, Growing, cases, packed_as, sized};
 
 const CASES: u32 = 5000;
 const ROWS: usize = 24;
@@ -43,7 +43,7 @@ fn packed_models_predict_what_the_interpreter_says() {
             // Two of the ten layouts in turn: what fits gives the same bits.
             let turn = TreeLayout::ALL.iter().skip(case.model.trees.len() % 5).step_by(5);
             for &layout in turn {
-                if let Ok(other) = pack_as(&case.model, &options, Some(layout)) {
+                if let Some(other) = packed_as(&case.model, &options, layout) {
                     same_bits(&case, &model, &other, layout)?;
                     *seen.entry(layout.to_string()).or_default() += 1;
                 }
@@ -134,7 +134,7 @@ fn sizes_at_each_boundary_give_the_same_bits() {
                 let plain = pack_as(&case.model, &options, Some(TreeLayout::Plain)).unwrap();
                 let model = Model::check(plain.as_bytes()).unwrap();
                 for layout in TreeLayout::ALL {
-                    if let Ok(image) = pack_as(&case.model, &options, Some(layout)) {
+                    if let Some(image) = packed_as(&case.model, &options, layout) {
                         same_bits(&case, &model, &image, layout).unwrap_or_else(|error| {
                             panic!("{trees} trees, {leaves} leaves, {features} slots: {error}")
                         });

@@ -126,16 +126,22 @@ fn a_batch_whose_first_entry_is_acknowledged_is_refused_behind_an_older_one() {
     worker.kill();
 }
 
-/// Set forward: what was decided here was decided without the entry passed over.
-#[test]
-fn a_batch_behind_an_entry_passed_over_is_refused_whole() {
-    let Some(server) = Server::start() else { return };
+/// Three calls that were sent, one for each entry; the worker sleeps, and the last entry is pending again.
+fn last_pending_again(server: &Server, seed: u64) -> (Worker, Vec<redis::Cmd>) {
     let worker = Worker::start(&server.url(), &bundle::file("MODELS.toml"), "a", &["--batch", "1"]);
-    let settling = recorded(&server, &worker, &Events::new(3, 1, 29));
+    let settling = recorded(server, &worker, &Events::new(3, 1, seed));
     assert_eq!(settling.len(), 3, "one call for each entry");
     worker.signal("STOP");
     let claim = ["XCLAIM", FEATURES, "qsc", "a", "0", &id(2), "FORCE", "JUSTID"];
     assert_eq!(server.ask::<Vec<String>>(&claim), [id(2)]);
+    (worker, settling)
+}
+
+/// Set forward: what was decided here was decided without the entry passed over.
+#[test]
+fn a_batch_behind_an_entry_passed_over_is_refused_whole() {
+    let Some(server) = Server::start() else { return };
+    let (worker, settling) = last_pending_again(&server, 29);
     // As if entry 0 were the last one settled.
     let (mut head, entries) = split(&settling[2]);
     assert_eq!(head[LAST_SETTLED], format!("({}", id(1)).as_bytes());
@@ -145,6 +151,18 @@ fn a_batch_behind_an_entry_passed_over_is_refused_whole() {
     assert_eq!(server.length(INTENTS), 3);
     settling[2].exec(&mut server.connection()).unwrap();
     assert_eq!(server.length(INTENTS), 4, "nothing lies between this one and what is settled");
+    worker.kill();
+}
+
+/// Another consumer has the lease, and has settled nothing that would give the batch away.
+#[test]
+fn a_batch_of_who_lost_the_lease_is_refused_whole() {
+    let Some(server) = Server::start() else { return };
+    let (worker, settling) = last_pending_again(&server, 30);
+    server.ask::<i64>(&["HSET", OWNER, "token", "new", "consumer", "b"]);
+    let refusal = settling[2].exec(&mut server.connection()).unwrap_err().to_string();
+    assert!(refusal.contains("FENCED") && refusal.ends_with('b'), "{refusal}");
+    assert_eq!(server.length(INTENTS), 3);
     worker.kill();
 }
 
