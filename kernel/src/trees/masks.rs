@@ -179,9 +179,10 @@ mod tests {
     fn every_backend_walks_masks_alike() {
         let mut random = Random(0x5153_4D34);
         let shapes = [32, 64].into_iter().flat_map(|leaves| SLOTS.map(|slots| (leaves, slots)));
+        // Every second still has slots for every number of tables.
         for (leaves, slots) in shapes.step_by(under_miri(2, 1)) {
             // Any leaves will do that lie on the left of a node, and any node but the last of a tree.
-            let records: Vec<MaskNodesRecord> = (0..under_miri(8, 24))
+            let records: Vec<MaskNodesRecord> = (0..under_miri(4, 24))
                 .map(|_| MaskNodesRecord {
                     slots: random.slots(slots),
                     ranks: core::array::from_fn(|place| {
@@ -201,9 +202,8 @@ mod tests {
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
             blends_alike(&masks, &mut random);
             let values: Vec<i64> = (0..24 * 64).map(|_| (random.next() >> 8) as i64).collect();
-            let rows =
-                [[0; 256], [255; 256]].into_iter().chain((0..under_miri(1, 40)).map(|_| random.bytes()));
-            for row in rows.collect::<Vec<Row>>() {
+            let rows = [[0; 256], [255; 256]].into_iter().chain((0..40).map(|_| random.bytes()));
+            for row in rows.skip(under_miri(41, 0)).collect::<Vec<Row>>() {
                 let expected = masks.walk(&values, &row, 7_i64);
                 for backend in Backend::available() {
                     let got = walk_masks(&masks, &values, usize::from(slots), &row, 7, backend);

@@ -418,7 +418,7 @@ pub(super) mod tests {
             link: Link::parse(0, 1.0).unwrap(),
         };
         let max = usize::from(R::MAX.into());
-        for value in values(&thresholds).into_iter().step_by(under_miri(13, 1)) {
+        for value in values(&thresholds).into_iter().step_by(under_miri(29, 1)) {
             let wanted = slots.iter().map(|slot| expected(compare, &thresholds, slot.rule, max, value));
             let wanted: Vec<usize> = wanted.collect();
             for backend in Backend::available() {
