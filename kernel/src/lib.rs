@@ -87,6 +87,12 @@ pub use model::Model;
 pub use scratch::{Scratch, ScratchBuffer};
 pub use simd::Backend;
 
+/// Of what a test takes, less under Miri, which runs a thousand times slower: enough to reach every pointer once.
+#[cfg(test)]
+const fn under_miri<T: Copy>(thinned: T, full: T) -> T {
+    if cfg!(miri) { thinned } else { full }
+}
+
 /// The README's code runs.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -131,6 +131,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        all(miri, not(target_feature = "sha")),
+        ignore = "the image's digest takes minutes under Miri, unless it has the instructions"
+    )]
     fn only_a_models_own_output_is_a_vote() {
         let model = Model::check(qsc_models::XGB).unwrap();
         let (row, rule) = ([0.5; 24], ConfidenceRule::Margin);

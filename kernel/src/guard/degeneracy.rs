@@ -122,6 +122,7 @@ fn fixed_point(confidence: f32) -> u32 {
 mod tests {
     use super::*;
     use crate::answer::Action;
+    use crate::under_miri;
 
     fn feed(window: &mut DegeneracyWindow, action: Action, confidence: f32, times: usize) -> bool {
         let prediction = Prediction::new(action, confidence).unwrap();
@@ -156,7 +157,7 @@ mod tests {
     fn sums_stay_exact_over_many_turns() {
         let mut window = DegeneracyWindow::new();
         let mut state = 1_u32;
-        for _ in 0..if cfg!(miri) { 250 } else { 10_000 } {
+        for _ in 0..under_miri(250, 10_000) {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let action = [Action::Buy, Action::Sell, Action::Hold][(state >> 8) as usize % 3];
             feed(&mut window, action, (state >> 8) as f32 / 16_777_216.0, 1);

@@ -199,6 +199,7 @@ impl FingerprintRing {
 mod tests {
     extern crate std;
     use super::*;
+    use crate::under_miri;
     use std::string::ToString;
 
     #[test]
@@ -228,8 +229,8 @@ mod tests {
         let needed = FingerprintLayout::<[u8; 100]>::bytes(names).unwrap();
         assert_eq!(FingerprintLayout::new(names, &mut bytes[..needed - 1]).unwrap_err(), LayoutTooSmall);
         let mut layout = FingerprintLayout::new(names, bytes).unwrap();
-        for round in 0..if cfg!(miri) { 1 } else { 3 } {
-            for there in (0..16_u8).step_by(if cfg!(miri) { 5 } else { 1 }) {
+        for round in 0..under_miri(1, 3) {
+            for there in (0..16_u8).step_by(under_miri(5, 1)) {
                 let value = |at: u8| {
                     (there >> at & 1 == 1)
                         .then_some([1.5, -0.0, f32::NAN, 1e30][usize::from((at + round) % 4)])

@@ -144,10 +144,11 @@ mod software {
 mod tests {
     extern crate std;
     use super::{software, sqrt};
+    use crate::under_miri;
 
     /// Every mantissa at an even and an odd exponent; under Miri a few.
     fn mantissas() -> impl Iterator<Item = f32> {
-        (0x3F80_0000..0x4080_0000).step_by(if cfg!(miri) { 1_000_003 } else { 1 }).map(f32::from_bits)
+        (0x3F80_0000..0x4080_0000).step_by(under_miri(1_000_003, 1)).map(f32::from_bits)
     }
 
     fn agree(x: f32) {
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn every_form_gives_the_bits_of_the_platform() {
         mantissas().for_each(agree);
-        let patterns = (0..u32::MAX).step_by(if cfg!(miri) { 100_000_007 } else { 509 });
+        let patterns = (0..u32::MAX).step_by(under_miri(100_000_007, 509));
         patterns.map(f32::from_bits).for_each(agree);
         for bits in [
             0,

@@ -361,6 +361,7 @@ fn leaves<'image>(sections: &Sections<'image>, record: &TreesRecord) -> Result<L
 mod tests {
     use super::super::quantize::tests::{COUNTS, search_tree, thresholds};
     use super::*;
+    use crate::under_miri;
 
     #[test]
     fn only_the_search_tree_of_its_thresholds_passes() {
@@ -371,10 +372,7 @@ mod tests {
             assert!(searchable(&feature, &tree), "{count} thresholds");
             // Any other value at any place; of large trees some places.
             let values = tree.as_flattened().len();
-            for at in (0..values)
-                .step_by(1 + values / if cfg!(miri) { 4 } else { 100 })
-                .chain(values.checked_sub(1))
-            {
+            for at in (0..values).step_by(1 + values / under_miri(4, 100)).chain(values.checked_sub(1)) {
                 let (block, place) = (at / THRESHOLD_BLOCK, at % THRESHOLD_BLOCK);
                 let found = tree[block][place];
                 let others = [

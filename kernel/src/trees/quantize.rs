@@ -311,9 +311,10 @@ pub(super) mod tests {
     use super::*;
     use crate::image::records::THRESHOLD_PAD;
     use crate::link::Link;
+    use crate::under_miri;
 
     /// Around every size at which a block, a level or the rank's width ends.
-    pub(in crate::trees) const COUNTS: &[usize] = if cfg!(miri) { &[0, 1, 16, 17, 257] } else { ALL_COUNTS };
+    pub(in crate::trees) const COUNTS: &[usize] = under_miri::<&[usize]>(&[0, 1, 16, 17, 257], ALL_COUNTS);
     const ALL_COUNTS: &[usize] = &[
         0, 1, 15, 16, 17, 31, 32, 33, 255, 256, 257, 271, 272, 273, 4095, 4096, 4351, 4352, 4353, 65_534,
         65_535,
@@ -417,7 +418,7 @@ pub(super) mod tests {
             link: Link::parse(0, 1.0).unwrap(),
         };
         let max = usize::from(R::MAX.into());
-        for value in values(&thresholds).into_iter().step_by(if cfg!(miri) { 13 } else { 1 }) {
+        for value in values(&thresholds).into_iter().step_by(under_miri(29, 1)) {
             let wanted = slots.iter().map(|slot| expected(compare, &thresholds, slot.rule, max, value));
             let wanted: Vec<usize> = wanted.collect();
             for backend in Backend::available() {

@@ -1,7 +1,6 @@
 //! Every backend gives the bits of the scalar one: each operation, at sizes around every boundary, with values that are no numbers.
 
 extern crate std;
-use core::sync::atomic::{AtomicUsize, Ordering};
 use std::string::String;
 use std::vec;
 use std::vec::Vec;
@@ -18,9 +17,10 @@ use super::softmax::softmax;
 use super::token_pool::TokenPool;
 use super::window::{Statistics, denormalize, normalize};
 use crate::simd::{Backend, Scalar, Simd, Work, dispatch};
+use crate::under_miri;
 
 /// Around one, two and four registers.
-const WIDTHS: [usize; 14] = [1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65];
+const WIDTHS: &[usize] = &[1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65];
 
 /// What a row may hold that is hard.
 const HARD: [f32; 8] =
@@ -44,13 +44,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }).collect()
 }
 
-/// Runs one case on every backend of this machine. Miri takes a millisecond for a product: of the cases with little `work`,
-/// counted in products, it sees one of 23.
-fn agree<C: Work<Output = Vec<f32>> + Copy>(case: C, work: usize, what: impl Fn() -> String) {
-    static CASES: AtomicUsize = AtomicUsize::new(0);
-    if cfg!(miri) && (work > 600 || !CASES.fetch_add(1, Ordering::Relaxed).is_multiple_of(23)) {
-        return;
-    }
+/// Runs one case on every backend of this machine. Miri takes a millisecond for a product, so that it sees few and small ones.
+fn agree<C: Work<Output = Vec<f32>> + Copy>(case: C, what: impl Fn() -> String) {
     let expected = bits(&dispatch(Backend::SCALAR, case));
     for backend in Backend::available() {
         assert_eq!(bits(&dispatch(backend, case)), expected, "{} on {}", what(), backend.name());
@@ -123,36 +118,34 @@ impl Work for Linear {
 
 #[test]
 fn linear_layers() {
-    for width in WIDTHS {
-        for out in [1, 15, 16, 17, 31, 32, 33, 49, 64, 81] {
-            for rows in 1..=9 {
+    // Miri: a tile of four rows and one more; two groups of inputs and one more; a whole block of outputs and a part.
+    for &width in under_miri(&[9][..], WIDTHS) {
+        for &out in under_miri(&[20][..], &[1, 15, 16, 17, 31, 32, 33, 49, 64, 81]) {
+            for rows in (1..=under_miri(5, 9)).step_by(under_miri(4, 1)) {
                 let period = [1, rows, rows.min(2)][(width + out) % 3];
                 for fine in [false, true] {
                     let (add, hard) = (out % 2 == 0, if rows % 3 == 2 { 97 } else { 0 });
                     let rectified = (rows + out) % 3 == 0;
                     let case = Linear { rows, width, out, period, add, fine, rectified, hard };
-                    agree(case, rows * width * out.next_multiple_of(16), || {
-                        format!("[{rows}, {width}] → {out}, fine {fine}, ReLU {rectified}")
-                    });
+                    agree(case, || format!("[{rows}, {width}] → {out}, fine {fine}, ReLU {rectified}"));
                 }
             }
         }
     }
     // The longest sums, every digit at its limit.
-    for fine in [false, true] {
+    for fine in [false, true].into_iter().take(under_miri(0, 2)) {
         let case =
             Linear { rows: 2, width: 5000, out: 33, period: 1, add: false, fine, rectified: false, hard: 0 };
-        agree(case, 2 * 5000 * 33, || format!("a wide layer, fine {fine}"));
+        agree(case, || format!("a wide layer, fine {fine}"));
     }
 }
 
 #[test]
 fn a_rectified_layer_is_a_layer_and_its_relu() {
-    let rows = if cfg!(miri) { 1 } else { 5 };
-    let case =
-        Linear { rows, width: 33, out: 49, period: 1, add: true, fine: false, rectified: false, hard: 97 };
+    let (rows, width, out) = under_miri((1, 9, 20), (5, 33, 49));
+    let case = Linear { rows, width, out, period: 1, add: true, fine: false, rectified: false, hard: 97 };
     // Behind the layer's outputs stand those of an f32 layer.
-    let layer = |case: Linear| dispatch(Backend::detect(), case)[..rows * 49].to_vec();
+    let layer = |case: Linear| dispatch(Backend::detect(), case)[..rows * out].to_vec();
     let mut by_relu = layer(case);
     relu(Scalar, &mut by_relu);
     assert_eq!(bits(&layer(Linear { rectified: true, ..case })), bits(&by_relu));
@@ -208,12 +201,11 @@ impl Work for Rows {
 
 #[test]
 fn operations_on_rows() {
-    for width in WIDTHS.into_iter().chain([7, 8, 14]) {
-        for rows in (1..=9).chain([16, 33]) {
-            for hard in [0, 61, 7] {
-                agree(Rows { rows, width, hard }, 64 * rows * width, || {
-                    format!("[{rows}, {width}], hard {hard}")
-                });
+    // Miri: less than a register, and one with the least of the next.
+    for &width in under_miri(&[12, 17][..], WIDTHS).iter().chain(under_miri(&[][..], &[7, 8, 14])) {
+        for &rows in under_miri(&[3][..], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 33]) {
+            for &hard in under_miri(&[7][..], &[0, 61, 7]) {
+                agree(Rows { rows, width, hard }, || format!("[{rows}, {width}], hard {hard}"));
             }
         }
     }
@@ -241,17 +233,15 @@ impl Work for Heads {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "minutes for a case; the tests of `attention` run it there")]
 fn attention() {
-    for head_width in [1, 3, 8, 15, 16, 17, 31, 32, 33, 65] {
-        for heads in 1..=3 {
-            for tokens in (1..=9).chain([15, 16, 17, 33]) {
-                for hard in [0, 331] {
+    for &head_width in under_miri(&[16][..], &[1, 3, 8, 15, 16, 17, 31, 32, 33, 65]) {
+        for heads in 1..=under_miri(1, 3) {
+            // Miri: a head of eight tokens, which never leaves its registers, and another.
+            for &tokens in under_miri(&[3, 8][..], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 33]) {
+                for &hard in under_miri(&[331][..], &[0, 331]) {
                     let attention = Attention { width: heads * head_width, heads, tokens };
-                    let case = Heads { attention, sequences: 2, hard };
-                    agree(case, 32 * heads * tokens * head_width, || {
-                        format!("{heads} heads of {head_width}, {tokens} tokens, hard {hard}")
-                    });
+                    let case = Heads { attention, sequences: under_miri(1, 2), hard };
+                    agree(case, || format!("{heads} heads of {head_width}, {tokens} tokens, hard {hard}"));
                 }
             }
         }

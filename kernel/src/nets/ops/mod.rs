@@ -64,6 +64,10 @@ mod tests {
     ///
     /// Release builds, builds with `+fma,+avx2` and other architectures must give the same.
     #[test]
+    #[cfg_attr(
+        miri,
+        ignore = "minutes under Miri; scalar code without a pointer, and `identity` runs each operation there"
+    )]
     fn bits_do_not_depend_on_the_build() {
         let (tokens, width, wide) = (20, 24, 32);
         let mut x = values(tokens * width, 1);

@@ -87,13 +87,14 @@ mod tests {
     extern crate std;
     use super::*;
     use crate::simd::Scalar;
+    use crate::under_miri;
     use std::vec::Vec;
 
     #[test]
     fn lanes_and_trees_are_the_documented_ones() {
         let values: Vec<f32> = (0..53_i16).map(|i| 1.0 / f32::from(3 * i + 1)).collect();
         // Two orders of few terms often agree: of all lengths, many tell them apart.
-        for count in 0..=values.len() {
+        for count in (0..=values.len()).step_by(under_miri(13, 1)) {
             let mut lanes = [0.0_f32; 16];
             for (i, value) in values.iter().enumerate().take(count) {
                 lanes[i % 16] += value;

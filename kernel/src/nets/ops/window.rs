@@ -166,12 +166,13 @@ mod tests {
     extern crate std;
     use super::*;
     use crate::simd::Scalar;
+    use crate::under_miri;
     use std::vec;
     use std::vec::Vec;
 
     #[test]
     fn matches_f64_and_is_undone() {
-        let (steps, width) = (33, 18);
+        let (steps, width) = (under_miri(7, 33), 18);
         let mut x: Vec<f32> =
             (0..steps * width).map(|i| ((i * 7 % 101) as f32 * 0.3).sin() + i as f32 * 1e-3).collect();
         // A column without any spread.
