@@ -33,7 +33,7 @@ by name only:
   arm64    kernel and identity tests for AArch64 under QEMU; all output bits must be those of this machine
   deny     licences, sources and duplicates of all dependencies, by cargo-deny; advisories where their database is reachable
   fuzz     QSC_FUZZ_SECONDS (600) of every fuzz target, as many at once as there are cores: an hour on two; QSC_FUZZ_TARGETS="image rows" are these alone
-  miri     the kernel's unit tests, thinned, under Miri: on the scalar and the portable backend, then on AVX2; five to ten minutes
+  miri     the kernel's unit tests, thinned, under Miri: on the scalar and the portable backend, then on AVX2; five minutes
   chaos    kills consumers, connections and servers by the hundred under `qsc run`: ten minutes
   mutants  breaks every promise in the table of docs/proofs.md once, in a copy, and expects the named test to fail: half an hour
   peers    measures QSC beside other engines (hours the first time, then a quarter of an hour): benches/METHOD.md

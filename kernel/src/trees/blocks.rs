@@ -335,7 +335,8 @@ pub(super) mod tests {
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
             blends_alike(&blocks, &mut random);
             let rows = [[0; 256], [255; 256]].into_iter().chain((0..20).map(|_| random.bytes()));
-            for row in rows.skip(under_miri(21, 0)).collect::<Vec<Row>>() {
+            // Miri: the row that goes right wherever one can, up to the last block or leaf, and any other.
+            for row in rows.skip(under_miri(1, 0)).take(under_miri(2, 22)).collect::<Vec<Row>>() {
                 let (integers, floats) = (blocks.walk(&row, 7_i32), blocks.walk(&row, 0.5_f32));
                 for backend in Backend::available() {
                     let name = backend.name();

@@ -203,7 +203,8 @@ mod tests {
             blends_alike(&masks, &mut random);
             let values: Vec<i64> = (0..24 * 64).map(|_| (random.next() >> 8) as i64).collect();
             let rows = [[0; 256], [255; 256]].into_iter().chain((0..40).map(|_| random.bytes()));
-            for row in rows.skip(under_miri(41, 0)).collect::<Vec<Row>>() {
+            // Miri: the row that goes right wherever one can, up to the last block or leaf, and any other.
+            for row in rows.skip(under_miri(1, 0)).take(under_miri(2, 42)).collect::<Vec<Row>>() {
                 let expected = masks.walk(&values, &row, 7_i64);
                 for backend in Backend::available() {
                     let got = walk_masks(&masks, &values, usize::from(slots), &row, 7, backend);
