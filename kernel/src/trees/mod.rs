@@ -38,8 +38,7 @@ mod walk;
 
 use crate::error::PredictError;
 use crate::image::records::{FeatureRecord, GroupRecord, SlotRecord, ThresholdBlock};
-use crate::link::Link;
-use crate::link::Output;
+use crate::link::{Link, Output};
 use crate::observe::{Observer, Stage};
 use crate::scratch::Scratch;
 use crate::simd::Backend;
