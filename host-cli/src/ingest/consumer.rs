@@ -114,6 +114,8 @@ pub struct Consumer<'a, P> {
     pub(super) met_to: EventId,
     /// Entries that have their intent or dead letter although they are pending, or come after the last one settled.
     pub(super) answered: BTreeSet<EventId>,
+    /// Entries up to the last one settled that are pending and have neither: those alone are decided so late.
+    pub(super) undecided: BTreeSet<EventId>,
     /// Pending entries of which nobody can tell whether they have one.
     pub(super) doubtful: BTreeSet<EventId>,
     /// This shard among those of the process; `None` where the stream is no shard.
@@ -159,6 +161,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
             met: EventId::default(),
             met_to: EventId::default(),
             answered: BTreeSet::new(),
+            undecided: BTreeSet::new(),
             doubtful: BTreeSet::new(),
             seat,
             told: now,

@@ -88,6 +88,10 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                     }
                     continue;
                 }
+                if *id <= self.settled && !self.undecided.contains(id) && !self.doubtful.contains(id) {
+                    // It became pending after it was looked what the pending ones became: that is looked at anew.
+                    return Err(Halt::Astray(format!("the entry {id} is settled and became pending again")));
+                }
                 if self.doubtful.contains(id) {
                     if let (Some(doubtful), Some((id, fields))) = (due.next(), page.next()) {
                         self.leave_undecided(doubtful, around)?;

@@ -28,7 +28,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         delivered: EventId,
         around: &mut impl Surroundings<P>,
     ) -> Result<EventId, Halt> {
-        (self.answered, self.doubtful) = Default::default();
+        (self.answered, self.undecided, self.doubtful) = Default::default();
         let pending = self.all_pending(around)?;
         let again: BTreeSet<EventId> = pending.range(..=self.settled).copied().collect();
         let (mut frontier, mut passed_over) = self.walk(&pending, delivered, around)?;
@@ -168,6 +168,8 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         }
         if trimmed {
             self.doubtful.extend(unknown);
+        } else {
+            self.undecided.extend(unknown);
         }
         Ok(())
     }
