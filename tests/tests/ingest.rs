@@ -1,5 +1,7 @@
 //! `qsc run` from stream to stream on a real Redis: every event has exactly one intent or one dead letter, whatever is
 //! killed, stopped, cut, trimmed, taken away or full, and every intent is that of an undisturbed run.
+//!
+//! Longer than other files: one short story for each thing that may happen to one promise, told with the same few words.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
