@@ -52,6 +52,14 @@ pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Waits until there are so many intents.
+///
+/// # Panics
+/// If there are not within [`PATIENCE`].
+pub fn wait_for_intents(server: &Server, count: usize) {
+    wait_for(&format!("{count} intents"), || (server.length(INTENTS) >= count).then_some(()));
+}
+
 /// A `qsc run` in the background.
 pub struct Worker {
     child: Child,

@@ -166,6 +166,25 @@ fn a_batch_of_who_lost_the_lease_is_refused_whole() {
     worker.kill();
 }
 
+/// Its connection was lost, and the process that sent it is in a later shift: it may have decided the same entries anew.
+#[test]
+fn a_batch_of_an_earlier_shift_is_refused_whole() {
+    let Some(server) = Server::start() else { return };
+    let worker = Worker::start(&server.url(), &bundle::file("MODELS.toml"), "a", &["--batch", "1"]);
+    let settling = recorded(&server, &worker, &Events::new(3, 1, 33));
+    let token = || server.ask::<String>(&["HGET", OWNER, "token"]);
+    let before = token();
+    server.ask::<i64>(&["CLIENT", "KILL", "TYPE", "normal"]);
+    wait_for("the next shift", || (token() != before).then_some(()));
+    worker.signal("STOP");
+    let claim = ["XCLAIM", FEATURES, "qsc", "a", "0", &id(2), "FORCE", "JUSTID"];
+    assert_eq!(server.ask::<Vec<String>>(&claim), [id(2)]);
+    let refusal = settling[2].exec(&mut server.connection()).unwrap_err().to_string();
+    assert!(refusal.contains("FENCED"), "{refusal}");
+    assert_eq!(server.length(INTENTS), 3);
+    worker.kill();
+}
+
 /// `fenced.lua` by itself: who slept and lost the lease sets no group and keeps no account.
 #[test]
 fn a_command_is_done_for_the_holder_of_the_lease_alone() {

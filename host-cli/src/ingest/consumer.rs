@@ -88,6 +88,10 @@ pub struct Consumer<'a, P> {
     pub(super) keys: &'a Keys,
     pub(super) link: Link,
     /// What tells this process from every other one.
+    pub(super) process: String,
+    /// Shifts begun.
+    pub(super) shifts: u64,
+    /// What tells this shift from every other one.
     pub(super) token: String,
     /// A service is its own successor: right after a crash it need not wait for its own lease to end.
     pub(super) successor: bool,
@@ -135,7 +139,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
         settings: &'a Settings,
         keys: &'a Keys,
         mut link: Link,
-        token: String,
+        process: String,
         engine: Engine<P>,
         seat: Option<Seat<'a>>,
     ) -> Self {
@@ -146,7 +150,9 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
             settings,
             keys,
             link,
-            token,
+            process,
+            shifts: 0,
+            token: String::new(),
             successor: true,
             sha: Script::new(script::SETTLE).get_hash().to_owned(),
             rehearsal: settings.spin.then(|| Rehearsal::new(&engine)),
@@ -287,7 +293,7 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
 
     pub(super) fn backoff(&self) -> Backoff {
         let options = self.link.options();
-        let seed = self.token.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(257) ^ u64::from(byte));
+        let seed = self.process.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(257) ^ u64::from(byte));
         Backoff::new(options.backoff_first, options.backoff_cap, seed)
     }
 

@@ -24,7 +24,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     pub(super) fn attach(&mut self, around: &mut impl Surroundings<P>) -> Result<EventId, Halt> {
         self.ensure_types()?;
         let delivered = match self.group()? {
-            Some(delivered) => delivered,
+            Some(delivered) => self.ensure_within_stream(delivered, around)?,
             None => self.create_group(around)?,
         };
         if self.settled == EventId::default() && self.seen.is_none() && delivered > self.settled {
@@ -39,6 +39,25 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         self.poison = self.known_poison()?;
         self.met_to = self.stand(delivered, around)?;
         Ok(self.met_to)
+    }
+
+    /// A group that stands beyond the stream's end would be handed nothing that comes before it gets there: it goes back to
+    /// the end. Gives where it stands then.
+    fn ensure_within_stream(
+        &mut self,
+        delivered: EventId,
+        around: &mut impl Surroundings<P>,
+    ) -> Result<EventId, Halt> {
+        let newest = self.features_info()?.newest;
+        if delivered <= newest {
+            return Ok(delivered);
+        }
+        around.log(&format!(
+            "the group {} was set to {delivered}, beyond {newest}, the last entry of {}: it goes back there",
+            self.settings.group, self.keys.features
+        ));
+        self.set_group(newest)?;
+        Ok(newest)
     }
 
     /// Makes sure that the streams which are only added to are streams, where they exist: what is found out in the middle of

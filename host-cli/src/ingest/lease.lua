@@ -1,11 +1,12 @@
 #!lua
--- Takes the lease of a feature stream if it is free, over, or already held by the same token.
+-- Takes the lease of a feature stream if it is free, over, or already held by the same process. A token is a process and,
+-- after the last slash, one of its shifts: a late call of an older shift takes nothing from a later one.
 -- Workers that share the shards of a stream tell here that they live, and hear how many do.
 -- KEYS  owner, workers
 -- ARGV  token, consumer, term in ms, "1" if the same consumer's lease may be taken over before it is over,
 --       number of shards ("": the stream is no shard), "1" to take it if it is free,
 --       "1" if this worker has room for it
--- Gives {"1", token before, last, seen, workers, "1" if another worker has room for it},
+-- Gives {"1", "1" if another process held it before, last, seen, workers, "1" if another worker has room for it},
 --       {"0", the owner's name, ms left, workers}, or {"free", workers}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -14,6 +15,10 @@ local token, consumer, over, last, seen, shards =
 if shards and shards ~= ARGV[5] then
   return redis.error_reply('SHARDS ' .. shards)
 end
+
+local process, shift = string.match(ARGV[1], '^(.*)/(%d+)$')
+local held_by, held_in = string.match(token or '', '^(.*)/(%d+)$')
+local ours = held_by == process and tonumber(held_in) <= tonumber(shift)
 
 local workers, wanted = 1, '0'
 if ARGV[5] ~= '' then
@@ -33,14 +38,14 @@ if ARGV[5] ~= '' then
 end
 
 local left = (tonumber(over) or 0) - now
-if token and token ~= ARGV[1] and left > 0 and not (ARGV[4] == '1' and consumer == ARGV[2]) then
+if token and not ours and left > 0 and not (ARGV[4] == '1' and consumer == ARGV[2]) then
   return {'0', consumer or '', tostring(left), tostring(workers)}
 end
-if ARGV[6] ~= '1' and not (token == ARGV[1] and left > 0) then
+if ARGV[6] ~= '1' and not (ours and left > 0) then
   return {'free', tostring(workers)}
 end
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'consumer', ARGV[2], 'until', string.format('%.0f', now + ARGV[3]))
 if ARGV[5] ~= '' and not shards then
   redis.call('HSET', KEYS[1], 'shards', ARGV[5])
 end
-return {'1', token or '', last or '', seen or '', tostring(workers), wanted}
+return {'1', token and held_by ~= process and '1' or '0', last or '', seen or '', tostring(workers), wanted}

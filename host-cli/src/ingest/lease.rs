@@ -19,6 +19,7 @@ const LOOKS: u32 = 10;
 impl<P: Predict + Clone> Consumer<'_, P> {
     /// Waits until the lease is ours.
     pub(super) fn take_lease(&mut self, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
+        self.begin_shift();
         let mut said = String::new();
         let mut free_since = None;
         loop {
@@ -41,14 +42,14 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             let lease = lease?;
             self.successor = false;
             let pause = match lease {
-                Lease::Taken { before, last, seen, workers, .. } => {
+                Lease::Taken { taken_over, last, seen, workers, .. } => {
                     self.heard(workers, asked);
                     self.seat.iter_mut().for_each(Seat::hold);
                     self.renewed = asked;
                     self.handing_over = false;
                     self.settled = last.unwrap_or_default();
                     self.seen = seen;
-                    if !(said.is_empty() && (before.is_empty() || before == self.token)) {
+                    if taken_over || !said.is_empty() {
                         around.log(&format!("took over the lease of {}", self.keys.features));
                     }
                     return Ok(());
@@ -78,6 +79,12 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                 return Err(Halt::Stop);
             }
         }
+    }
+
+    /// What was sent in an earlier shift, on a connection that is lost, may arrive yet: it is not taken for this one's.
+    fn begin_shift(&mut self) {
+        self.shifts += 1;
+        self.token = format!("{}/{}", self.process, self.shifts);
     }
 
     fn lease_call(&self, bid: Bid) -> Cmd {

@@ -18,10 +18,10 @@ pub(super) const SETTLE: &str = include_str!("settle.lua");
 /// What the lease script answers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Lease {
-    /// It is ours. `before` held it last, if anybody did.
+    /// It is ours.
     Taken {
-        /// Token of who held it before; ours if it was never lost.
-        before: String,
+        /// Another process held it last.
+        taken_over: bool,
         /// The last entry that was settled.
         last: Option<EventId>,
         /// How many entries of the stream were accounted for, counted from its first one ever.
@@ -54,7 +54,7 @@ impl Lease {
         let mut next = || texts.next().flatten();
         Some(match next()?.as_str() {
             "1" => Self::Taken {
-                before: next()?,
+                taken_over: next()? == "1",
                 last: unless_empty(&next()?)?,
                 seen: unless_empty(&next()?)?,
                 workers: next()?.parse().ok()?,

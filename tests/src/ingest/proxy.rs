@@ -1,4 +1,4 @@
-//! A proxy in front of a server, which cuts connections: all at once, or at a chosen command.
+//! A proxy in front of a server, which cuts connections: all at once, or at a chosen command. It may also hold one up.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -23,6 +23,9 @@ struct Plan {
     /// Both ends of every open connection.
     open: Vec<(TcpStream, TcpStream)>,
     cuts: usize,
+    /// What a command is held up at, and whether one is.
+    hold: Option<String>,
+    holds: bool,
 }
 
 /// A proxy in front of a server, which cuts connections: all at once, or at a chosen command.
@@ -81,6 +84,32 @@ impl Proxy {
         self.plan.lock().expect("no thread died").at = Some((command, pass, when));
     }
 
+    /// Holds up the next command that has these `words` in it, until [`Self::release`].
+    ///
+    /// # Panics
+    /// If another thread died of it.
+    pub fn hold_at(&self, words: &str) {
+        self.plan.lock().expect("no thread died").hold = Some(words.to_owned());
+    }
+
+    /// Whether a command is held up.
+    ///
+    /// # Panics
+    /// If another thread died of it.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.plan.lock().expect("no thread died").holds
+    }
+
+    /// Lets the command pass that is held up.
+    ///
+    /// # Panics
+    /// If another thread died of it.
+    pub fn release(&self) {
+        let mut plan = self.plan.lock().expect("no thread died");
+        (plan.hold, plan.holds) = (None, false);
+    }
+
     /// Connections cut so far.
     ///
     /// # Panics
@@ -119,6 +148,7 @@ fn pump_both(client: &TcpStream, server: &TcpStream, plan: &Arc<Mutex<Plan>>) {
                     None => None,
                 }
             };
+            hold(&plan, &buffer[..length]);
             if cut == Some(Cut::Before) {
                 break;
             }
@@ -146,6 +176,19 @@ fn pump_both(client: &TcpStream, server: &TcpStream, plan: &Arc<Mutex<Plan>>) {
         }
         let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
     });
+}
+
+/// Waits for as long as what is in `bytes` is to be held up.
+fn hold(plan: &Mutex<Plan>, bytes: &[u8]) {
+    loop {
+        let mut plan = plan.lock().expect("no thread died");
+        plan.holds = plan.hold.as_ref().is_some_and(|words| count(bytes, words) > 0);
+        if !plan.holds {
+            return;
+        }
+        drop(plan);
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// How often `word` is in `bytes`.

@@ -86,7 +86,7 @@ pub(super) fn run<P: Predict + Clone + Send>(
         intents_maxlen: args.intents_maxlen,
         spin: args.spin,
     };
-    let token = token(&args.consumer);
+    let name = process_name(&args.consumer);
     let fair = Fair::new(shards.len());
     let process = Process { stop, failed: AtomicBool::default() };
     let mut manager = Notifier::from_env();
@@ -98,7 +98,7 @@ pub(super) fn run<P: Predict + Clone + Send>(
         {
             let seat = lane.shard.map(|shard| fair.seat(at, shard.count().get()));
             let engine = engine.clone().for_shard(lane.shard);
-            let mut consumer = Consumer::new(&settings, keys, link, token.clone(), engine, seat);
+            let mut consumer = Consumer::new(&settings, keys, link, name.clone(), engine, seat);
             consumer.replay().report_to(meter);
             consumer.replay().tell_weights(live.as_ref().map_or(0, LiveWeights::generation));
             let service = Service { process: &process, lane, live: live.clone(), speaks: at == 0 };
@@ -130,7 +130,7 @@ pub(super) fn run<P: Predict + Clone + Send>(
 }
 
 /// What tells this process from every other one, and from itself after a restart.
-fn token(consumer: &str) -> String {
+fn process_name(consumer: &str) -> String {
     format!("{consumer}/{}/{:016x}", process::id(), RandomState::new().hash_one(consumer))
 }
 

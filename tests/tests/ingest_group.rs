@@ -1,0 +1,298 @@
+//! Whoever may touch the consumer group sets it back and forward, removes it, and claims what is not theirs: `qsc run` neither
+//! doubles an intent for it nor passes an event over.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use qsc_tests::bundle;
+use qsc_tests::ingest::{
+    DEAD, Events, FEATURES, INTENTS, OWNER, Proxy, Server, Worker, assert_undisturbed, id, verify, wait_for,
+    wait_for_intents,
+};
+use tempfile::TempDir;
+
+/// All four bundled models: two of them keep windows of every symbol.
+fn all_models() -> PathBuf {
+    bundle::file("MODELS.toml")
+}
+
+#[test]
+fn a_group_that_is_gone_begins_where_it_ended() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(800, 2, 7);
+    let expected = events.undisturbed(&all_models());
+    let mut connection = server.connection();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    events.add(&mut connection, 0..200).unwrap();
+    wait_for_intents(&server, 200);
+    server.ask::<i64>(&["XGROUP", "DESTROY", FEATURES, "qsc"]);
+    events.add(&mut connection, 200..400).unwrap();
+    wait_for_intents(&server, 400);
+    worker.wait_for(&format!("created again at {}", id(199)));
+    drop(worker.end());
+
+    // While nobody runs; then set back, so that everything would come again.
+    server.ask::<i64>(&["XGROUP", "DESTROY", FEATURES, "qsc"]);
+    events.add(&mut connection, 400..600).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 600);
+    worker.wait_for(&format!("created again at {}", id(399)));
+    drop(worker.end());
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", "0"]);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    worker.wait_for("set back");
+    // Set back under way: what comes again is settled without an intent.
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", &id(500)]);
+    events.add(&mut connection, 600..800).unwrap();
+    wait_for_intents(&server, 800);
+    drop(worker.end());
+    assert_undisturbed(&server, &expected);
+    assert_eq!(verify(&server).0, Some(0));
+}
+
+/// Set back under load: what comes again is pending when the batch in hand is settled.
+#[test]
+fn a_group_set_back_under_load_doubles_nothing() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(6000, 2, 20);
+    let expected = events.undisturbed(&all_models());
+    events.add_all(&server);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    for count in [700, 2000, 3500] {
+        wait_for_intents(&server, count);
+        server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", "0"]);
+    }
+    worker.wait_for("the group was set back");
+    wait_for_intents(&server, 4500);
+    // Into what is in hand; then killed while what comes again is pending.
+    let last: String = server.ask(&["HGET", OWNER, "last"]);
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", &last]);
+    wait_for_intents(&server, 5000);
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", "0"]);
+    worker.kill();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 6000);
+    drop(worker.end());
+    assert_undisturbed(&server, &expected);
+    let (code, proof) = verify(&server);
+    assert_eq!((code, server.length(DEAD)), (Some(0), 0), "{proof}");
+}
+
+/// A batch that begins before what is settled and ends after it, and the group gone afterwards.
+#[test]
+fn a_group_set_back_a_little_and_then_gone_doubles_nothing() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(140, 1, 21);
+    let expected = events.undisturbed(&all_models());
+    let mut connection = server.connection();
+    events.add(&mut connection, 0..100).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 100);
+    worker.signal("STOP");
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", &id(89)]);
+    events.add(&mut connection, 100..120).unwrap();
+    worker.signal("CONT");
+    wait_for_intents(&server, 120);
+    wait_for("everything is settled", || {
+        let last: Option<String> = server.ask(&["HGET", OWNER, "last"]);
+        (last == Some(id(119))).then_some(())
+    });
+    server.ask::<i64>(&["XGROUP", "DESTROY", FEATURES, "qsc"]);
+    events.add(&mut connection, 120..140).unwrap();
+    wait_for_intents(&server, 140);
+    thread::sleep(Duration::from_millis(300));
+    drop(worker.end());
+    assert_undisturbed(&server, &expected);
+    assert_eq!(verify(&server).0, Some(0));
+}
+
+/// Set forward while the worker is idle, while it works, and while nobody does: what was passed over is decided in its place.
+#[test]
+fn a_group_set_forward_passes_nothing_over() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(1200, 2, 22);
+    let expected = events.undisturbed(&all_models());
+    let mut connection = server.connection();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    events.add(&mut connection, 0..100).unwrap();
+    wait_for_intents(&server, 100);
+    worker.signal("STOP");
+    events.add(&mut connection, 100..400).unwrap();
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", "$"]);
+    events.add(&mut connection, 400..500).unwrap();
+    worker.signal("CONT");
+    wait_for_intents(&server, 500);
+    worker.wait_for("was passed over");
+    drop(worker.end());
+    events.add(&mut connection, 500..900).unwrap();
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", "$"]);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 900);
+    worker.wait_for("set forward");
+    // A gap would be found now.
+    thread::sleep(Duration::from_millis(1200));
+    // Nothing comes after what is passed over.
+    worker.signal("STOP");
+    events.add(&mut connection, 900..1200).unwrap();
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", "$"]);
+    worker.signal("CONT");
+    wait_for_intents(&server, 1200);
+    let result = worker.end();
+    assert_eq!(result["stream"]["lost"], 0, "{result}");
+    assert_undisturbed(&server, &expected);
+    assert_eq!(verify(&server).0, Some(0));
+}
+
+/// Set beyond the end of the stream, where nothing that comes is handed out: while nobody works, and while the worker is idle.
+#[test]
+fn a_group_set_beyond_the_stream_still_gets_what_comes() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(300, 1, 31);
+    let expected = events.undisturbed(&all_models());
+    let mut connection = server.connection();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    events.add(&mut connection, 0..100).unwrap();
+    wait_for_intents(&server, 100);
+    drop(worker.end());
+    let set = || server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", &id(1000)]);
+    set();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    worker.wait_for(&format!("was set to {}, beyond {}", id(1000), id(99)));
+    events.add(&mut connection, 100..200).unwrap();
+    wait_for_intents(&server, 200);
+    set();
+    events.add(&mut connection, 200..300).unwrap();
+    wait_for_intents(&server, 300);
+    drop(worker.end());
+    assert_undisturbed(&server, &expected);
+    assert_eq!(verify(&server).0, Some(0));
+}
+
+/// Entries up to the last one settled that are pending: with an intent, without one, and where nobody can tell.
+#[test]
+fn what_is_pending_again_is_decided_only_if_it_never_was() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(300, 1, 23);
+    let two = TempDir::new().unwrap();
+    let models = bundle::write_models(two.path(), "", "");
+    events.add(&mut server.connection(), 0..100).unwrap();
+    let worker = Worker::start(&server.url(), &models, "a", &[]);
+    wait_for_intents(&server, 100);
+    drop(worker.end());
+    let claim = |index| {
+        let claimed: Vec<String> =
+            server.ask(&["XCLAIM", FEATURES, "qsc", "b", "0", &id(index), "FORCE", "JUSTID"]);
+        assert_eq!(claimed, [id(index)]);
+    };
+    // Of a group that somebody else worked on before, 20 and 40 were never settled.
+    let intents = server.entries(INTENTS);
+    server.ask::<String>(&["RENAME", INTENTS, "kept"]);
+    for (index, (_, fields)) in intents.iter().enumerate().filter(|(index, _)| ![20, 40].contains(index)) {
+        let add = ["XADD", INTENTS, "*", "event_type", "trade.intent", "payload", &fields["payload"]];
+        assert!(!server.ask::<String>(&add).is_empty(), "{index}");
+    }
+    [10, 20, 30, 40].into_iter().for_each(claim);
+    let worker = Worker::start(&server.url(), &models, "a", &[]);
+    wait_for_intents(&server, 100);
+    drop(worker.end());
+    let (code, proof) = verify(&server);
+    assert_eq!((code, &proof["intents"], &proof["disordered"]), (Some(0), &100.into(), &2.into()), "{proof}");
+    // The oldest intents are gone: a second one of 10 would be a second position, so it gets none.
+    server.ask::<i64>(&["XTRIM", INTENTS, "MAXLEN", "50"]);
+    [10, 80].into_iter().for_each(claim);
+    let worker = Worker::start(&server.url(), &models, "a", &[]);
+    worker.wait_for(&format!("DOUBTFUL: the entry {}", id(10)));
+    events.add(&mut server.connection(), 100..101).unwrap();
+    wait_for_intents(&server, 51);
+    drop(worker.end());
+    let letters = server.entries(DEAD);
+    assert_eq!((letters.len(), letters[0].1["source_id"].as_str()), (1, id(10).as_str()), "{letters:?}");
+    assert_eq!(server.length(INTENTS), 51);
+}
+
+/// Pending again right after it was looked through what the pending ones became.
+#[test]
+fn an_entry_that_becomes_pending_while_a_shift_begins_is_not_doubled() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(100, 1, 32);
+    let expected = events.undisturbed(&all_models());
+    events.add_all(&server);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 100);
+    drop(worker.end());
+    let claim = |index| {
+        let claim = ["XCLAIM", FEATURES, "qsc", "z", "0", &id(index), "FORCE", "JUSTID"];
+        assert_eq!(server.ask::<Vec<String>>(&claim), [id(index)]);
+    };
+    claim(30);
+    let proxy = Proxy::start(server.port);
+    // The last stream that is looked through.
+    proxy.hold_at(&format!("XRANGE\r\n${}\r\n{DEAD}\r\n", DEAD.len()));
+    let worker = Worker::start(&proxy.url(), &all_models(), "a", &[]);
+    wait_for("the worker has looked", || proxy.holds().then_some(()));
+    claim(60);
+    proxy.release();
+    wait_for("nothing is pending", || {
+        let pending: redis::Value = server.ask(&["XPENDING", FEATURES, "qsc"]);
+        matches!(pending, redis::Value::Array(summary) if summary[0] == redis::Value::Int(0)).then_some(())
+    });
+    let logged = worker.logged();
+    drop(worker.end());
+    assert_undisturbed(&server, &expected);
+    assert_eq!(verify(&server).0, Some(0));
+    let again = format!("the entry {} is settled and became pending again", id(60));
+    assert!(logged.contains(&again), "{logged}");
+}
+
+/// What is settled again does not hide what is lost.
+#[test]
+fn a_group_set_back_hides_no_gap() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(600, 1, 24);
+    events.add(&mut server.connection(), 0..200).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 200);
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", &id(99)]);
+    events.add(&mut server.connection(), 200..300).unwrap();
+    wait_for_intents(&server, 300);
+    drop(worker.end());
+    events.add(&mut server.connection(), 300..400).unwrap();
+    server.ask::<i64>(&["XTRIM", FEATURES, "MINID", &id(350)]);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    worker.wait_for(&format!("GAP: 50 entries of {FEATURES} were removed"));
+    wait_for_intents(&server, 350);
+    drop(worker.end());
+}
+
+#[test]
+fn an_entry_taken_by_another_consumer_is_decided_in_its_place() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(600, 2, 10);
+    let expected = events.undisturbed(&all_models());
+    let mut connection = server.connection();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &["--lease", "600ms"]);
+    events.add(&mut connection, 0..300).unwrap();
+    wait_for_intents(&server, 300);
+    // The worker sleeps while somebody else reads; awake, it must notice before it decides anything later.
+    worker.signal("STOP");
+    events.add(&mut connection, 300..310).unwrap();
+    server.ask::<redis::Value>(&[
+        "XREADGROUP",
+        "GROUP",
+        "qsc",
+        "other",
+        "COUNT",
+        "5",
+        "STREAMS",
+        FEATURES,
+        ">",
+    ]);
+    events.add(&mut connection, 310..600).unwrap();
+    worker.signal("CONT");
+    wait_for_intents(&server, 600);
+    drop(worker.end());
+    assert_undisturbed(&server, &expected);
+}
