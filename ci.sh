@@ -14,7 +14,7 @@ usage() {
 ./ci.sh            runs all jobs in this order
 ./ci.sh JOB…       runs these
 
-  setup    installs what is missing: Redis, git, strace, OpenSSL, systemd, Chromium, promtool, valgrind and a C compiler by apt, a target
+  setup    installs what is missing: Redis, git, strace, OpenSSL, systemd with D-Bus, Chromium, promtool, valgrind, compilers and their tools by apt, a target
            without std by rustup
   fmt      formatting of Rust and, where shellcheck is at hand, the scripts
   clippy   lints of all crates and of every feature of the kernel; a warning fails
@@ -28,7 +28,7 @@ usage() {
   fuzz-short  ten seconds of every fuzz target, with nightly and cargo-fuzz
 
 by name only:
-  embedded firmware for Cortex-M4F and M0 under QEMU: outputs must be those of this machine, no panic linked, no allocator; sizes, stacks and
+  embedded firmware for Cortex-M4F, M3 and M0 under QEMU: outputs must be those of this machine, no panic linked, no allocator; sizes, stacks and
            instructions within 2 % of tests/firmware/FOOTPRINT.toml. QSC_GUARD_UPDATE=1 writes that file anew
   arm64    kernel and identity tests for AArch64 under QEMU; all output bits must be those of this machine
   deny     licences, sources and duplicates of all dependencies, by cargo-deny; advisories where their database is reachable
@@ -111,9 +111,13 @@ bare_target() {
 
 job_fmt() {
     cargo fmt --all --check
-    cargo fmt --manifest-path tests/firmware/Cargo.toml --all --check
+    local workspace
+    for workspace in tests/firmware tests/fuzz benches/peers/drivers benches/embedded/firmware; do
+        cargo fmt --manifest-path $workspace/Cargo.toml --all --check
+    done
     if has shellcheck; then
-        shellcheck ci.sh .ci/run benches/peers/run.sh benches/redis/run.sh kernel/capi/install.sh tests/mutants/run.sh
+        # What Git keeps: no build output.
+        git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck
     else
         echo "shellcheck is not here: the scripts are not checked"
     fi

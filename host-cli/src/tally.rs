@@ -54,6 +54,12 @@ impl Tally {
         matches!(self.doing, Doing::Troubled { refusal: Some(_), .. })
     }
 
+    /// Whether it decides, or waits to be asked to.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        matches!(self.doing, Doing::Deciding | Doing::Waiting { .. } | Doing::InReserve)
+    }
+
     /// Adds what another consumer has done; what it is doing stays its own.
     pub fn add(&mut self, other: &Self) {
         self.intents += other.intents;

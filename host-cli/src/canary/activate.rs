@@ -114,7 +114,6 @@ impl Activation {
 /// Something could not be read or written: that is no verdict, and nothing is active that was not before.
 pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
     let Request { state, model, .. } = *request;
-    request.source.ensure_can_be_read_again()?;
     let config = ModelsConfig::read(request.models)?;
     // A dry run leaves no trace in a state that is not there yet.
     let _alone = if request.dry_run && !state.directory().exists() {

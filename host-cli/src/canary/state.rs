@@ -242,14 +242,11 @@ impl State {
                 (file, _) => Standing::Idle(file),
             };
         }
-        // What raises risk is recorded first: its record may be ahead of the weights by one.
-        if let Some((last, before)) = in_force.split_last()
-            && matches!(last.event, Transition::Activated | Transition::Promoted)
-            && chain.entries.last().is_some_and(|entry| entry.seq == last.seq)
-            && matches(file.as_ref(), before.last().copied())
+        if let Some((last, before)) = ahead_of_weights(chain, &in_force)
+            && matches(file.as_ref(), before)
             && (last.event == Transition::Promoted || self.saved_baseline_of(last))
         {
-            return Standing::Interrupted(Box::new((*last).clone()));
+            return Standing::Interrupted(Box::new(last.clone()));
         }
         let Some(file) = file else {
             return Standing::Foreign(format!(
@@ -308,11 +305,8 @@ impl State {
         let log = self.log().read();
         if let Ok(chain) = &log {
             let changes = in_force(&chain.entries);
-            let ahead = changes.split_last().filter(|(last, _)| {
-                matches!(last.event, Transition::Activated | Transition::Promoted)
-                    && chain.entries.last().is_some_and(|entry| entry.seq == last.seq)
-            });
-            let before = ahead.is_some_and(|(_, before)| matches(file, before.last().copied()));
+            // An engine keeps what was in force until the file follows.
+            let before = ahead_of_weights(chain, &changes).is_some_and(|(_, before)| matches(file, before));
             if before || matches(file, changes.last().copied()) {
                 return Ok(());
             }
@@ -358,12 +352,10 @@ impl State {
             Standing::Unrecorded(file) => {
                 completed = true;
                 let model = in_force(&chain.entries).last().and_then(|entry| entry.model.clone());
-                let mut details = Map::new();
-                details.insert(
-                    "reason".to_owned(),
-                    "recorded afterwards: the process died after the rollback".into(),
-                );
-                details.insert("weights_sha256".to_owned(), sha256(file.text()).into());
+                let details = details([
+                    ("reason", "recorded afterwards: the process died after the rollback".into()),
+                    ("weights_sha256", sha256(file.text()).into()),
+                ]);
                 self.log().append(
                     &mut chain,
                     Transition::RolledBack,
@@ -490,6 +482,15 @@ pub fn next_baseline(
         return Ok(Baseline { generation, ..baseline });
     }
     Ok(Baseline { generation, origin: Origin::Models, weights: Weights::of_ensemble(config)? })
+}
+
+/// What raises risk is recorded first: its record may be ahead of the weights. That record, and the one of `changes` that was
+/// in force before, if there was one.
+fn ahead_of_weights<'a>(chain: &Chain, changes: &[&'a Entry]) -> Option<(&'a Entry, Option<&'a Entry>)> {
+    let (&last, before) = changes.split_last()?;
+    let raises = matches!(last.event, Transition::Activated | Transition::Promoted);
+    let newest = chain.entries.last().is_some_and(|entry| entry.seq == last.seq);
+    (raises && newest).then(|| (last, before.last().copied()))
 }
 
 fn read_text(path: &Path) -> anyhow::Result<Option<String>> {

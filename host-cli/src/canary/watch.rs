@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::Moment;
 use super::state::State;
 use crate::bounded;
-use crate::stream::{EventId, replace_durably};
+use crate::stream::{EventId, millis, replace_durably};
 
 /// Checks that may fail in a row before the last one rolls back, and intervals without a new prediction that make a
 /// canary silent.
@@ -55,7 +55,7 @@ impl Watch {
             started: now.clone(),
             last_check: now.clone(),
             watched_ms: 0,
-            duration_ms: ms(duration),
+            duration_ms: millis(duration),
             checks: 0,
             failed_in_row: 0,
             last_id: None,
@@ -106,7 +106,7 @@ impl Watch {
         self.last_check = now.clone();
         let elapsed = elapsed?;
         if elapsed <= longest {
-            self.watched_ms += ms(elapsed);
+            self.watched_ms += millis(elapsed);
         }
         Ok(())
     }
@@ -144,10 +144,10 @@ impl Watch {
             self.last_canary_id = last_canary.map(|id| id.to_string());
         }
         let silent = self.watched_ms.saturating_sub(self.last_new_ms);
-        if silent >= ms(interval * LIMIT) {
+        if silent >= millis(interval * LIMIT) {
             return Err(format!(
                 "the canary is silent: no new prediction for {silent} ms, at most {} ms ({LIMIT} intervals) is allowed",
-                ms(interval * LIMIT)
+                millis(interval * LIMIT)
             ));
         }
         if self.left().is_zero() && !self.any_new {
@@ -158,10 +158,6 @@ impl Watch {
         }
         Ok(())
     }
-}
-
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

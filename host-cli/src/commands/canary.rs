@@ -8,7 +8,6 @@ pub mod rollback;
 pub mod status;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use qsc_kernel::ensemble::Ppm;
@@ -21,7 +20,6 @@ use crate::canary::{actor::Actor, hooks};
 use crate::exit::Exit;
 use crate::gate::Rules;
 use crate::report::{self, Format};
-use crate::stream::parse_duration;
 
 /// `qsc canary …`.
 #[derive(Debug, Subcommand)]
@@ -125,12 +123,6 @@ impl HookArgs {
             eprintln!("warning: {why}");
         }
     }
-}
-
-fn parse_interval(text: &str) -> Result<Duration, String> {
-    parse_duration(text).and_then(|duration| {
-        if duration.is_zero() { Err("expected a time above zero".to_owned()) } else { Ok(duration) }
-    })
 }
 
 fn parse_weight(text: &str) -> Result<Ppm, String> {

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::drift::DriftArgs;
 use super::progress;
 use super::redis::RedisArgs;
-use super::source::SourceParser;
+use super::source::{SourceParser, refuse_used_up};
 use crate::deploy::build_id::Build;
 use crate::deploy::{GatePlan, Notice, Plan, UnitName, chain, render};
 use crate::exit::Exit;
@@ -101,11 +101,8 @@ pub fn run(args: &DeployArgs, rules: &Rules, format: Format) -> anyhow::Result<E
     if args.gate && args.warn_only {
         return Ok(super::misfit("gate and warn-only exclude one another"));
     }
-    if let Some(source) = source(args)
-        && let Err(error) = source.ensure_can_be_read_again()
-    {
-        log(&format!("error: {error:#}"));
-        return Ok(Exit::Usage);
+    if let Some(exit) = source(args).as_ref().and_then(refuse_used_up) {
+        return Ok(exit);
     }
     let plan = plan(args, rules)?;
     let mut display = Display::default();

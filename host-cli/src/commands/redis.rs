@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::stream::{LinkOptions, SentinelLogin, TlsFiles, parse_duration};
+use crate::stream::{LinkOptions, SentinelLogin, TlsFiles, parse_positive_duration};
 
 /// How Redis is spoken to. All files are read again at each connection.
 #[derive(Debug, Args)]
@@ -30,10 +30,10 @@ pub(super) struct RedisArgs {
     #[arg(long, value_name = "FILE")]
     redis_sentinel_password_file: Option<PathBuf>,
     /// Longest wait for a connection, with TLS and login
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = wait)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_positive_duration)]
     redis_connect_timeout: Duration,
     /// Longest wait for an answer
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = wait)]
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_positive_duration)]
     redis_reply_timeout: Duration,
 }
 
@@ -55,13 +55,5 @@ impl RedisArgs {
             },
             ..LinkOptions::default()
         }
-    }
-}
-
-/// A socket takes no time-out of zero.
-fn wait(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
-        Duration::ZERO => Err("it cannot be zero".to_owned()),
-        wait => Ok(wait),
     }
 }

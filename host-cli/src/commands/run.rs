@@ -32,7 +32,7 @@ use crate::report::{self, Format};
 use crate::signals::Stop;
 use crate::stream::{
     AtomicFile, Event, EventId, FEATURE_STREAM, INTENT_STREAM, Item, LinkOptions, MARKET_FEATURES, Reading,
-    Shard, Shards, Sink, SinkSpec, Source, SourceSpec, Window, parse_duration,
+    Shard, Shards, Sink, SinkSpec, Source, SourceSpec, Window, parse_duration, parse_positive_duration,
 };
 
 /// Events read ahead of the engine.
@@ -111,10 +111,10 @@ pub struct RunArgs {
     #[command(flatten)]
     redis: RedisArgs,
     /// Longest pause before the first attempt to connect again; further ones double it
-    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = pause, help_heading = STREAMS)]
+    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = parse_positive_duration, help_heading = STREAMS)]
     redis_backoff: Duration,
     /// Longest pause before any attempt
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = pause, help_heading = STREAMS)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_positive_duration, help_heading = STREAMS)]
     redis_backoff_cap: Duration,
     /// Take weights from weights.json in this directory, and new ones without a restart
     #[arg(long, value_name = "DIR")]
@@ -142,12 +142,6 @@ fn lease(text: &str) -> Result<Duration, String> {
     if lease < SHORTEST_LEASE { Err("a lease is at least 500ms".to_owned()) } else { Ok(lease) }
 }
 
-/// Without any pause a server that is gone would be asked without end.
-fn pause(text: &str) -> Result<Duration, String> {
-    let pause = parse_duration(text)?;
-    if pause.is_zero() { Err("a pause is longer than nothing".to_owned()) } else { Ok(pause) }
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -170,13 +164,7 @@ pub fn run(args: &RunArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit
             shards.of(count).map_err(anyhow::Error::msg)?.into_iter().map(Some).collect()
         }
         (None, None) => vec![None],
-        // Only on the command line does clap see to it.
-        (Some(_), None) | (None, Some(_)) => {
-            error!(
-                "error: shards and shard-count go together; the settings file or the environment has one of them"
-            );
-            return Ok(Exit::Usage);
-        }
+        (Some(_), None) | (None, Some(_)) => return Ok(super::misfit("shards and shard-count go together")),
     };
     let config = ModelsConfig::read(&args.models)?;
     ensure_files_apart(args, &config)?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::drift::DriftArgs;
-use super::source::{self, SourceArgs};
+use super::source::{self, SourceArgs, refuse_used_up};
 use crate::exit::Exit;
 use crate::gate::{Drift, Mode, QualityVerdict, Require, Rules, Scoreboard, Terms};
 use crate::judge::{self, EventSource, QUALITY_EVENTS};
@@ -66,7 +66,9 @@ pub fn run(args: &ScoreboardArgs, rules: &Rules, format: Format) -> anyhow::Resu
     let terms =
         Terms { mode: Mode::Canary, require: Require::Any, requested: args.count, cutover: args.after };
     if args.watch {
-        source.ensure_can_be_read_again()?;
+        if let Some(exit) = refuse_used_up(&source) {
+            return Ok(exit);
+        }
         return watch::run(&source, &terms, &rules, drift.as_ref(), format);
     }
     let verdict = judge(&source, terms, &rules, drift)?;

@@ -1,6 +1,7 @@
 //! What the commands that judge events have in common: naming the source, and showing that it is read.
 
 use std::ffi::OsStr;
+use std::io::{self, Write as _};
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
@@ -9,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::progress;
 use super::redis::RedisArgs;
+use crate::exit::Exit;
 use crate::judge::EventSource;
 use crate::report;
 use crate::stream::{INTENT_STREAM, SinkSpec, SourceSpec};
@@ -33,6 +35,14 @@ impl SourceArgs {
     pub(super) fn source(&self) -> EventSource {
         EventSource::live(self.source.clone(), self.stream.clone(), self.redis.options())
     }
+}
+
+/// Refuses a source that one reading uses up, where it is read again and again.
+pub(super) fn refuse_used_up(source: &EventSource) -> Option<Exit> {
+    let error = source.ensure_can_be_read_again().err()?;
+    // That nobody reads it is no reason to go on.
+    let _ = writeln!(io::stderr(), "error: {error:#}");
+    Some(Exit::Usage)
 }
 
 /// Says on stderr that events were corrupt: text output shows it too, but JSON output goes to a program.

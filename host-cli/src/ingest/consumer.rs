@@ -371,7 +371,3 @@ impl<'a, P: Predict + Clone> Consumer<'a, P> {
         Refusal::of(trouble).is_some() || trouble.calls_for_reconnect() && !elsewhere
     }
 }
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}

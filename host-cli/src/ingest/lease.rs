@@ -6,10 +6,10 @@ use qsc_kernel::ensemble::Predict;
 use redis::Cmd;
 
 use super::Surroundings;
-use super::consumer::{Consumer, Halt, millis};
+use super::consumer::{Consumer, Halt};
 use super::fair::{Bid, Seat};
 use super::script::{self, Batch, Lease};
-use crate::stream::{Patience, Refusal};
+use crate::stream::{Patience, Refusal, millis};
 use crate::tally::Doing;
 
 /// In a lease's term its owner renews it so often, who waits for it looks so often, and workers that share shards hear of

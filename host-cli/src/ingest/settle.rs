@@ -6,9 +6,9 @@ use qsc_kernel::ensemble::Predict;
 use redis::Value;
 
 use super::Surroundings;
-use super::consumer::{Consumer, Halt, WRITES_AGAIN, millis};
+use super::consumer::{Consumer, Halt, WRITES_AGAIN};
 use super::script::{self, Batch, Settled, Terms};
-use crate::stream::{Patience, Refusal, Trouble};
+use crate::stream::{Patience, Refusal, Trouble, millis};
 use crate::tally::Doing;
 
 /// A call of the settling script that is on its way.

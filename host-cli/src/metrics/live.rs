@@ -18,7 +18,7 @@ use super::recent::{KEPT, Record, Said};
 use super::{health, histogram};
 use crate::gate::{Mode, ModelVerdict, QualityGate, QualityVerdict, Require, Rules, Scoreboard, Terms};
 use crate::identity;
-use crate::stream::{Event, EventId, TRADE_INTENT};
+use crate::stream::{Event, EventId, TRADE_INTENT, millis};
 
 /// However many look, the gate judges no more often than this.
 const FRESH: Duration = Duration::from_secs(1);
@@ -87,7 +87,7 @@ impl Live {
         let health = health::health(board);
         let ready = health::readiness(board);
         json!({
-            "now_ms": u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            "now_ms": millis(now),
             "build": identity::build(),
             "version": env!("CARGO_PKG_VERSION"),
             "source": self.source,

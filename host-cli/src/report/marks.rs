@@ -29,10 +29,18 @@ pub(crate) fn mode_line(mode: Mode) -> String {
 /// What that line begins with.
 pub(crate) const MODE: &str = "**MODE:**";
 
-pub(super) const fn mode_banner(mode: Mode) -> &'static str {
+pub(super) fn mode_banner(mode: Mode) -> String {
+    let sign = match mode {
+        Mode::Collection => '🔒',
+        Mode::Canary => '🚀',
+    };
+    format!("{sign} {}", mode_words(mode))
+}
+
+pub(super) const fn mode_words(mode: Mode) -> &'static str {
     match mode {
-        Mode::Collection => "🔒 COLLECTION (DATA GATHERING ONLY)",
-        Mode::Canary => "🚀 CANARY (DEPLOYMENT ELIGIBLE)",
+        Mode::Collection => "COLLECTION (DATA GATHERING ONLY)",
+        Mode::Canary => "CANARY (DEPLOYMENT ELIGIBLE)",
     }
 }
 

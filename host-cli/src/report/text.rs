@@ -4,14 +4,12 @@ use std::fmt::Write as _;
 
 use super::Header;
 use super::files::ReportFiles;
-use super::marks::{SIMULATED, SYNTHETIC};
+use super::marks::{SIMULATED, SYNTHETIC, mode_words};
 use super::spelling::{
     confidences, figure, inactive, one_line, outcome, pass_fail, percent, requested, result, share,
     threshold, value,
 };
-use crate::gate::{
-    Check, DriftFigures, Duplicates, Mode, ModelVerdict, Outcome, QualityVerdict, SanityVerdict,
-};
+use crate::gate::{Check, DriftFigures, Duplicates, ModelVerdict, Outcome, QualityVerdict, SanityVerdict};
 use crate::stream::format_rfc3339;
 
 pub(super) fn quality(verdict: &QualityVerdict, header: &Header, files: &ReportFiles) -> String {
@@ -32,13 +30,9 @@ fn write_quality(
     header: &Header,
     files: &ReportFiles,
 ) -> std::fmt::Result {
-    let mode = match verdict.mode {
-        Mode::Collection => "COLLECTION (DATA GATHERING ONLY)",
-        Mode::Canary => "CANARY (DEPLOYMENT ELIGIBLE)",
-    };
     write_head(out, "Quality gate", header)?;
     writeln!(out, "  time      {}", format_rfc3339(header.now))?;
-    writeln!(out, "  mode      {mode}")?;
+    writeln!(out, "  mode      {}", mode_words(verdict.mode))?;
     if let Some(cutover) = &verdict.cutover {
         writeln!(out, "  cutover   {cutover}")?;
     }
@@ -194,9 +188,10 @@ fn write_checks(out: &mut String, checks: &[Check]) -> std::fmt::Result {
 
 /// The last line, which scripts read.
 fn write_exit(out: &mut String, outcome: Outcome, pass: &str) -> std::fmt::Result {
+    write!(out, "[EXIT] CODE {} - ", outcome.exit().code())?;
     match outcome {
-        Outcome::Pass => writeln!(out, "[EXIT] CODE 0 - PASS ({pass})"),
-        Outcome::Fail | Outcome::Inconclusive => writeln!(out, "[EXIT] CODE 2 - FAIL (blockers detected)"),
-        Outcome::Collection => writeln!(out, "[EXIT] CODE 3 - COLLECTION COMPLETE (CANNOT PROMOTE)"),
+        Outcome::Pass => writeln!(out, "PASS ({pass})"),
+        Outcome::Fail | Outcome::Inconclusive => writeln!(out, "FAIL (blockers detected)"),
+        Outcome::Collection => writeln!(out, "COLLECTION COMPLETE (CANNOT PROMOTE)"),
     }
 }

@@ -36,7 +36,7 @@ pub use redis::{
 pub use shard::{Shard, Shards};
 pub use sink::Sink;
 pub use source::{Gap, Reading, Source, Window};
-pub use time::{format_rfc3339, now_ms, parse_duration, parse_timestamp};
+pub use time::{format_rfc3339, millis, now_ms, parse_duration, parse_positive_duration, parse_timestamp};
 
 /// The stream of intents unless `--stream` names another.
 pub const INTENT_STREAM: &str = "quantum:stream:trade.intent";

@@ -50,6 +50,21 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// As [`parse_duration`], where nothing would be no span.
+///
+/// # Errors
+/// Also for zero.
+pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
+    let span = parse_duration(text)?;
+    if span.is_zero() { Err("expected a time above zero".to_owned()) } else { Ok(span) }
+}
+
+/// A span in whole milliseconds, or as many as there can be.
+#[must_use]
+pub fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Unix milliseconds as RFC 3339 in UTC (the number itself if it is beyond the year 9999).
 #[must_use]
 pub fn format_rfc3339(ms: u64) -> String {

@@ -82,8 +82,6 @@ pub(crate) enum Tier {
 impl Backend {
     /// The specification: runs everywhere.
     pub const SCALAR: Self = Self { tier: Tier::Scalar };
-    /// Portable SIMD: runs everywhere, with what the build was compiled for.
-    pub const WIDE: Self = Self { tier: Tier::Wide };
 
     /// The fastest backend of this machine.
     #[must_use]

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # PID 1 of fresh namespaces: builds a private root, leaves the host's, makes sure that nothing of the host can be
 # written, and only then becomes the command in its arguments. Whatever fails ends it before that.
 #

@@ -11,7 +11,7 @@ use super::{HookArgs, StateArgs, finding_lines, parse_weight};
 use crate::attest;
 use crate::canary::activate::{Activation, Request, Status, activate};
 use crate::commands;
-use crate::commands::source::SourceArgs;
+use crate::commands::source::{SourceArgs, refuse_used_up};
 use crate::exit::Exit;
 use crate::gate::{Rules, Standing};
 use crate::report::{self, Format};
@@ -73,9 +73,12 @@ pub(super) fn run(args: &ActivateArgs, rules: &Rules, format: Format) -> anyhow:
     if args.signed_report.is_some() && args.require_signed.is_none() {
         return Ok(commands::misfit("signed-report needs require-signed"));
     }
+    let (state, source) = (args.state.state(), args.source.source());
+    if let Some(exit) = refuse_used_up(&source) {
+        return Ok(exit);
+    }
     let sign_key = args.sign_key.as_deref().map(attest::read_signing_key).transpose()?;
     let require_signed = args.require_signed.as_deref().map(attest::read_verifying_key).transpose()?;
-    let (state, source) = (args.state.state(), args.source.source());
     let request = Request {
         model: &args.model,
         cutover: args.cutover,

@@ -6,16 +6,17 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{HookArgs, StateArgs, parse_interval};
+use super::{HookArgs, StateArgs};
 use crate::canary::monitor::{End, Monitored, Request, Told, monitor};
 use crate::canary::watch::Watch;
-use crate::commands::source::SourceArgs;
+use crate::commands::source::{SourceArgs, refuse_used_up};
 use crate::engine::config::ModelsConfig;
 use crate::exit::Exit;
 use crate::gate::Rules;
 use crate::log;
 use crate::report::{self, Format, percent};
 use crate::signals::Stop;
+use crate::stream::parse_positive_duration;
 
 /// Arguments of `qsc canary monitor`.
 #[derive(Debug, Args)]
@@ -33,10 +34,10 @@ pub struct MonitorArgs {
     #[command(flatten)]
     source: SourceArgs,
     /// How long to watch
-    #[arg(long, value_name = "TIME", value_parser = parse_interval, default_value = "6h")]
+    #[arg(long, value_name = "TIME", value_parser = parse_positive_duration, default_value = "6h")]
     duration: Duration,
     /// Time between two checks
-    #[arg(long, value_name = "TIME", value_parser = parse_interval, default_value = "30s")]
+    #[arg(long, value_name = "TIME", value_parser = parse_positive_duration, default_value = "30s")]
     interval: Duration,
     /// Roll back, too, when confidences or actions of canary and baseline differ
     #[arg(long)]
@@ -53,7 +54,9 @@ pub struct MonitorArgs {
 pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
     let stop = Stop::watch()?;
     let source = args.source.source();
-    source.ensure_can_be_read_again()?;
+    if let Some(exit) = refuse_used_up(&source) {
+        return Ok(exit);
+    }
     let models = args.models.as_deref().map(ModelsConfig::read).transpose()?;
     let state = args.state.state();
     let request = Request {

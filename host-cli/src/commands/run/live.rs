@@ -21,7 +21,7 @@ use crate::metrics::{Lease, Meter, SourceState, health};
 use crate::notify::Notifier;
 use crate::replay::{Replay, Summary};
 use crate::signals::Stop;
-use crate::stream::{Link, LinkOptions, Pulse, RedisAddress, Shard, SinkSpec, SourceSpec};
+use crate::stream::{Link, LinkOptions, Pulse, RedisAddress, Shard, SinkSpec, SourceSpec, millis};
 use crate::tally::{Doing, Tally};
 
 /// How often the process looks after its consumers.
@@ -157,7 +157,7 @@ fn look_after<T>(
             // One that has ended by an error or a panic takes the others along.
             process.failed.store(true, Ordering::Relaxed);
         }
-        if !ready && lanes.iter().any(|lane| lane.state().is_ready()) {
+        if !ready && lanes.iter().any(|lane| lane.tally().is_ready()) {
             ready = true;
             manager.ready(&status(lanes));
         }
@@ -174,12 +174,12 @@ fn status(lanes: &[Lane]) -> String {
     let mut sum = Tally::default();
     let mut deciding = 0;
     for lane in lanes {
-        let state = lane.state();
-        sum.add(&state.tally);
-        deciding += usize::from(state.tally.doing == Doing::Deciding);
+        let tally = lane.tally();
+        sum.add(&tally);
+        deciding += usize::from(tally.doing == Doing::Deciding);
     }
     let doing = match lanes {
-        [lane] => lane.state().tally.doing.to_string(),
+        [lane] => lane.tally().doing.to_string(),
         _ => format!("deciding on {deciding} of {} shards", lanes.len()),
     };
     format!("{doing}; {} intents, {} dead letters", sum.intents, sum.dead + sum.poison)
@@ -195,30 +195,15 @@ struct Process {
 /// A consumer as the process sees it.
 struct Lane {
     shard: Option<Shard>,
-    state: Mutex<LaneState>,
+    tally: Mutex<Tally>,
     /// Its last sign of life, in ms since `since`.
     seen: Arc<AtomicU64>,
     since: Instant,
 }
 
-struct LaneState {
-    tally: Tally,
-}
-
-impl LaneState {
-    const fn is_ready(&self) -> bool {
-        matches!(self.tally.doing, Doing::Deciding | Doing::Waiting { .. } | Doing::InReserve)
-    }
-}
-
 impl Lane {
     fn new(shard: Option<Shard>) -> Self {
-        Self {
-            shard,
-            state: Mutex::new(LaneState { tally: Tally::default() }),
-            seen: Arc::default(),
-            since: Instant::now(),
-        }
+        Self { shard, tally: Mutex::default(), seen: Arc::default(), since: Instant::now() }
     }
 
     fn see(&self) {
@@ -226,7 +211,7 @@ impl Lane {
     }
 
     fn age_ms(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.since.elapsed())
     }
 
     fn silence(&self) -> Duration {
@@ -237,15 +222,14 @@ impl Lane {
     fn pulse(&self, meter: Option<&Meter>) -> Pulse {
         let (seen, since, heart) = (Arc::clone(&self.seen), self.since, meter.map(Meter::heart));
         Pulse::new(move || {
-            let age = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-            seen.store(age, Ordering::Relaxed);
+            seen.store(millis(since.elapsed()), Ordering::Relaxed);
             heart.iter().for_each(|heart| heart());
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, LaneState> {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
         // What is written is whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -276,11 +260,11 @@ impl<P: Predict> Surroundings<P> for Service<'_> {
 
     fn goes_on(&mut self, replay: &mut Replay<P>, tally: &Tally) -> bool {
         self.lane.see();
-        let mut state = self.lane.state();
-        if state.tally != *tally {
-            state.tally.clone_from(tally);
+        let mut shown = self.lane.tally();
+        if *shown != *tally {
+            shown.clone_from(tally);
         }
-        drop(state);
+        drop(shown);
         replay.tell(|meter| {
             meter.beat();
             meter.source(match tally.doing {

@@ -36,13 +36,6 @@ impl NetModel {
         };
         Reference { raw, outputs }
     }
-
-    /// Numbers of the steps that an image runs in 8 bits.
-    pub fn quantized_steps(&self) -> impl Iterator<Item = usize> {
-        let narrow =
-            |op: &Op| matches!(op, Op::Linear(Linear { precision: Precision::I8 | Precision::I8Fine, .. }));
-        self.steps.iter().enumerate().filter(move |(_, step)| narrow(&step.op)).map(|(at, _)| at)
-    }
 }
 
 fn softmax(x: &[f64]) -> Vec<f64> {

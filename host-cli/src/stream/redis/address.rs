@@ -121,12 +121,6 @@ impl RedisAddress {
         self.password.as_deref()
     }
 
-    /// Whether both name the same server in the same words, and the same database on it, whoever logs in.
-    #[must_use]
-    pub fn is_same_server(&self, other: &Self) -> bool {
-        self.place == other.place && self.db == other.db
-    }
-
     /// Whether keys have owners: both streams of one script must then share a slot.
     #[must_use]
     pub const fn is_cluster(&self) -> bool {
@@ -216,15 +210,6 @@ mod tests {
         ] {
             let error = RedisAddress::parse(url).expect_err(url);
             assert!(!error.contains("hunter2"), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_same_server_is_known_whoever_logs_in() {
-        let parse = |url| RedisAddress::parse(url).unwrap();
-        assert!(parse("redis://u:p@h:1/2").is_same_server(&parse("redis://h:1/2")));
-        for other in ["redis://h:1/3", "rediss://h:1/2", "redis://h:2/2", "redis-cluster://h:1"] {
-            assert!(!parse("redis://h:1/2").is_same_server(&parse(other)), "{other}");
         }
     }
 }
