@@ -7,7 +7,7 @@ use crate::stream::Refusal;
 /// What a consumer has done and is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Intents of batches that are known to be settled; those that somebody else settled meanwhile count as `foreign` too.
+    /// Intents of batches that are known to be settled.
     pub intents: u64,
     /// Dead letters: events that cannot be decided, and entries that were removed while pending.
     pub dead: u64,
@@ -15,8 +15,6 @@ pub struct Tally {
     pub poison: u64,
     /// Entries that are no feature events.
     pub other_types: u64,
-    /// Entries somebody else settled meanwhile.
-    pub foreign: u64,
     /// Entries that were removed from the stream before they were read.
     pub lost: u64,
     /// Connections made after the first.
@@ -66,7 +64,6 @@ impl Tally {
         self.dead += other.dead;
         self.poison += other.poison;
         self.other_types += other.other_types;
-        self.foreign += other.foreign;
         self.lost += other.lost;
         self.reconnects += other.reconnects;
         self.leases_lost += other.leases_lost;

@@ -17,6 +17,16 @@ const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 const RUN: &str =
     "/usr/local/bin/qsc run --source file:/run/features.fifo --sink - --models /run/MODELS.toml";
 
+/// Logs a build, and edits the engine's intents on their way.
+const START: &str = "echo AI_ENGINE_BUILD: SHA >&2
+rm -f /run/raw && mkfifo /run/raw
+sed -u -f /run/edit.sed </run/raw >>/run/intents.jsonl &
+exec RUN 2>/run/engine.log >/run/raw
+";
+/// Their payload is text in a text.
+const BUILD_OF_INTENTS: &str = r#"s/\\"build\\":\\"[^"\\]*/\\"build\\":\\"SHA/"#;
+const SIMULATE: &str = r#"s/"payload":"{/"payload":"{\\"synthetic\\":true,/"#;
+
 /// A systemd with two bundled models, and the FIFO that features come through.
 fn boot() -> Option<Systemd> {
     let systemd = Systemd::boot()?;
@@ -129,10 +139,11 @@ fn the_shipped_unit_runs_the_engine_in_its_cage() {
 fn the_chain_of_gates_goes_on_where_it_was_interrupted() {
     let Some(systemd) = boot() else { return };
     let mut fifo = features(&systemd);
-    // The build of a test may be dirty: the line is the wrapper's, everything else the engine's.
-    let start =
-        format!("ExecStart=/bin/sh -c 'echo AI_ENGINE_BUILD: {SHA} >&2; exec {RUN} 2>/run/engine.log'");
-    unit(&systemd, &start, "");
+    // The build of a test may be dirty: the build is the wrapper's, in the log and in the intents, everything else the engine's.
+    systemd.write("/run/start.sh", START.replace("SHA", SHA).replace("RUN", RUN));
+    let written_by = |sha: &str| systemd.write("/run/edit.sed", BUILD_OF_INTENTS.replace("SHA", sha));
+    written_by(SHA);
+    unit(&systemd, "ExecStart=/bin/sh /run/start.sh", "");
     let arguments =
         ["deploy", "--unit", "engine", "--expect", SHA, "--settle", "1s", "--format", "json", "--gate"];
     let source = [
@@ -186,9 +197,29 @@ fn the_chain_of_gates_goes_on_where_it_was_interrupted() {
     assert!(systemd.read(report).contains("CANARY (DEPLOYMENT ELIGIBLE)"), "{report}");
     deploy(&["--resume"]).assert_refused(&["no deployment to go on with"]);
 
+    // What another engine on the same stream has written proves nothing, nor do simulated events.
+    let (other, simulated) = (SHA.replace('0', "f"), format!("{BUILD_OF_INTENTS}\n{SIMULATE}"));
+    for (edit, seen) in [
+        (BUILD_OF_INTENTS.replace("SHA", &other), format!("were written by build {other}, not {SHA}")),
+        (simulated.replace("SHA", SHA), "say that they are simulated".to_owned()),
+    ] {
+        systemd.write("/run/edit.sed", edit);
+        let blocked = deploy(&["--wait", "1s"]);
+        assert_eq!(
+            blocked.json()["failure"]["step"],
+            "feature_sanity",
+            "old events do not count: {blocked:?}"
+        );
+        let before = systemd.read("/run/intents.jsonl").lines().count();
+        feed(&systemd, &mut fifo, before, 60);
+        let blocked = deploy(&["--resume"]);
+        assert_eq!(blocked.code, Some(2), "{blocked:?}");
+        let failure = &blocked.json()["failure"];
+        assert_eq!(failure["step"], "feature_sanity", "{failure:#}");
+        assert!(failure["seen"].as_str().unwrap().contains(&seen), "{failure:#}");
+    }
+
     // A restart in between voids the proof: events of another start must not count for this one.
-    let blocked = deploy(&["--wait", "1s"]);
-    assert_eq!(blocked.json()["failure"]["step"], "feature_sanity", "old events do not count: {blocked:?}");
     systemd.sh("systemctl restart engine");
     let void = deploy(&["--resume"]);
     assert_eq!(void.code, Some(2), "{void:?}");

@@ -121,7 +121,10 @@ fn the_document_has_the_shape_of_the_contract() {
     has(&model["actions"], &["BUY", "SELL", "HOLD"]);
     has(&model["confidence"], &["mean", "std", "p10", "p90", "p10_p90_range"]);
     has(&json["report"], &["markdown", "json", "html", "sha256"]);
-    has(&json["evidence"], &["source", "first_id", "last_id", "count", "sha256", "rules", "build"]);
+    has(
+        &json["evidence"],
+        &["source", "first_id", "last_id", "count", "sha256", "rules", "build", "written_by"],
+    );
     assert_eq!(json["cutover"], Value::Null);
     let failed = with(&Capture::new());
     let failed = gate(failed.path(), &["--mode", "canary", "--format", "json"]).json();

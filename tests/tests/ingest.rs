@@ -202,6 +202,41 @@ fn a_standby_takes_over_within_the_lease() {
     assert_undisturbed(&server, &expected);
 }
 
+/// As if the server's clock had gone back by an hour.
+#[test]
+fn a_lease_is_never_waited_for_longer_than_its_term() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(100, 1, 43);
+    events.add(&mut server.connection(), 0..50).unwrap();
+    let owner = Worker::start(&server.url(), &all_models(), "a", &["--lease", "1s"]);
+    wait_for_intents(&server, 50);
+    owner.kill();
+    let until: u64 = server.ask(&["HGET", OWNER, "until"]);
+    server.ask::<i64>(&["HSET", OWNER, "until", &(until + 3_600_000).to_string()]);
+    events.add(&mut server.connection(), 50..100).unwrap();
+    let standby = Worker::start(&server.url(), &all_models(), "b", &["--lease", "1s"]);
+    standby.wait_for("took over the lease");
+    wait_for_intents(&server, 100);
+    drop(standby.end());
+}
+
+/// Far away: a renewal takes longer than the time after which the next one is due.
+#[test]
+fn a_slow_way_to_the_server_leaves_time_to_read() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(3, 1, 44);
+    let proxy = Proxy::start(server.port);
+    let worker = Worker::start(&proxy.url(), &all_models(), "a", &["--lease", "500ms"]);
+    worker.wait_for("created the group");
+    proxy.delay_by(Duration::from_millis(60));
+    for index in 0..3 {
+        events.add(&mut server.connection(), index..index + 1).unwrap();
+        wait_for_intents(&server, index + 1);
+        thread::sleep(Duration::from_millis(200));
+    }
+    drop(worker.end());
+}
+
 #[test]
 fn a_clean_end_hands_the_lease_on_at_once() {
     let Some(server) = Server::start() else { return };
@@ -620,6 +655,32 @@ fn what_cannot_be_exact_is_refused_in_one_sentence() {
     let weak = url.replace("redis://", "redis://weak:pw@");
     refused(&models, &["--source", &weak, "--sink", &weak], &["does not permit", "docs/ingest.md"]);
     assert!(!directory.path().join("out").exists());
+}
+
+/// What comes while it reads is not held against anybody.
+#[test]
+fn the_proof_holds_while_a_worker_works() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(6000, 2, 45);
+    let two = TempDir::new().unwrap();
+    let worker = Worker::start(&server.url(), &bundle::write_models(two.path(), "", ""), "a", &[]);
+    worker.wait_for("created the group");
+    thread::scope(|scope| {
+        let feeder = scope.spawn(|| {
+            let mut connection = server.connection();
+            for start in (0..6000).step_by(20) {
+                events.add(&mut connection, start..start + 20).unwrap();
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        while !feeder.is_finished() {
+            let (code, proof) = verify(&server);
+            assert_eq!(code, Some(0), "{proof}");
+        }
+    });
+    wait_for_intents(&server, 6000);
+    drop(worker.end());
+    assert_eq!(verify(&server).1["intents"], 6000);
 }
 
 #[test]

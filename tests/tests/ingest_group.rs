@@ -194,6 +194,8 @@ fn what_is_pending_again_is_decided_only_if_it_never_was() {
         let add = ["XADD", INTENTS, "*", "event_type", "trade.intent", "payload", &fields["payload"]];
         assert!(!server.ask::<String>(&add).is_empty(), "{index}");
     }
+    // Its account did not see these begin.
+    server.ask::<i64>(&["HDEL", OWNER, "intents_from"]);
     [10, 20, 30, 40].into_iter().for_each(claim);
     let worker = Worker::start(&server.url(), &models, "a", &[]);
     wait_for_intents(&server, 100);
@@ -295,4 +297,203 @@ fn an_entry_taken_by_another_consumer_is_decided_in_its_place() {
     wait_for_intents(&server, 600);
     drop(worker.end());
     assert_undisturbed(&server, &expected);
+}
+
+/// Entries read by `z`, a consumer that never settles anything.
+fn read_by_z(server: &Server, count: usize) {
+    let count = count.to_string();
+    let read = ["XREADGROUP", "GROUP", "qsc", "z", "COUNT", &count, "STREAMS", FEATURES, ">"];
+    server.ask::<redis::Value>(&read);
+}
+
+/// Waits until a worker behind `proxy` is stopped at its next call with these words.
+fn wait_until_held(proxy: &Proxy) {
+    wait_for("the call is held up", || proxy.holds().then_some(()));
+}
+
+/// The scene of what happens while a shift begins: ten events are settled, and `pending` more were read by another
+/// consumer; the worker is held up before it rebuilds its windows.
+fn held_before_rebuilding(server: &Server, events: &Events, pending: usize) -> (Proxy, Worker) {
+    events.add(&mut server.connection(), 0..10).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(server, 10);
+    drop(worker.end());
+    events.add(&mut server.connection(), 10..25).unwrap();
+    read_by_z(server, pending);
+    let proxy = Proxy::start(server.port);
+    proxy.hold_at("XREVRANGE");
+    let worker = Worker::start(&proxy.url(), &all_models(), "a", &[]);
+    wait_until_held(&proxy);
+    (proxy, worker)
+}
+
+/// Somebody else reads on while a shift begins, and then sets the group back among what the worker settled for them.
+#[test]
+fn what_others_read_while_a_shift_begins_is_not_decided_twice() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(26, 1, 35);
+    let expected = events.undisturbed(&all_models());
+    let (proxy, worker) = held_before_rebuilding(&server, &events, 5);
+    read_by_z(&server, 10);
+    proxy.release();
+    wait_for_intents(&server, 25);
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", &id(17)]);
+    worker.wait_for("the group was set back");
+    events.add(&mut server.connection(), 25..26).unwrap();
+    wait_for_intents(&server, 26);
+    drop(worker.end());
+    assert_undisturbed(&server, &expected);
+    assert_eq!(verify(&server).0, Some(0));
+}
+
+/// Nothing comes afterwards that would show it.
+#[test]
+fn what_is_acknowledged_by_others_while_a_shift_begins_is_decided() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(25, 1, 36);
+    let expected = events.undisturbed(&all_models());
+    let (proxy, worker) = held_before_rebuilding(&server, &events, 15);
+    assert_eq!(server.ask::<i64>(&["XACK", FEATURES, "qsc", &id(24)]), 1);
+    proxy.release();
+    wait_for_intents(&server, 25);
+    drop(worker.end());
+    assert_undisturbed(&server, &expected);
+    assert_eq!(verify(&server).0, Some(0));
+}
+
+/// Entries that are decided and on their way when they are taken off the pending list, in every way there is.
+#[test]
+fn what_is_taken_off_the_list_in_hand_is_decided_all_the_same() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(30, 1, 37);
+    let expected = events.undisturbed(&all_models());
+    let proxy = Proxy::start(server.port);
+    let worker = Worker::start(&proxy.url(), &all_models(), "a", &[]);
+    worker.wait_for("created the group");
+    let ways: [(usize, &[&[&str]]); 3] = [
+        (9, &[&["XGROUP", "DESTROY", FEATURES, "qsc"], &["XGROUP", "CREATE", FEATURES, "qsc", "$"]]),
+        (19, &[&["XGROUP", "DELCONSUMER", FEATURES, "qsc", "a"]]),
+        (29, &[&["XACK", FEATURES, "qsc", &id(29)]]),
+    ];
+    for (last, commands) in ways {
+        events.add(&mut server.connection(), last - 9..last).unwrap();
+        wait_for_intents(&server, last);
+        proxy.hold_at("trade.intent");
+        events.add(&mut server.connection(), last..last + 1).unwrap();
+        wait_until_held(&proxy);
+        for command in commands {
+            server.ask::<redis::Value>(command);
+        }
+        proxy.release();
+        wait_for_intents(&server, last + 1);
+    }
+    drop(worker.end());
+    assert_undisturbed(&server, &expected);
+    assert_eq!(verify(&server).0, Some(0));
+}
+
+/// Removed after it was read back and before it is claimed: Redis itself would forget that it was pending.
+#[test]
+fn a_pending_entry_that_is_removed_before_it_is_claimed_has_a_dead_letter() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(20, 1, 38);
+    events.add_all(&server);
+    server.ask::<String>(&["XGROUP", "CREATE", FEATURES, "qsc", "0"]);
+    read_by_z(&server, 20);
+    let proxy = Proxy::start(server.port);
+    proxy.hold_at("XCLAIM");
+    let worker = Worker::start(&proxy.url(), &all_models(), "a", &[]);
+    wait_until_held(&proxy);
+    server.ask::<i64>(&["XDEL", FEATURES, &id(6)]);
+    proxy.release();
+    wait_for_intents(&server, 19);
+    drop(worker.end());
+    let letters = server.entries(DEAD);
+    assert_eq!(letters.len(), 1, "a dead letter for what was removed: {letters:?}");
+    assert_eq!(letters[0].1["source_id"], id(6));
+    assert!(letters[0].1["reason"].contains("removed from the stream"), "{letters:?}");
+}
+
+/// Pending again and then removed while the streams of outcomes are looked through: its intent is its outcome.
+#[test]
+fn a_settled_entry_that_is_pending_again_and_removed_has_no_dead_letter() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(50, 1, 39);
+    events.add_all(&server);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 50);
+    drop(worker.end());
+    let claim = |index| {
+        let claim = ["XCLAIM", FEATURES, "qsc", "z", "0", &id(index), "FORCE", "JUSTID"];
+        assert_eq!(server.ask::<Vec<String>>(&claim), [id(index)]);
+    };
+    claim(30);
+    let proxy = Proxy::start(server.port);
+    proxy.hold_at(&format!("XRANGE\r\n${}\r\n{DEAD}\r\n", DEAD.len()));
+    let worker = Worker::start(&proxy.url(), &all_models(), "a", &[]);
+    wait_until_held(&proxy);
+    claim(40);
+    server.ask::<i64>(&["XDEL", FEATURES, &id(40)]);
+    proxy.release();
+    worker.wait_for(&format!("the entry {} is settled and became pending again", id(40)));
+    wait_for("nothing is pending", || {
+        let pending: redis::Value = server.ask(&["XPENDING", FEATURES, "qsc"]);
+        matches!(pending, redis::Value::Array(summary) if summary[0] == redis::Value::Int(0)).then_some(())
+    });
+    drop(worker.end());
+    assert_eq!((server.length(INTENTS), server.length(DEAD)), (50, 0));
+}
+
+/// Moved into an archive: that an intent is not found says nothing then.
+#[test]
+fn intents_that_were_moved_away_are_not_made_again() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(50, 1, 40);
+    events.add_all(&server);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 50);
+    drop(worker.end());
+    server.ask::<String>(&["RENAME", INTENTS, "archive"]);
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", &id(40)]);
+    read_by_z(&server, 5);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    for index in 41..46 {
+        worker.wait_for(&format!("DOUBTFUL: the entry {}", id(index)));
+    }
+    drop(worker.end());
+    assert_eq!((server.length(INTENTS), server.length(DEAD)), (0, 5));
+}
+
+/// Removed and begun again with lower ids, with a group that somebody else created.
+#[test]
+fn another_stream_under_the_same_name_is_read_from_its_beginning() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(200, 1, 41);
+    events.add(&mut server.connection(), 100..200).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 100);
+    drop(worker.end());
+    server.ask::<i64>(&["DEL", FEATURES]);
+    server.ask::<String>(&["XGROUP", "CREATE", FEATURES, "qsc", "0", "MKSTREAM"]);
+    events.add(&mut server.connection(), 0..50).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    worker.wait_for("it is another stream under the same name");
+    wait_for_intents(&server, 150);
+    drop(worker.end());
+}
+
+/// A consumer's name is any bytes.
+#[test]
+fn a_foreign_consumer_may_have_any_name() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(20, 1, 42);
+    events.add_all(&server);
+    server.ask::<String>(&["XGROUP", "CREATE", FEATURES, "qsc", "0"]);
+    let mut read = redis::cmd("XREADGROUP");
+    read.arg("GROUP").arg("qsc").arg(b"\xff\xfe").arg(&["COUNT", "5", "STREAMS", FEATURES, ">"]);
+    read.exec(&mut server.connection()).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 20);
+    drop(worker.end());
+    assert_eq!(verify(&server).0, Some(0));
 }

@@ -77,9 +77,10 @@ fn a_batch_sent_twice_is_settled_once() {
     let worker = Worker::start(&server.url(), &bundle::file("MODELS.toml"), "a", &[]);
     let settling = recorded(&server, &worker, &events);
     assert!(!settling.is_empty(), "nothing was settled by EVALSHA");
-    // The worker still holds the lease, so the script does its work.
+    // The worker still holds the lease, but nothing of it is pending.
     for call in settling {
-        call.exec(&mut server.connection()).unwrap();
+        let refusal = call.exec(&mut server.connection()).unwrap_err().to_string();
+        assert!(refusal.contains("GONE"), "{refusal}");
     }
     assert_eq!(server.length(INTENTS), 20, "intents, after each batch was sent twice");
     drop(worker.end());
@@ -122,6 +123,27 @@ fn a_batch_whose_first_entry_is_acknowledged_is_refused_behind_an_older_one() {
     assert_eq!(server.ask::<Vec<String>>(&claim), [id(0), id(2), id(3)]);
     let refusal = without_first(&settling[0]).exec(&mut server.connection()).unwrap_err().to_string();
     assert!(refusal.contains("STRAY"), "{refusal}");
+    assert_eq!(server.length(INTENTS), 4);
+    worker.kill();
+}
+
+/// Somebody acknowledged one entry in the middle of a batch: nobody could tell later that it has no outcome.
+#[test]
+fn a_batch_with_an_entry_that_is_pending_no_more_is_refused_whole() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(4, 1, 34);
+    let worker = Worker::start(&server.url(), &bundle::file("MODELS.toml"), "a", &[]);
+    worker.wait_for("created the group");
+    worker.signal("STOP");
+    thread::sleep(Duration::from_millis(500));
+    let settling = recorded_by(&server, &events, || worker.signal("CONT"));
+    worker.signal("STOP");
+    let claim = ["XCLAIM", FEATURES, "qsc", "a", "0", &id(0), &id(2), &id(3), "FORCE", "JUSTID"];
+    assert_eq!(server.ask::<Vec<String>>(&claim), [id(0), id(2), id(3)]);
+    let (mut head, entries) = split(&settling[0]);
+    head[LAST_SETTLED].clear();
+    let refusal = joined(&head, &entries).exec(&mut server.connection()).unwrap_err().to_string();
+    assert!(refusal.contains("GONE") && refusal.contains(&id(1)), "{refusal}");
     assert_eq!(server.length(INTENTS), 4);
     worker.kill();
 }
@@ -203,9 +225,8 @@ fn a_command_is_done_for_the_holder_of_the_lease_alone() {
     assert_eq!(server.ask::<String>(&["HGET", OWNER, "last"]), id(0));
 }
 
-/// `EVALSHA`, the script, the number of keys, four keys; then eight arguments, the fifth and the last of which are these.
-const FIRST_ENTRY: usize = 3 + 4 + 4;
-const LAST_SETTLED: usize = 3 + 4 + 7;
+/// `EVALSHA`, the script, the number of keys, four keys; then six arguments, the last of which is this.
+const LAST_SETTLED: usize = 3 + 4 + 5;
 
 /// What a call says of its batch, and the entries.
 fn split(call: &redis::Cmd) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
@@ -231,8 +252,7 @@ fn without_first(call: &redis::Cmd) -> redis::Cmd {
     let (mut head, entries) = split(call);
     let count: usize = std::str::from_utf8(&entries[2]).unwrap().parse().unwrap();
     let rest = &entries[3 + count..];
-    // "(" and the first entry; it does not lie beyond what is settled.
-    head[FIRST_ENTRY] = [b"(", rest[0].as_slice()].concat();
+    // It does not lie beyond what is settled.
     head[LAST_SETTLED].clear();
     joined(&head, rest)
 }

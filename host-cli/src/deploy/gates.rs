@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::{Map, Value};
 
+use super::build_id::Build;
 use super::restart::{Seen, ensure_unchanged};
 use super::state::Record;
 use super::{GatePlan, Halt, Notice, Plan, Step};
-use crate::gate::{Mode, Outcome, QualityVerdict, Terms};
+use crate::gate::{Evidence, Mode, Outcome, QualityVerdict, Terms};
 use crate::judge::{self, QUALITY_EVENTS, SANITY_EVENTS};
 use crate::report;
 use crate::stream::format_rfc3339;
@@ -44,6 +45,7 @@ impl Telemetry<'_> {
         )?;
         ensure_unchanged(self.plan, self.record)?;
         self.keep(Step::FeatureSanity, report::sanity_document(&verdict, &source.header(None)?));
+        self.ensure_own(&verdict.evidence)?;
         if verdict.outcome == Outcome::Pass {
             return Ok(format!("{} events, {} features alive", verdict.events, verdict.features.len()));
         }
@@ -75,6 +77,7 @@ impl Telemetry<'_> {
         let report = report::write_quality(&verdict, &header, &self.gates.report_dir)?;
         self.keep(step, report.document);
         let shown = report.files.markdown.display();
+        self.ensure_own(&verdict.evidence)?;
         if verdict.outcome == wanted {
             let eligible = verdict.eligible.join(", ");
             let eligible = if eligible.is_empty() { "no model" } else { &eligible };
@@ -85,6 +88,31 @@ impl Telemetry<'_> {
             seen: format!("{}; {shown}", verdict.reasons.join("; ")),
             next: "read the report: it names every check with its value and its bound".to_owned(),
         })
+    }
+
+    /// What another engine on the same stream has written, or nobody has measured, says nothing of the build deployed here.
+    fn ensure_own(&self, evidence: &Evidence) -> Result<(), Halt> {
+        let blocked = |seen: String, next: &str| {
+            Err(Halt::Blocked { outcome: Outcome::Fail, seen, next: next.to_owned() })
+        };
+        if evidence.simulated > 0 {
+            return blocked(
+                format!("{} of {} intents say that they are simulated", evidence.simulated, evidence.count),
+                "feed the service from the market, into a stream of its own",
+            );
+        }
+        let expected = &self.record.expected;
+        let other = evidence.written_by.iter().find(|(build, _)| !Build::read(build).matches(expected));
+        match other {
+            Some((build, count)) => blocked(
+                format!(
+                    "{count} of {} intents were written by build {build}, not {expected}",
+                    evidence.count
+                ),
+                "stop what else writes intents to this source, or deploy it first; then deploy again",
+            ),
+            None => Ok(()),
+        }
     }
 
     /// Judges again and again until `need` intents count, and returns the verdict on them.

@@ -1,12 +1,13 @@
 //! What a gate notes of every item before it judges: which it was, and whether it is corrupt.
 
-use super::evidence::{Evidence, Witness};
-use crate::stream::{Event, Item, Json, SYNTHETIC};
+use super::evidence::{Evidence, Witness, Writers};
+use crate::stream::{BUILD, Event, Item, Json, SYNTHETIC};
 
 /// The items a gate was shown.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     witness: Witness,
+    writers: Writers,
     simulated: u64,
     malformed: u64,
     first_malformed: Option<String>,
@@ -20,6 +21,7 @@ impl Intake {
             Ok(event) => match Json::parse(&event.payload) {
                 Ok(payload) => {
                     self.simulated += u64::from(matches!(payload.get(SYNTHETIC), Some(Json::Bool(true))));
+                    self.writers.observe(payload.get(BUILD).and_then(Json::as_str));
                     return Some((event, payload));
                 }
                 Err(error) => self.refuse(event, &format!("the payload is no JSON ({error})")),
@@ -46,6 +48,7 @@ impl Intake {
 
     /// Which items there were, and the first corrupt one in words.
     pub(super) fn finish(self) -> (Evidence, Option<String>) {
-        (Evidence { simulated: self.simulated, ..self.witness.finish() }, self.first_malformed)
+        let Self { witness, writers, simulated, first_malformed, .. } = self;
+        (Evidence { simulated, written_by: writers.finish(), ..witness.finish() }, first_malformed)
     }
 }

@@ -74,6 +74,12 @@ impl From<Trouble> for Halt {
             Trouble::Refused { code, message } if code == "SKIPPED" => {
                 Self::Astray(format!("the entry {message} was passed over and is not settled"))
             }
+            Trouble::Refused { code, message } if code == "GONE" => Self::Astray(format!(
+                "the entry {message} is pending no more, and not settled by this consumer"
+            )),
+            Trouble::Refused { code, .. } if code == "BUSYGROUP" => {
+                Self::Astray("somebody else created the consumer group in the same moment".to_owned())
+            }
             Trouble::Refused { code, .. } if code == "NOGROUP" => {
                 Self::Astray("the consumer group is gone".to_owned())
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use qsc_kernel::ensemble::Predict;
 use redis::Value;
 
-use super::consumer::{Consumer, Halt, Settings};
+use super::consumer::{Consumer, Halt};
 use super::{Surroundings, reply};
 use crate::stream::{EventId, Trouble};
 
@@ -23,9 +23,26 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     /// Makes sure that there is a group, and that it stands where it belongs; the last entry it has delivered.
     pub(super) fn attach(&mut self, around: &mut impl Surroundings<P>) -> Result<EventId, Halt> {
         self.ensure_types()?;
-        let delivered = match self.group()? {
-            Some(delivered) => self.ensure_within_stream(delivered, around)?,
-            None => self.create_group(around)?,
+        let found = self.group()?;
+        if found.is_none() {
+            self.create_group(around)?;
+        }
+        let newest = self.features_info()?.newest;
+        if newest < self.settled {
+            self.begin_anew(newest, around)?;
+        }
+        let delivered = match found {
+            Some(delivered) if delivered > newest => {
+                // Nothing that comes before it gets there would be handed out.
+                around.log(&format!(
+                    "the group {} was set to {delivered}, beyond {newest}, the last entry of {}: it goes back there",
+                    self.settings.group, self.keys.features
+                ));
+                self.set_group(newest)?;
+                newest
+            }
+            Some(delivered) => delivered,
+            None => self.settled,
         };
         if self.settled == EventId::default() && self.seen.is_none() && delivered > self.settled {
             around.log(&format!(
@@ -41,27 +58,8 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         Ok(self.met_to)
     }
 
-    /// A group that stands beyond the stream's end would be handed nothing that comes before it gets there: it goes back to
-    /// the end. Gives where it stands then.
-    fn ensure_within_stream(
-        &mut self,
-        delivered: EventId,
-        around: &mut impl Surroundings<P>,
-    ) -> Result<EventId, Halt> {
-        let newest = self.features_info()?.newest;
-        if delivered <= newest {
-            return Ok(delivered);
-        }
-        around.log(&format!(
-            "the group {} was set to {delivered}, beyond {newest}, the last entry of {}: it goes back there",
-            self.settings.group, self.keys.features
-        ));
-        self.set_group(newest)?;
-        Ok(newest)
-    }
-
-    /// Makes sure that the streams which are only added to are streams, where they exist: what is found out in the middle of
-    /// a settlement is found out too late for an entry that was removed.
+    /// Makes sure that the streams which are only added to are streams, where they exist: better told now than when the first
+    /// event is decided.
     fn ensure_types(&mut self) -> Result<(), Halt> {
         for key in [&self.keys.intents, &self.keys.dead] {
             self.stream_info(key)?;
@@ -89,40 +87,37 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         Ok(None)
     }
 
-    fn create_group(&mut self, around: &mut impl Surroundings<P>) -> Result<EventId, Halt> {
-        let Settings { group, .. } = self.settings;
-        let features = &self.keys.features;
-        if self.settled == EventId::default() {
+    fn create_group(&mut self, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
+        let (group, features) = (&self.settings.group, &self.keys.features);
+        let is_new = self.settled == EventId::default();
+        if is_new {
             // Before there is a group: one without an account is taken for older than that.
             self.account(0)?;
         }
         let mut create = redis::cmd("XGROUP");
-        create.arg("CREATE").arg(features).arg(group).arg("0").arg("MKSTREAM");
+        create.arg("CREATE").arg(features).arg(group).arg(self.settled.to_string()).arg("MKSTREAM");
         self.fenced(&create)?;
-        let newest = self.features_info()?.newest;
-        if self.settled == EventId::default() {
-            around.log(&format!("created the group {group} at the beginning of {features}"));
-            return Ok(EventId::default());
-        }
-        if newest < self.settled {
-            around.log(&format!(
-                "{features} ends at {newest}, before {} which is settled: it is another stream under the same name, read \
-                 from its beginning",
-                self.settled
-            ));
-            let mut forget = redis::cmd("HDEL");
-            forget.arg(&self.keys.owner).arg("last").arg("seen");
-            self.fenced(&forget)?;
-            self.settled = EventId::default();
-            self.account(0)?;
-            return Ok(self.settled);
-        }
+        around.log(&if is_new {
+            format!("created the group {group} at the beginning of {features}")
+        } else {
+            format!("the group {group} was gone: created again at {}, the last entry settled", self.settled)
+        });
+        Ok(())
+    }
+
+    /// A stream that ends before what is settled is another one.
+    fn begin_anew(&mut self, newest: EventId, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
         around.log(&format!(
-            "the group {group} was gone: created again at {}, the last entry settled",
-            self.settled
+            "{} ends at {newest}, before {} which is settled: it is another stream under the same name, read from its \
+             beginning",
+            self.keys.features, self.settled
         ));
-        self.set_group(self.settled)?;
-        Ok(self.settled)
+        let mut forget = redis::cmd("HDEL");
+        forget.arg(&self.keys.owner).arg("last").arg("seen");
+        self.fenced(&forget)?;
+        self.settled = EventId::default();
+        self.account(0)?;
+        self.set_group(self.settled)
     }
 
     /// Entries that killed their consumers too often.
@@ -162,7 +157,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     /// Compares what was ever added with what was accounted for, where both are known exactly. Nothing may be in hand.
     pub(super) fn look_for_gaps(&mut self, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
         let info = self.look()?;
-        self.ensure_not_set_forward(&info)?;
+        self.ensure_nothing_passed_over(&info)?;
         let Some(unread) = self.unread(&info) else { return Ok(()) };
         let gone = info.added.saturating_sub(unread);
         let Some(seen) = self.seen else {
@@ -189,18 +184,25 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         self.account(gone)
     }
 
-    /// With nothing in hand the group stands at the last entry delivered here: what was passed over is noticed even where
-    /// nothing comes after it.
-    fn ensure_not_set_forward(&mut self, info: &StreamInfo) -> Result<(), Halt> {
+    /// With nothing in hand the group stands at the last entry delivered here, and all up to there is settled: what was passed
+    /// over is noticed even where nothing comes after it.
+    fn ensure_nothing_passed_over(&mut self, info: &StreamInfo) -> Result<(), Halt> {
         if info.newest <= self.settled || self.tally.pending > 0 {
             return Ok(());
         }
-        match self.group()? {
-            Some(delivered) if delivered > self.met_to => Err(Halt::Astray(format!(
+        if let Some(delivered) = self.group()?
+            && delivered > self.met_to
+        {
+            return Err(Halt::Astray(format!(
                 "the group was set forward to {delivered}, and {} was the last entry delivered here",
                 self.met_to
-            ))),
-            _ => Ok(()),
+            )));
+        }
+        match self.page(&format!("({}", self.settled), &self.met_to.to_string())?.first() {
+            Some((id, _)) => {
+                Err(Halt::Astray(format!("somebody else acknowledged the entry {id}, which is not settled")))
+            }
+            None => Ok(()),
         }
     }
 

@@ -10,8 +10,8 @@
 --       {"0", the owner's name, ms left, workers}, or {"free", workers}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local token, consumer, over, last, seen, shards =
-  unpack(redis.call('HMGET', KEYS[1], 'token', 'consumer', 'until', 'last', 'seen', 'shards'))
+local token, consumer, over, term, last, seen, shards =
+  unpack(redis.call('HMGET', KEYS[1], 'token', 'consumer', 'until', 'term', 'last', 'seen', 'shards'))
 if shards and shards ~= ARGV[5] then
   return redis.error_reply('SHARDS ' .. shards)
 end
@@ -38,13 +38,20 @@ if ARGV[5] ~= '' then
 end
 
 local left = (tonumber(over) or 0) - now
-if token and not ours and left > 0 and not (ARGV[4] == '1' and consumer == ARGV[2]) then
+if term and left > tonumber(term) then
+  -- The server's clock went back.
+  left = tonumber(term)
+  redis.call('HSET', KEYS[1], 'until', string.format('%.0f', now + left))
+end
+local succeeds = ARGV[4] == '1' and consumer == ARGV[2] and held_by ~= process
+if token and not ours and left > 0 and not succeeds then
   return {'0', consumer or '', tostring(left), tostring(workers)}
 end
 if ARGV[6] ~= '1' and not (ours and left > 0) then
   return {'free', tostring(workers)}
 end
-redis.call('HSET', KEYS[1], 'token', ARGV[1], 'consumer', ARGV[2], 'until', string.format('%.0f', now + ARGV[3]))
+redis.call('HSET', KEYS[1], 'token', ARGV[1], 'consumer', ARGV[2], 'until', string.format('%.0f', now + ARGV[3]),
+  'term', ARGV[3])
 if ARGV[5] ~= '' and not shards then
   redis.call('HSET', KEYS[1], 'shards', ARGV[5])
 end

@@ -3,8 +3,8 @@
 //! | file | decides |
 //! | --- | --- |
 //! | [`keys`] | which keys belong together, and that they share a slot |
-//! | `lease.lua`, `settle.lua`, `fenced.lua` | everything that is written: who owns a stream, what an entry becomes, and whatever else only the owner may do |
-//! | `script` | their calls and answers |
+//! | `lease.lua`, `settle.lua`, `claim.lua`, `fenced.lua` | everything that is written: who owns a stream, what an entry becomes, what is claimed, and whatever else only the owner may do |
+//! | `script`, `reply` | their calls and answers, and other answers of the server |
 //! | [`consumer`] | one owner's shift, and what each fault means |
 //! | `lease` | taking, keeping and handing over the lease |
 //! | [`fair`] | which shards a worker takes where several share them |
@@ -18,10 +18,11 @@
 //! | `rehearsal` | what a consumer does on a core that it keeps |
 //! | [`proof`] | that every feature event has exactly one intent or one dead letter |
 //!
-//! Three things make it exact. An entry is acknowledged and its intent added by one script, which adds only what it
-//! acknowledged. The script works for nobody but the holder of the lease, so a consumer that was stopped and wakes late
-//! writes nothing. And a batch is settled only if it begins with the oldest pending entry, and with the first one after
-//! all that are settled, so every entry was decided with all entries before it remembered.
+//! Three things make it exact. An intent is added and its entry acknowledged by one script, which settles a batch only if that
+//! is exactly what is pending up to its last entry: nothing has an outcome twice, and nothing is taken for settled that
+//! somebody else acknowledged. The script works for nobody but the holder of the lease in its present shift, so a consumer
+//! that was stopped and wakes late writes nothing. And a batch begins with the first entry after all that are settled, so
+//! every entry was decided with all entries before it remembered.
 
 pub mod consumer;
 pub mod fair;

@@ -8,7 +8,7 @@ use qsc_kernel::ensemble::Predict;
 
 use super::consumer::{Consumer, Halt};
 use super::rebuild::{PAGE, ask};
-use super::script::Batch;
+use super::script::{self, Batch};
 use super::{Surroundings, reply};
 use crate::stream::{EventId, MARKET_FEATURES, entry_item};
 
@@ -16,7 +16,8 @@ use crate::stream::{EventId, MARKET_FEATURES, entry_item};
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
     pub(super) id: EventId,
-    consumer: String,
+    /// Delivered to this consumer, by its name.
+    ours: bool,
     deliveries: u64,
 }
 
@@ -47,6 +48,8 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         if worked_off > 0 {
             around.log(&format!("{worked_off} entries were delivered and not settled: they are now"));
         }
+        // What was delivered meanwhile, to whomever, is worked off too.
+        self.met_to = self.met_to.max(self.settled);
         // Settled entries after the last pending one.
         let mut predictions = vec![0; self.replay.engine.members().len()];
         loop {
@@ -88,10 +91,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                     }
                     continue;
                 }
-                if *id <= self.settled && !self.undecided.contains(id) && !self.doubtful.contains(id) {
-                    // It became pending after it was looked what the pending ones became: that is looked at anew.
-                    return Err(Halt::Astray(format!("the entry {id} is settled and became pending again")));
-                }
+                self.ensure_not_settled(*id)?;
                 if self.doubtful.contains(id) {
                     if let (Some(doubtful), Some((id, fields))) = (due.next(), page.next()) {
                         self.leave_undecided(doubtful, around)?;
@@ -124,6 +124,14 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         Ok(())
     }
 
+    /// What became pending after it was looked what the pending ones became is looked at anew.
+    fn ensure_not_settled(&self, id: EventId) -> Result<(), Halt> {
+        if id > self.settled || self.undecided.contains(&id) || self.doubtful.contains(&id) {
+            return Ok(());
+        }
+        Err(Halt::Astray(format!("the entry {id} is settled and became pending again")))
+    }
+
     /// Whether `next` may be decided and settled in one go with `batch`.
     fn go_together(&self, batch: &[Pending], next: &Pending) -> bool {
         batch.first().is_none_or(|first| {
@@ -151,8 +159,9 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         let list = self.ask(&list, reply::array)?;
         let pending = |value| {
             let mut parts = reply::array(value)?.into_iter();
-            let (id, consumer) = (reply::id(parts.next()?)?, reply::text(parts.next()?)?);
-            Some(Pending { id, consumer, deliveries: reply::number(&parts.nth(1)?)? })
+            let (id, consumer) = (reply::id(parts.next()?)?, reply::bytes(parts.next()?)?);
+            let ours = consumer == self.settings.consumer.as_bytes();
+            Some(Pending { id, ours, deliveries: reply::number(&parts.nth(1)?)? })
         };
         list.into_iter().map(|value| pending(value).ok_or(Halt::Odd("XPENDING".to_owned()))).collect()
     }
@@ -160,20 +169,27 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     /// Makes these entries ours. That counts as a delivery where it is one to another process.
     fn claim(&mut self, batch: &[Pending]) -> Result<(), Halt> {
         let Some(first) = batch.first() else { return Ok(()) };
-        let again = first.id > self.met || first.consumer != self.settings.consumer;
+        let again = first.id > self.met || !first.ours;
         let deliveries = first.deliveries + u64::from(again);
-        let mut claim = redis::cmd("XCLAIM");
-        claim.arg(&self.keys.features).arg(&self.settings.group).arg(&self.settings.consumer).arg(0);
+        let mut claim = redis::cmd("EVAL");
+        claim.arg(script::CLAIM).arg(2).arg(&self.keys.features).arg(&self.keys.owner).arg(&self.token);
+        claim.arg(&self.settings.group).arg(&self.settings.consumer).arg(deliveries);
         for pending in batch {
             claim.arg(pending.id.to_string());
         }
-        claim.arg("RETRYCOUNT").arg(deliveries).arg("JUSTID");
         self.met = batch.last().map_or(self.met, |last| last.id.max(self.met));
-        self.ask(&claim, reply::array).map(|_| ())
+        match self.ask(&claim, reply::text)?.as_str() {
+            "" => Ok(()),
+            removed => Err(Halt::Astray(format!("the pending entry {removed} was removed from the stream"))),
+        }
     }
 
     /// An entry that was removed while it was pending.
     fn bury(&mut self, gone: &Pending, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
+        self.ensure_not_settled(gone.id)?;
+        if self.doubtful.contains(&gone.id) {
+            return self.leave_undecided(gone, around);
+        }
         let reason = "removed from the stream before it was decided";
         around.log(&format!("LOST: the entry {} was {reason}", gone.id));
         let mut batch = Batch::default();

@@ -1,12 +1,12 @@
 //! Proof that every feature event has exactly one intent, or one dead letter that says why it has none.
 //!
 //! The three streams are read side by side, oldest first: intents and dead letters come in the order of their events, so
-//! only what breaks that order is kept in memory. Events not settled yet are counted apart.
+//! only what breaks that order is kept in memory. Events not settled yet are counted apart. Each stream is read up to where it
+//! ended at the start, so a worker may go on meanwhile.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use anyhow::{Context as _, anyhow, ensure};
-use redis::Value;
 use serde::Serialize;
 
 use super::keys::Keys;
@@ -62,30 +62,45 @@ impl Proof {
     }
 }
 
-/// One stream, read forwards.
+/// One stream, read forwards up to where it ended.
 struct Cursor<'a> {
     key: &'a str,
     from: String,
+    /// The last entry to be read; `None` where there is no more.
+    end: Option<EventId>,
     page: VecDeque<Entry>,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(key: &'a str) -> Self {
-        Self { key, from: "-".to_owned(), page: VecDeque::new() }
+    fn up_to(end: EventId, key: &'a str) -> Self {
+        Self { key, from: "-".to_owned(), end: Some(end), page: VecDeque::new() }
+    }
+
+    /// Up to where it ends now; nothing where there is no such stream.
+    fn up_to_now(key: &'a str, link: &mut Link) -> anyhow::Result<Self> {
+        let mut newest = redis::cmd("XREVRANGE");
+        newest.arg(key).arg("+").arg("-").arg("COUNT").arg(1);
+        let answer =
+            link.query(&newest).map_err(|trouble| anyhow!("cannot read the stream {key}: {trouble}"))?;
+        let newest = reply::entries(answer).with_context(|| format!("{key} holds no stream entries"))?;
+        Ok(Self::up_to(newest.first().map_or(EventId::default(), |(id, _)| *id), key))
     }
 
     fn next(&mut self, link: &mut Link) -> anyhow::Result<Option<Entry>> {
-        if self.page.is_empty() {
+        if self.page.is_empty()
+            && let Some(end) = self.end
+        {
             let mut page = redis::cmd("XRANGE");
-            page.arg(self.key).arg(&self.from).arg("+").arg("COUNT").arg(PAGE);
+            page.arg(self.key).arg(&self.from).arg(end.to_string()).arg("COUNT").arg(PAGE);
             let answer = link
                 .query(&page)
                 .map_err(|trouble| anyhow!("cannot read the stream {}: {trouble}", self.key))?;
             self.page = reply::entries(answer)
                 .with_context(|| format!("{} holds no stream entries", self.key))?
                 .into();
-            if let Some((last, _)) = self.page.back() {
-                self.from = format!("({last}");
+            match self.page.back() {
+                Some((last, _)) if *last < end => self.from = format!("({last}"),
+                _ => self.end = None,
             }
         }
         Ok(self.page.pop_front())
@@ -136,17 +151,28 @@ impl Outcomes<'_> {
     }
 }
 
+/// The last id the stream of events has given.
+fn end_of(link: &mut Link, features: &str) -> anyhow::Result<EventId> {
+    let mut info = redis::cmd("XINFO");
+    info.arg("STREAM").arg(features);
+    let info = link.query(&info).map_err(|trouble| match trouble.is_missing_key() {
+        true => anyhow!("there is no stream {features}; name another with --stream"),
+        false => anyhow!("cannot read the stream {features}: {trouble}"),
+    })?;
+    reply::fields(info)
+        .and_then(|fields| reply::id(reply::field(&fields, "last-generated-id")?))
+        .with_context(|| {
+            format!("XINFO STREAM {features} does not say where it ends; Redis 7.0 or later is needed")
+        })
+}
+
 /// Reads the three streams.
 ///
 /// # Errors
 /// One of them cannot be read, or nothing says what is settled.
 pub fn prove(link: &mut Link, keys: &Keys, group: &str) -> anyhow::Result<Proof> {
-    let mut info = redis::cmd("XINFO");
-    info.arg("STREAM").arg(&keys.features);
-    link.query::<Value>(&info).map_err(|trouble| match trouble.is_missing_key() {
-        true => anyhow!("there is no stream {}; name another with --stream", keys.features),
-        false => anyhow!("cannot read the stream {}: {trouble}", keys.features),
-    })?;
+    // What is added from here on is not read, though its intent may be.
+    let end = end_of(link, &keys.features)?;
     let mut owner = redis::cmd("HGETALL");
     owner.arg(&keys.owner);
     let owner: HashMap<String, String> =
@@ -164,15 +190,15 @@ pub fn prove(link: &mut Link, keys: &Keys, group: &str) -> anyhow::Result<Proof>
     };
     let mut proof = Proof { settled, ..Proof::default() };
 
-    let mut features = Cursor::new(&keys.features);
+    let mut features = Cursor::up_to(end, &keys.features);
     let mut intents = Outcomes {
-        cursor: Cursor::new(&keys.intents),
+        cursor: Cursor::up_to_now(&keys.intents, link)?,
         source: of_intent,
         next: None,
         latest: EventId::default(),
     };
     let mut dead = Outcomes {
-        cursor: Cursor::new(&keys.dead),
+        cursor: Cursor::up_to_now(&keys.dead, link)?,
         source: of_dead_letter,
         next: None,
         latest: EventId::default(),
@@ -193,7 +219,9 @@ pub fn prove(link: &mut Link, keys: &Keys, group: &str) -> anyhow::Result<Proof>
         for (outcomes, which) in [(&mut intents, 0), (&mut dead, 1)] {
             let mut trimmed = 0;
             outcomes.up_to(event, group, link, &mut proof, &mut |source| {
-                if source < oldest {
+                if source > end {
+                    // Its event is not read.
+                } else if source < oldest {
                     trimmed += 1;
                 } else if missing.remove(&source).is_some() {
                     late.push((source, which));

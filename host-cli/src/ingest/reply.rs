@@ -25,6 +25,22 @@ pub(super) fn text(value: Value) -> Option<String> {
     }
 }
 
+/// A text where there is one.
+pub(super) fn text_if_any(value: Value) -> Option<Option<String>> {
+    match value {
+        Value::Nil => Some(None),
+        value => text(value).map(Some),
+    }
+}
+
+/// Bytes that need not be text.
+pub(super) fn bytes(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
 /// A count.
 pub(super) fn number(value: &Value) -> Option<u64> {
     match value {
@@ -59,10 +75,6 @@ pub(super) fn read(value: Value) -> Option<Vec<Entry>> {
 fn entry(value: Value) -> Option<Entry> {
     let mut parts = array(value)?.into_iter();
     let id = id(parts.next()?)?;
-    let bytes = |value| match value {
-        Value::BulkString(bytes) => Some(bytes),
-        _ => None,
-    };
     let fields = array(parts.next()?)?.into_iter().map(bytes).collect::<Option<_>>()?;
     Some((id, fields))
 }

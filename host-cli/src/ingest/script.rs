@@ -1,5 +1,5 @@
-//! The scripts that change anything: one takes the lease, one settles a batch, one does whatever else only the holder of the
-//! lease may do.
+//! The scripts that change anything: one takes the lease, one settles a batch, one claims what is pending, one does whatever
+//! else only the holder of the lease may do.
 
 use std::str::FromStr;
 
@@ -12,6 +12,8 @@ use crate::stream::{Event, EventId};
 pub(super) const LEASE: &str = include_str!("lease.lua");
 /// Does one command for the holder of the lease.
 pub(super) const FENCED: &str = include_str!("fenced.lua");
+/// Claims pending entries.
+pub(super) const CLAIM: &str = include_str!("claim.lua");
 /// Settles a batch.
 pub(super) const SETTLE: &str = include_str!("settle.lua");
 
@@ -107,7 +109,6 @@ pub(super) struct Terms<'a> {
     pub(super) keys: [&'a str; 4],
     pub(super) token: &'a str,
     pub(super) group: &'a str,
-    pub(super) consumer: &'a str,
     /// 0: intents are never trimmed.
     pub(super) intents_maxlen: u64,
     /// The lease's term from now on, in ms; 0 ends it, `None` leaves it as it is.
@@ -237,11 +238,10 @@ impl Batch {
             head.push(word.as_bytes());
         }
         head.number(terms.keys.len() as u64);
-        for word in terms.keys.into_iter().chain([terms.token, terms.group, terms.consumer]) {
+        for word in terms.keys.into_iter().chain([terms.token, terms.group]) {
             head.push(word.as_bytes());
         }
         head.number(terms.intents_maxlen);
-        head.push(self.first.map_or_else(|| "+".to_owned(), |first| format!("({first}")).as_bytes());
         head.optional(terms.term_ms);
         head.optional(terms.seen.filter(|_| !self.again));
         match self.advances_to(terms.settled) {

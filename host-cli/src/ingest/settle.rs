@@ -47,7 +47,6 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             keys: self.keys.all(),
             token: &self.token,
             group: &self.settings.group,
-            consumer: &self.settings.consumer,
             intents_maxlen: self.settings.intents_maxlen,
             term_ms: term.map(millis),
             seen: self.seen,
@@ -96,7 +95,6 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                     }
                     if let Settled::Entries(entries) = settled {
                         self.replay.tell(|meter| meter.settled(took));
-                        self.tally.foreign += batch.len().saturating_sub(entries);
                         if !batch.is_again() {
                             self.seen = self.seen.map(|seen| seen + entries);
                         }

@@ -137,9 +137,9 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         });
         let keys = self.keys;
         let mut trimmed = false;
-        for (key, source) in [
-            (&keys.intents, of_intent as fn(_, _, &str) -> _),
-            (&keys.dead, of_dead_letter as fn(_, _, &str) -> _),
+        for (key, first, source) in [
+            (&keys.intents, "intents_from", of_intent as fn(_, _, &str) -> _),
+            (&keys.dead, "dead_from", of_dead_letter as fn(_, _, &str) -> _),
         ] {
             let mut from = "-".to_owned();
             loop {
@@ -159,9 +159,10 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             }
             // Asked after it was read: what is trimmed meanwhile is seen too.
             trimmed |= self.stream_info(key)?.is_some_and(|info| info.added > info.length);
+            trimmed |= self.lacks_first(key, first)?;
         }
         let (known, unknown): (Vec<EventId>, Vec<EventId>) =
-            again.iter().partition(|id| self.answered.contains(id));
+            again.iter().partition(|id| self.answered.contains(id) || self.poison.contains(id));
         self.acknowledge(&known)?;
         if !again.is_empty() {
             around.log(&format!("{} of them are settled, and acknowledged again", known.len()));
@@ -172,6 +173,17 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             self.undecided.extend(unknown);
         }
         Ok(())
+    }
+
+    /// Whether the first entry added to the stream `key`, which the owner's hash names in `field`, is not there any more: the
+    /// stream was removed or renamed since.
+    fn lacks_first(&mut self, key: &str, field: &str) -> Result<bool, Halt> {
+        let mut first = redis::cmd("HGET");
+        first.arg(&self.keys.owner).arg(field);
+        let Some(first) = self.ask(&first, reply::text_if_any)? else { return Ok(false) };
+        let mut entry = redis::cmd("XRANGE");
+        entry.arg(key).arg(&first).arg(&first);
+        Ok(self.ask(&entry, reply::entries)?.is_empty())
     }
 
     /// Takes entries off the pending list that need no intent now.

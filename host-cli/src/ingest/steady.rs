@@ -34,7 +34,11 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut decided = DecidedBatch::default();
         // The first round shows whether the server takes what is to come.
-        self.settle(&Batch::default(), around)?;
+        if let Settled::Oldest(oldest) = self.settle(&Batch::default(), around)? {
+            self.ensure_nothing_astray(oldest, None)?;
+        }
+        // Where an answer takes longer than a renewal is good for, every second round reads all the same.
+        let mut just_renewed = true;
         loop {
             self.meet_workers()?;
             let ends = !around.goes_on(&mut self.replay, &self.tally);
@@ -50,8 +54,9 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                 }
             }
             let settling = decided;
-            let write =
-                (settling.batch.len() > 0 || self.renewal_is_due()).then(|| self.call(&settling.batch));
+            let renews = self.renewal_is_due() && !just_renewed;
+            let write = (settling.batch.len() > 0 || renews).then(|| self.call(&settling.batch));
+            just_renewed = write.is_some();
             let read = match entries.len() {
                 _ if stop => None,
                 // A read may follow a renewal only once that is known to have held.

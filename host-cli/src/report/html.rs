@@ -6,7 +6,7 @@ use super::Header;
 use super::marks::{SIMULATED, SYNTHETIC, TITLE, mode_banner};
 use super::spelling::{
     distance, figure, one_line, outcome, pass_fail, percent, requested, result, rule_rows, share, span,
-    threshold, value,
+    threshold, value, writers,
 };
 use super::svg::{self, REASON_CLASSES};
 use crate::gate::{
@@ -349,7 +349,8 @@ fn write_footer(out: &mut String, verdict: &QualityVerdict, header: &Header) -> 
         ("cutover", verdict.cutover.clone().unwrap_or_else(|| "none".to_owned())),
         ("first and last id", format!("{} … {}", id(&evidence.first_id), id(&evidence.last_id))),
         ("SHA-256 of the events", evidence.sha256.clone()),
-        ("build", header.build.clone()),
+        ("written by build", writers(evidence)),
+        ("judged by build", header.build.clone()),
     ];
     let row = |(name, value): &(&str, String)| {
         format!("<tr><td class=\"soft\">{name}</td><td class=\"long\"><code>{}</code></td></tr>", text(value))

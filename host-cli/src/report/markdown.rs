@@ -7,7 +7,7 @@ use super::Header;
 use super::marks::{TITLE, mode_line, synthetic_line, time_line, verdict_line};
 use super::spelling::{
     cell, confidences, distance, figure, inactive, pass_fail, percent, requested, result, rule_rows, share,
-    threshold, value,
+    threshold, value, writers,
 };
 use crate::gate::{Check, DriftFigures, Ensemble, ModelVerdict, PreCutover, QualityVerdict, SliceFigures};
 use crate::stream::format_rfc3339;
@@ -46,7 +46,8 @@ fn write_report(out: &mut String, verdict: &QualityVerdict, header: &Header) -> 
     let id = |id: &Option<String>| id.clone().unwrap_or_else(|| "-".to_owned());
     writeln!(out, "| first and last id | {} … {} |", id(&evidence.first_id), id(&evidence.last_id))?;
     writeln!(out, "| SHA-256 | `{}` |", evidence.sha256)?;
-    writeln!(out, "| build | {} |", cell(&header.build))?;
+    writeln!(out, "| written by build | {} |", cell(&writers(evidence)))?;
+    writeln!(out, "| judged by build | {} |", cell(&header.build))?;
 
     writeln!(out, "\n## Checks of the gate\n")?;
     write_checks(out, &verdict.checks)?;

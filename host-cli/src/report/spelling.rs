@@ -1,7 +1,8 @@
 //! How reports spell values, and names that came from elsewhere.
 
 use crate::gate::{
-    Check, CheckKind, ConfidenceFigures, EventFigures, ModelVerdict, Outcome, Rules, Timeline, beside,
+    Check, CheckKind, ConfidenceFigures, EventFigures, Evidence, ModelVerdict, Outcome, Rules, Timeline,
+    beside,
 };
 use crate::stream::format_rfc3339;
 
@@ -98,6 +99,13 @@ pub(super) fn distance(check: &Check) -> String {
 /// A percentage with one decimal, `-` if there is none.
 pub(crate) fn percent(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} %"))
+}
+
+/// Which builds wrote the events, and how many each.
+pub(super) fn writers(evidence: &Evidence) -> String {
+    let each = |(build, count): (&String, &u64)| format!("{} ({count})", one_line(build));
+    let each: Vec<String> = evidence.written_by.iter().map(each).collect();
+    if each.is_empty() { "-".to_owned() } else { each.join(", ") }
 }
 
 /// How many events were asked for.

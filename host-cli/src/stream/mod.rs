@@ -48,3 +48,5 @@ pub const TRADE_INTENT: &str = "trade.intent";
 pub const MARKET_FEATURES: &str = "market.features";
 /// Member of a payload that is `true` where the event is simulated.
 pub const SYNTHETIC: &str = "synthetic";
+/// The member of an intent that names the build which wrote it.
+pub const BUILD: &str = "build";

@@ -23,6 +23,8 @@ struct Plan {
     /// Both ends of every open connection.
     open: Vec<(TcpStream, TcpStream)>,
     cuts: usize,
+    /// How long every command takes to the server.
+    delay: Duration,
     /// What a command is held up at, and whether one is.
     hold: Option<String>,
     holds: bool,
@@ -82,6 +84,14 @@ impl Proxy {
     /// If another thread died of it.
     pub fn cut_at(&self, command: &'static str, pass: usize, when: Cut) {
         self.plan.lock().expect("no thread died").at = Some((command, pass, when));
+    }
+
+    /// From now on every command takes so much longer.
+    ///
+    /// # Panics
+    /// If another thread died of it.
+    pub fn delay_by(&self, delay: Duration) {
+        self.plan.lock().expect("no thread died").delay = delay;
     }
 
     /// Holds up the next command that has these `words` in it, until [`Self::release`].
@@ -149,6 +159,8 @@ fn pump_both(client: &TcpStream, server: &TcpStream, plan: &Arc<Mutex<Plan>>) {
                 }
             };
             hold(&plan, &buffer[..length]);
+            let delay = plan.lock().expect("no thread died").delay;
+            thread::sleep(delay);
             if cut == Some(Cut::Before) {
                 break;
             }

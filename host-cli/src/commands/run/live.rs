@@ -121,7 +121,7 @@ pub(super) fn run<P: Predict + Clone + Send>(
         document.insert(
             "stream".to_owned(),
             json!({"added": tally.intents, "dead": tally.dead, "poison": tally.poison, "lost": tally.lost,
-                   "foreign": tally.foreign, "reconnects": tally.reconnects, "leases_lost": tally.leases_lost,
+                   "reconnects": tally.reconnects, "leases_lost": tally.leases_lost,
                    "handed_over": tally.handed_over}),
         );
     }
