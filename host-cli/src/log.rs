@@ -2,6 +2,7 @@
 //!
 //! A line says the same everywhere. Operators, tests and `qsc deploy` read the text; programs read the fields.
 
+use std::fmt;
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -63,9 +64,14 @@ pub fn failed(error: &anyhow::Error) {
     if BEGUN.load(Ordering::Relaxed) {
         tracing::error!("QSC FAIL-CLOSED: {error:#}");
     } else {
-        // A closed stderr must not turn exit 1 into a panic.
-        let _ = writeln!(io::stderr(), "QSC FAIL-CLOSED: {error:#}");
+        say(format_args!("QSC FAIL-CLOSED: {error:#}"));
     }
+}
+
+/// Writes one line to stderr. Whether anybody reads it, or the disk it goes to is full, changes nothing that is done: a panic
+/// instead would leave a canary unwatched.
+pub fn say(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// The message and nothing else.
@@ -81,7 +87,7 @@ where
         _: &FmtContext<'_, S, N>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
-    ) -> std::fmt::Result {
+    ) -> fmt::Result {
         let mut message = Message(String::new());
         event.record(&mut message);
         writeln!(writer, "{}", message.0)
@@ -91,7 +97,7 @@ where
 struct Message(String);
 
 impl Visit for Message {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.0 = format!("{value:?}");
         }

@@ -19,6 +19,7 @@ use crate::canary::weights::parse_fraction;
 use crate::canary::{actor::Actor, hooks};
 use crate::exit::Exit;
 use crate::gate::Rules;
+use crate::log;
 use crate::report::{self, Format};
 
 /// `qsc canary …`.
@@ -120,7 +121,7 @@ impl HookArgs {
 
     fn run(command: &str, event: &Value) {
         if let Err(why) = hooks::run(command, event, hooks::TIMEOUT) {
-            eprintln!("warning: {why}");
+            log::say(format_args!("warning: {why}"));
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `qsc deploy`.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use crate::deploy::{GatePlan, Notice, Plan, UnitName, chain, render};
 use crate::exit::Exit;
 use crate::gate::{Require, Rules};
 use crate::judge::EventSource;
+use crate::log;
 use crate::report::{self, Format};
 use crate::stream::{INTENT_STREAM, SourceSpec, parse_duration};
 
@@ -158,7 +158,7 @@ impl Display {
         match notice {
             Notice::Begins(step) => {
                 self.end();
-                log(&format!("deploy {unit}: {step}"));
+                log::say(format_args!("deploy {unit}: {step}"));
             }
             Notice::Events { have, need } => {
                 self.bar.get_or_insert_with(|| events_bar(need)).set_position(have)
@@ -176,9 +176,4 @@ impl Display {
 fn events_bar(need: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} intents since the cutover, {elapsed}");
     progress::bar(Some(need)).with_style(style.expect("the template is valid"))
-}
-
-/// One line on stderr. That nobody reads it is no reason to leave a deployment half done.
-fn log(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }

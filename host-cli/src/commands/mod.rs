@@ -25,14 +25,12 @@ pub mod scoreboard;
 mod source;
 pub mod stream;
 
-use std::io::{self, Write as _};
-
 use crate::exit::Exit;
+use crate::log;
 
 /// Refuses flags that do not go together: on the command line and in the environment clap sees to it, in a settings file
 /// nobody else.
 fn misfit(what: &str) -> Exit {
-    // That nobody reads it is no reason to go on.
-    let _ = writeln!(io::stderr(), "error: {what}; the settings file has it otherwise");
+    log::say(format_args!("error: {what}; the settings file has it otherwise"));
     Exit::Usage
 }

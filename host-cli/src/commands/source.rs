@@ -1,7 +1,6 @@
 //! What the commands that judge events have in common: naming the source, and showing that it is read.
 
 use std::ffi::OsStr;
-use std::io::{self, Write as _};
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
@@ -12,6 +11,7 @@ use super::progress;
 use super::redis::RedisArgs;
 use crate::exit::Exit;
 use crate::judge::EventSource;
+use crate::log;
 use crate::report;
 use crate::stream::{INTENT_STREAM, SinkSpec, SourceSpec};
 
@@ -40,8 +40,7 @@ impl SourceArgs {
 /// Refuses a source that one reading uses up, where it is read again and again.
 pub(super) fn refuse_used_up(source: &EventSource) -> Option<Exit> {
     let error = source.ensure_can_be_read_again().err()?;
-    // That nobody reads it is no reason to go on.
-    let _ = writeln!(io::stderr(), "error: {error:#}");
+    log::say(format_args!("error: {error:#}"));
     Some(Exit::Usage)
 }
 
@@ -49,7 +48,9 @@ pub(super) fn refuse_used_up(source: &EventSource) -> Option<Exit> {
 pub(super) fn warn_of_malformed(malformed: u64, first: Option<&str>) {
     if let Some(first) = first {
         let first = report::one_line(first);
-        eprintln!("warning: {malformed} events are corrupt and were not judged; the first: {first}");
+        log::say(format_args!(
+            "warning: {malformed} events are corrupt and were not judged; the first: {first}"
+        ));
     }
 }
 
