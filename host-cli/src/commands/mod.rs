@@ -1,7 +1,8 @@
 //! One file per command: its arguments, and `run`, which returns the exit code. A command reads and prints; verdicts and
 //! their reports are made in the other rooms.
 //!
-//! `drift`, `overwrite`, `progress`, `redis` and `source` hold what several commands share: flags, and what goes with them.
+//! `drift`, `overwrite`, `progress`, `redis` and `source` hold what several commands share: flags, and what goes with them;
+//! `predict` also how rows and `--backend` are read for `bench` and `model`.
 
 pub mod bench;
 pub mod build_info;
