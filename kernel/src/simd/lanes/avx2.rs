@@ -17,15 +17,6 @@ pub(super) fn run<W: Work>(token: Avx2, work: W) -> W::Output {
     unsafe { entry(token, work) }
 }
 
-/// One instruction.
-macro_rules! op {
-    ($call:expr) => {
-        // SAFETY: a token, which every caller holds as `self`, proves that the processor has the instruction; it works on
-        // registers alone.
-        unsafe { $call }
-    };
-}
-
 /// Eight lanes made one: those 4, 2 and 1 apart in turn.
 macro_rules! fold_eight {
     ($value:expr, $of:ident) => {{

@@ -20,15 +20,6 @@ pub(super) fn run<W: Work>(token: Avx512, work: W) -> W::Output {
     unsafe { entry(token, work) }
 }
 
-/// One instruction.
-macro_rules! op {
-    ($call:expr) => {
-        // SAFETY: a token, which every caller holds as `self`, proves that the processor has the instruction; it works on
-        // registers alone.
-        unsafe { $call }
-    };
-}
-
 /// Each half's lanes made one in all of its lanes: those 4, 2 and 1 apart in turn.
 macro_rules! butterfly {
     ($value:expr, $of:ident) => {{

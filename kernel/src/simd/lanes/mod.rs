@@ -4,6 +4,19 @@
 //! a prediction, one for each kind of layer. [`Scalar`] is the same text over arrays. Backends therefore differ in nothing but the instructions a lane goes through,
 //! each of which rounds correctly or is exact.
 
+/// One instruction of a backend.
+#[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
+    all(target_arch = "aarch64", target_feature = "neon")
+))]
+macro_rules! op {
+    ($call:expr) => {
+        // SAFETY: a token, which every caller holds as `self`, proves that the processor has the instruction; it works on
+        // registers alone.
+        unsafe { $call }
+    };
+}
+
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod avx2;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]

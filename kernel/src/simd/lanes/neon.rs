@@ -16,15 +16,6 @@ pub(super) fn run<W: Work>(token: Neon, work: W) -> W::Output {
     unsafe { entry(token, work) }
 }
 
-/// One instruction.
-macro_rules! op {
-    ($call:expr) => {
-        // SAFETY: a token, which every caller holds as `self`, proves that the processor has the instruction; it works on
-        // registers alone.
-        unsafe { $call }
-    };
-}
-
 #[inline(always)]
 fn each<A: Copy, R>(a: [A; 4], b: [A; 4], of: impl Fn(A, A) -> R) -> [R; 4] {
     let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (a, b);
