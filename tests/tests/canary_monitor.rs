@@ -609,7 +609,7 @@ fn a_second_watch_that_did_not_end_clean_takes_the_first_ones_word_back() {
     let arguments = ["canary", "monitor", "--format", "json", "--source", "file:intents.jsonl"];
     let mut command = scene.command(&[&arguments[..], &["--interval", "1h"]].concat());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_for_watch(&scene, |watch| watch["interval_ms"] == 3_600_000 && watch["checks"] == 1);
+    wait_for_watch(&scene, |watch| watch["duration_ms"] == 21_600_000 && watch["checks"] == 1);
     signal(&child, "TERM");
     assert_eq!(end(child).0, Some(1));
     let run = scene.qsc(&["canary", "promote", "--format", "json"]);
