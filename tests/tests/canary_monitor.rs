@@ -547,35 +547,38 @@ fn a_watch_asked_for_otherwise_begins_anew() {
     let scene = Scene::default();
     scene.activated();
     let source = ["canary", "monitor", "--format", "json", "--source", "file:intents.jsonl"];
-    // Runs until its watch has `checks` checks, of an interval so long; why it began anew.
-    let run = |more: &[&str], interval: u64, strict: bool, checks: u64| {
-        let mut command = scene.command(&[&source[..], more].concat());
+    // Runs until the watch asked for, its times in hours, has `checks` checks; why it began anew.
+    let run = |duration: u64, interval: u64, strict: bool, checks: u64| {
+        let [hours, every] = [duration, interval].map(|hours| format!("{hours}h"));
+        let mut more = vec!["--duration", &hours, "--interval", &every];
+        more.extend(strict.then_some("--strict"));
+        let mut command = scene.command(&[&source[..], &more].concat());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         wait_for_watch(&scene, |watch| {
-            watch["interval_ms"] == interval && watch["strict"] == strict && watch["checks"] == checks
+            let times =
+                watch["duration_ms"] == duration * 3_600_000 && watch["interval_ms"] == interval * 3_600_000;
+            times && watch["strict"] == strict && watch["checks"] == checks
         });
         signal(&child, "TERM");
         let (code, document) = end(child);
         assert_eq!((code, &document["status"]), (Some(1), &json!("interrupted")), "{document}");
         document["anew"].clone()
     };
-    let hour = ["--interval", "1h"];
-    assert_eq!(run(&hour, 3_600_000, false, 1), Value::Null);
-    assert_eq!(run(&hour, 3_600_000, false, 2), Value::Null, "the same goes on");
-    let why = run(&["--interval", "2h"], 7_200_000, false, 1);
+    assert_eq!(run(6, 1, false, 1), Value::Null);
+    assert_eq!(run(6, 1, false, 2), Value::Null, "the same goes on");
+    let why = run(6, 2, false, 1);
     assert_eq!(
         why,
         "the watch so far is one of --duration 21600s --interval 3600s, not of --duration 21600s --interval 7200s"
     );
-    assert!(run(&[&hour[..], &["--strict"]].concat(), 3_600_000, true, 1).is_string());
-    let longer = [&hour[..], &["--strict", "--duration", "7h"]].concat();
-    assert!(run(&longer, 3_600_000, true, 1).is_string());
-    assert_eq!(run(&longer, 3_600_000, true, 2), Value::Null);
+    assert!(run(6, 2, true, 1).is_string());
+    assert!(run(7, 2, true, 1).is_string());
+    assert_eq!(run(7, 2, true, 2), Value::Null);
     // What an older version wrote says less.
     let mut watch: Value = serde_json::from_str(&scene.read("state/watch.json").unwrap()).unwrap();
     watch.as_object_mut().unwrap().remove("strict");
     fs::write(scene.path("state/watch.json"), watch.to_string()).unwrap();
-    assert!(run(&longer, 3_600_000, true, 1).as_str().unwrap().contains("strict"));
+    assert!(run(7, 2, true, 1).as_str().unwrap().contains("strict"));
     let events: Vec<Value> = scene.log().iter().map(|line| line["event"].clone()).collect();
     assert_eq!(events[1..], [(); 5].map(|()| json!("watch_started")));
 }
