@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use qsc_kernel::Model;
 use qsc_tests::canary::{Scene, agreeing, baseline, breakdown, payload};
+use qsc_tests::capture::{Capture, spread};
 use qsc_tests::redis::{Options, RedisServer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const INTENTS: &str = "quantum:stream:trade.intent";
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -26,9 +28,13 @@ struct Watched {
 
 impl Watched {
     fn start() -> Option<Self> {
+        Self::on(&agreeing(300))
+    }
+
+    fn on(intents: &Capture) -> Option<Self> {
         let server = RedisServer::start(&Options::default())?;
         let scene = Scene::default();
-        agreeing(300).load(&mut server.connection(), INTENTS);
+        intents.load(&mut server.connection(), INTENTS);
         let url = server.url();
         let run = scene.activate(&["--source", &url]);
         assert_eq!(run.code, Some(0), "{run:?}");
@@ -52,6 +58,10 @@ impl Watched {
 
     /// Adds an intent every 20 ms until dropped.
     fn live(&self) -> Live {
+        self.live_of(|index| payload(index, &breakdown(index)))
+    }
+
+    fn live_of(&self, payload: impl Fn(usize) -> String + Send + 'static) -> Live {
         let stop = Arc::new(AtomicBool::new(false));
         let mut connection = self.server.connection();
         let stopped = Arc::clone(&stop);
@@ -60,7 +70,7 @@ impl Watched {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                add(&mut connection, &payload(index, &breakdown(index)));
+                add(&mut connection, &payload(index));
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
@@ -122,11 +132,15 @@ fn end(mut child: Child) -> (Option<i32>, Value) {
 }
 
 fn wait_for_checks(scene: &Scene, checks: u64) -> Value {
+    wait_for_watch(scene, |watch| watch["checks"].as_u64() >= Some(checks))
+}
+
+fn wait_for_watch(scene: &Scene, is_it: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let watch = scene.read("state/watch.json").and_then(|text| serde_json::from_str::<Value>(&text).ok());
         match watch {
-            Some(watch) if watch["checks"].as_u64() >= Some(checks) => return watch,
+            Some(watch) if is_it(&watch) => return watch,
             _ => assert!(Instant::now() < deadline, "no check is made"),
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -183,7 +197,8 @@ fn nothing_to_watch_is_an_error() {
     scene.activated();
     assert_eq!(scene.rollback(&[]).code, Some(0));
     scene.qsc(&arguments).assert_refused(&["no canary is active"]);
-    scene.qsc(&["canary", "monitor", "--source", "-"]).assert_refused(&["stdin"]);
+    let run = scene.qsc(&["canary", "monitor", "--source", "-"]);
+    assert!(run.code == Some(64) && run.stderr.contains("stdin"), "{run:?}");
 }
 
 /// A source that is away when the watch ends gets as long to come back as at any other time.
@@ -364,7 +379,8 @@ fn a_rollback_that_cannot_be_carried_out_is_told() {
     assert_eq!(heard["detail"]["reasons"], document["reasons"]);
     let error = heard["detail"]["error"].as_str().unwrap();
     assert!(error.contains("ROLLBACK FAILED") && error.contains("baseline.json is missing"), "{error}");
-    // The next one, told where weights are, makes up for it.
+    // The next one, told where weights are, makes up for it, although what it would see is healthy again.
+    watched.add(2000, breakdown);
     watched.assert_rolled_back(
         watched.monitor(&["--interval", "1s", "--models", "MODELS.toml"]),
         "majority_class: BUY is",
@@ -461,7 +477,7 @@ fn one_monitor_at_a_time_and_a_rollback_by_hand_ends_it() {
 fn strict_makes_the_comparison_block() {
     let shifted = |index: usize| {
         let mut models = breakdown(index);
-        models["xgb"]["confidence"] = json!(0.75 + 0.2 * qsc_tests::capture::spread(index));
+        models["xgb"]["confidence"] = json!(0.75 + 0.2 * spread(index));
         models
     };
     let Some(watched) = Watched::start() else { return };
@@ -476,4 +492,166 @@ fn strict_makes_the_comparison_block() {
         watched.monitor(&["--interval", "1s", "--strict"]),
         "the canary's confidence is above",
     );
+}
+
+/// What a demo or a test made up says nothing about the canary, good or bad.
+#[test]
+fn one_simulated_event_rolls_back() {
+    let Some(watched) = Watched::start() else { return };
+    let simulated = payload(0, &breakdown(0)).replacen('{', "{\"synthetic\":true,", 1);
+    add(&mut watched.server.connection(), &simulated);
+    watched.assert_rolled_back(watched.monitor(&["--interval", "1s"]), "1 of 301 events are simulated");
+}
+
+/// A limit that cannot be measured is not one that holds.
+#[test]
+fn a_limit_on_drift_is_held_by_the_watch_too() {
+    let settings = |watched: &Watched, most: f64| {
+        fs::write(watched.scene.path("qsc.toml"), format!("[rules]\nmax_psi = {most:?}\n")).unwrap();
+    };
+    let limited = ["--settings", "qsc.toml", "--interval", "60s"];
+    let compared = [&limited[..], &["--models", "MODELS.toml"]].concat();
+    let Some(watched) = Watched::start() else { return };
+    settings(&watched, 0.25);
+    let url = watched.server.url();
+    let run = watched.scene.qsc(&[&["canary", "monitor", "--source", &url][..], &limited].concat());
+    assert_eq!(run.code, Some(64), "{run:?}");
+    assert!(run.stderr.contains("max_psi") && run.stderr.contains("--models MODELS.toml"), "{run:?}");
+    assert_eq!(watched.scene.weights()["canary"], "xgb");
+    watched.assert_rolled_back(watched.monitor(&compared), "no event has a value of");
+
+    let models: Vec<_> = qsc_models::IMAGES.iter().map(|(_, image)| Model::check(image).unwrap()).collect();
+    let features = |index: usize| -> Value {
+        let names = models.iter().flat_map(|model| model.feature_names());
+        names.map(|name| (name.to_owned(), json!(spread(index)))).collect::<Map<_, _>>().into()
+    };
+    let Some(watched) = Watched::start() else { return };
+    let mut connection = watched.server.connection();
+    for index in 0..50 {
+        let mut intent: Value = serde_json::from_str(&payload(index, &breakdown(index))).unwrap();
+        intent["features"] = features(index);
+        add(&mut connection, &intent.to_string());
+    }
+    settings(&watched, 1000.0);
+    let child = watched.monitor(&compared);
+    wait_for_checks(&watched.scene, 1);
+    signal(&child, "TERM");
+    assert_eq!(end(child).1["status"], "interrupted", "what holds is no fault");
+    settings(&watched, 0.25);
+    watched.assert_rolled_back(watched.monitor(&compared), "the largest PSI is");
+}
+
+/// Another interval would count other pauses as watched, and a watch is strict as a whole or not at all.
+#[test]
+fn a_watch_asked_for_otherwise_begins_anew() {
+    let scene = Scene::default();
+    scene.activated();
+    let source = ["canary", "monitor", "--format", "json", "--source", "file:intents.jsonl"];
+    // Runs until the watch asked for, its times in hours, has `checks` checks; why it began anew.
+    let run = |duration: u64, interval: u64, strict: bool, checks: u64| {
+        let [hours, every] = [duration, interval].map(|hours| format!("{hours}h"));
+        let mut more = vec!["--duration", &hours, "--interval", &every];
+        more.extend(strict.then_some("--strict"));
+        let mut command = scene.command(&[&source[..], &more].concat());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for_watch(&scene, |watch| {
+            let times =
+                watch["duration_ms"] == duration * 3_600_000 && watch["interval_ms"] == interval * 3_600_000;
+            times && watch["strict"] == strict && watch["checks"] == checks
+        });
+        signal(&child, "TERM");
+        let (code, document) = end(child);
+        assert_eq!((code, &document["status"]), (Some(1), &json!("interrupted")), "{document}");
+        document["anew"].clone()
+    };
+    assert_eq!(run(6, 1, false, 1), Value::Null);
+    assert_eq!(run(6, 1, false, 2), Value::Null, "the same goes on");
+    let why = run(6, 2, false, 1);
+    assert_eq!(
+        why,
+        "the watch so far is one of --duration 21600s --interval 3600s, not of --duration 21600s --interval 7200s"
+    );
+    assert!(run(6, 2, true, 1).is_string());
+    assert!(run(7, 2, true, 1).is_string());
+    assert_eq!(run(7, 2, true, 2), Value::Null);
+    // What an older version wrote says less.
+    let mut watch: Value = serde_json::from_str(&scene.read("state/watch.json").unwrap()).unwrap();
+    watch.as_object_mut().unwrap().remove("strict");
+    fs::write(scene.path("state/watch.json"), watch.to_string()).unwrap();
+    assert!(run(7, 2, true, 1).as_str().unwrap().contains("strict"));
+    let events: Vec<Value> = scene.log().iter().map(|line| line["event"].clone()).collect();
+    assert_eq!(events[1..], [(); 5].map(|()| json!("watch_started")));
+}
+
+/// A state that was begun afresh has the same generations again.
+#[test]
+fn a_watch_of_another_activation_is_none_of_this_one() {
+    let scene = Scene::default();
+    scene.watched();
+    fs::rename(scene.path("state"), scene.path("before")).unwrap();
+    scene.activated();
+    fs::copy(scene.path("before/watch.json"), scene.path("state/watch.json")).unwrap();
+    let status = scene.qsc(&["canary", "status", "--format", "json"]).json();
+    assert_eq!((&status["generation"], &status["watch"]), (&json!(1), &Value::Null), "{status}");
+    let arguments = ["canary", "monitor", "--format", "json", "--source", "file:intents.jsonl"];
+    let asked = ["--duration", "4s", "--interval", "2s"];
+    let mut command = scene.command(&[&arguments[..], &asked].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (code, document) = end(child);
+    assert_eq!(
+        (code, &document["status"]),
+        (Some(2), &json!("rolled_back")),
+        "it saw nothing new: {document}"
+    );
+}
+
+#[test]
+fn a_second_watch_that_did_not_end_clean_takes_the_first_ones_word_back() {
+    let scene = Scene::default();
+    scene.watched();
+    let arguments = ["canary", "monitor", "--format", "json", "--source", "file:intents.jsonl"];
+    let mut command = scene.command(&[&arguments[..], &["--interval", "1h"]].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for_watch(&scene, |watch| watch["duration_ms"] == 21_600_000 && watch["checks"] == 1);
+    signal(&child, "TERM");
+    assert_eq!(end(child).0, Some(1));
+    let run = scene.qsc(&["canary", "promote", "--format", "json"]);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(run.json()["checks"][1]["detail"].as_str().unwrap().contains("has not ended clean"), "{run:?}");
+    assert_eq!(scene.weights()["canary"], "xgb");
+}
+
+#[test]
+fn a_stream_that_was_reset_and_is_ahead_again_rolls_back() {
+    for (before, after, words) in [
+        (0, 320, "nothing is as old"),
+        (2500, 2100, "2800 entries had been added to it, and now it says 2100"),
+    ] {
+        let Some(watched) = Watched::start() else { return };
+        watched.add(before, breakdown);
+        let child = watched.monitor(&["--interval", "5s"]);
+        wait_for_checks(&watched.scene, 1);
+        let mut pipe = redis::pipe();
+        pipe.atomic().del(INTENTS).ignore();
+        for index in 0..after {
+            let payload = payload(index, &breakdown(index));
+            pipe.cmd("XADD").arg(INTENTS).arg("*").arg("event_type").arg("trade.intent");
+            pipe.arg("payload").arg(payload).ignore();
+        }
+        pipe.exec(&mut watched.server.connection()).unwrap();
+        watched.assert_rolled_back(child, words);
+    }
+}
+
+/// An engine that never took the canary's weights up was not watched with them.
+#[test]
+fn weights_that_no_engine_uses_do_not_end_clean() {
+    let unaware = |index: usize| payload(index, &breakdown(index)).replace("\"xgb\":0.1", "\"xgb\":0.25");
+    let mut intents = Capture::new();
+    (0..300).for_each(|index| intents.push("trade.intent", &unaware(index)));
+    let Some(watched) = Watched::on(&intents) else { return };
+    let live = watched.live_of(unaware);
+    let child = watched.monitor(&["--duration", "1500ms", "--interval", "500ms"]);
+    watched.assert_rolled_back(child, "no engine uses the canary's weight");
+    drop(live);
 }

@@ -8,17 +8,17 @@ use anyhow::bail;
 use serde::Serialize;
 use serde_json::json;
 
-use super::audit::{Chain, Transition};
+use super::audit::{Chain, Entry, Transition};
 use super::clock::Moment;
 use super::compare::Comparison;
 use super::rollback::{Rollback, rollback};
 use super::state::{Lock, Standing, State, details, in_force};
 use super::telemetry::{self, WeightProof};
-use super::watch::{LIMIT, Watch};
+use super::watch::{LIMIT, Watch, last_word};
 use super::weights::WeightsFile;
 use crate::engine::config::ModelsConfig;
 use crate::gate::{
-    Check as GateCheck, CheckKind, Ensemble, Mode, OnBound, QualityVerdict, Require, Rules, Terms,
+    Check as GateCheck, CheckKind, Drift, Ensemble, Mode, OnBound, QualityVerdict, Require, Rules, Terms,
 };
 use crate::judge::{self, EventSource, QUALITY_EVENTS};
 use crate::signals::Stop;
@@ -44,6 +44,8 @@ pub struct Request<'a> {
     pub strict: bool,
     /// The rules of the gate.
     pub rules: &'a Rules,
+    /// Training rows to compare the features with; a limit on drift cannot be held without.
+    pub drift: Option<&'a Drift>,
     /// Weights for a rollback without a usable baseline.
     pub models: Option<&'a ModelsConfig>,
 }
@@ -79,7 +81,7 @@ pub enum End {
 /// What a monitor tells while it runs.
 #[derive(Debug)]
 pub enum Told<'a> {
-    /// What was watched so far cannot be read and does not count.
+    /// What was watched so far cannot be read, or was asked for in another way, and does not count.
     Anew(&'a str),
     /// It begins, or continues after a restart.
     Begins(&'a Watch),
@@ -96,6 +98,8 @@ pub struct Monitored {
     pub end: End,
     /// The watch.
     pub watch: Watch,
+    /// Why it did not go on with what was watched before.
+    pub anew: Option<String>,
     /// What the last successful check measured.
     pub measured: Option<Measured>,
 }
@@ -121,122 +125,137 @@ pub fn monitor(
         bail!("no canary is active: {} does not exist", state.directory().display());
     }
     let _alone = state.lock(Lock::Monitor)?;
-    let mut watch = begin(request, &mut tell)?;
+    let (mut watch, anew) = begin(request)?;
+    if let Some(why) = &anew {
+        tell(Told::Anew(why));
+    }
     tell(Told::Begins(&watch));
+    let (end, measured) = watch_on(request, &mut watch, stop, &mut tell)?;
+    Ok(Monitored { end, watch, anew, measured })
+}
+
+/// Checks until the watch ends.
+fn watch_on(
+    request: &Request<'_>,
+    watch: &mut Watch,
+    stop: &Stop,
+    tell: &mut dyn FnMut(Told<'_>),
+) -> anyhow::Result<(End, Option<Measured>)> {
     let mut measured = None;
     // After a restart, time without a monitor is told from time between two checks.
     let mut longest = request.interval * LIMIT;
     let mut unwritten = 0;
     loop {
         let started = Instant::now();
-        match check(request, &mut watch, longest) {
+        match check(request, watch, longest) {
             Check::Clean(figures) => {
                 watch.failed_in_row = 0;
                 watch.checks += 1;
-                tell(Told::Checked(&watch, &figures));
+                tell(Told::Checked(watch, &figures));
                 measured = Some(*figures);
             }
             Check::Failed(reason) => {
                 watch.failed_in_row += 1;
                 watch.checks += 1;
-                tell(Told::Failed(&watch, &reason));
+                tell(Told::Failed(watch, &reason));
                 if watch.failed_in_row >= LIMIT {
                     let reason = format!(
                         "{LIMIT} checks in a row failed, at most {} may; the last: {reason}",
                         LIMIT - 1
                     );
-                    return Ok(roll_back(request, watch, vec![reason], measured));
+                    return Ok((roll_back(request, watch, vec![reason]), measured));
                 }
             }
             Check::Violated(reasons, figures) => {
                 watch.checks += 1;
                 let measured = figures.map(|figures| *figures).or(measured);
-                return Ok(roll_back(request, watch, reasons, measured));
+                return Ok((roll_back(request, watch, reasons), measured));
             }
             Check::Ended(how) => {
-                return Ok(Monitored { end: End::EndedElsewhere(how), watch, measured });
+                return Ok((End::EndedElsewhere(how), measured));
             }
         }
         longest = longest.max(SLOW_CHECK);
-        match watch.write(state) {
+        match watch.write(request.state) {
             Ok(()) => unwritten = 0,
             Err(error) => {
                 unwritten += 1;
                 let reason = format!("{error:#}");
-                tell(Told::Failed(&watch, &reason));
+                tell(Told::Failed(watch, &reason));
                 if unwritten >= LIMIT {
                     let reason = format!("the watch could not be kept {LIMIT} times in a row: {reason}");
-                    return Ok(roll_back(request, watch, vec![reason], measured));
+                    return Ok((roll_back(request, watch, vec![reason]), measured));
                 }
             }
         }
         let whole = watch.failed_in_row == 0 && unwritten == 0;
         // A watch whose last check failed has not seen its end.
         if watch.left().is_zero() && whole {
-            passed(request, &watch)?;
-            return Ok(Monitored { end: End::Clean, watch, measured });
+            passed(request, watch)?;
+            return Ok((End::Clean, measured));
         }
         // The last check is at the end, but after a failure the source gets its whole interval.
         let pause =
             if whole { request.interval.min(watch.left().max(SIGNAL_CHECK)) } else { request.interval };
         while let Some(left) = pause.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
             if stop.requested() {
-                return Ok(Monitored { end: End::Interrupted, watch, measured });
+                return Ok((End::Interrupted, measured));
             }
             thread::sleep(SIGNAL_CHECK.min(left));
         }
         if stop.requested() {
-            return Ok(Monitored { end: End::Interrupted, watch, measured });
+            return Ok((End::Interrupted, measured));
         }
     }
 }
 
-/// The watch to continue, or a new one for the active canary.
-fn begin(request: &Request<'_>, tell: &mut dyn FnMut(Told<'_>)) -> anyhow::Result<Watch> {
+/// The watch to continue, or a new one for the active canary, and why what was watched before does not count.
+fn begin(request: &Request<'_>) -> anyhow::Result<(Watch, Option<String>)> {
     let state = request.state;
     let _writing = state.lock(Lock::Write)?;
     let mut chain = state.recover()?.chain;
-    let (generation, model) = match state.standing(&chain) {
-        Standing::Active(file, entry) => (file.generation, entry.model.unwrap_or_default()),
+    let activation = match state.standing(&chain) {
+        Standing::Active(_, entry) => *entry,
         // The first check finds it and rolls back.
         Standing::Foreign(_) => match active_entry(&chain) {
-            Some((generation, model)) => (generation, model),
+            Some(entry) => entry,
             None => bail!(
                 "no canary was activated, and the weights are not what the log says; `qsc canary rollback` restores the baseline"
             ),
         },
         _ => bail!("no canary is active: there is nothing to watch"),
     };
-    let there = Watch::read(state).unwrap_or_else(|error| {
-        // More is watched for it, never less.
-        tell(Told::Anew(&format!("{error:#}")));
-        None
-    });
-    if let Some(watch) = there
-        && watch.generation == generation
-        && watch.model == model
-        && !has_passed(&chain, generation)
-    {
-        return Ok(watch);
-    }
-    let watch = Watch::begin(generation, &model, request.duration, &Moment::now()?);
-    watch.write(state)?;
+    let Request { duration, interval, strict, .. } = *request;
+    let new = Watch::begin(&activation, duration, interval, strict, &Moment::now()?);
+    // More is watched for what does not go on, never less.
+    let anew = match Watch::read(state) {
+        Ok(Some(watch)) if watch.activation == activation.hash && is_open(&chain, &activation) => {
+            if watch.asked() == new.asked() || !watch.owed.is_empty() {
+                return Ok((watch, None));
+            }
+            Some(format!("the watch so far is one of {}, not of {}", watch.asked(), new.asked()))
+        }
+        Ok(_) => None,
+        Err(error) => Some(format!("{error:#}")),
+    };
+    new.write(state)?;
     let details = details([
-        ("duration_ms", watch.duration_ms.into()),
-        ("interval_ms", u64::try_from(request.interval.as_millis())?.into()),
-        ("strict", request.strict.into()),
+        ("duration_ms", new.duration_ms.into()),
+        ("interval_ms", new.interval_ms.into()),
+        ("strict", new.strict.into()),
     ]);
-    state.log().append(&mut chain, Transition::WatchStarted, Some(&model), generation, details)?;
-    Ok(watch)
+    state.log().append(&mut chain, Transition::WatchStarted, Some(&new.model), new.generation, details)?;
+    Ok((new, anew))
 }
 
-fn active_entry(chain: &Chain) -> Option<(u64, String)> {
+fn active_entry(chain: &Chain) -> Option<Entry> {
     let last = in_force(&chain.entries).last().copied()?;
-    (last.event == Transition::Activated).then(|| (last.generation, last.model.clone().unwrap_or_default()))
+    (last.event == Transition::Activated).then(|| last.clone())
 }
 
-fn has_passed(chain: &Chain, generation: u64) -> bool {
-    chain.entries.iter().any(|entry| entry.event == Transition::WatchPassed && entry.generation == generation)
+/// Whether a watch of this activation has begun and not ended.
+fn is_open(chain: &Chain, activation: &Entry) -> bool {
+    last_word(chain, activation).is_some_and(|entry| entry.event == Transition::WatchStarted)
 }
 
 fn passed(request: &Request<'_>, watch: &Watch) -> anyhow::Result<()> {
@@ -244,35 +263,35 @@ fn passed(request: &Request<'_>, watch: &Watch) -> anyhow::Result<()> {
     let _writing = state.lock(Lock::Write)?;
     let mut chain = state.recover()?.chain;
     let still =
-        matches!(state.standing(&chain), Standing::Active(file, _) if file.generation == watch.generation);
+        matches!(state.standing(&chain), Standing::Active(_, entry) if entry.hash == watch.activation);
     anyhow::ensure!(still, "the canary was changed while the watch ended; it does not count as clean");
     let details = details([
         ("watched_ms", watch.watched_ms.into()),
         ("checks", watch.checks.into()),
-        ("strict", request.strict.into()),
+        ("strict", watch.strict.into()),
         ("last_id", json!(watch.last_id)),
     ]);
     state.log().append(&mut chain, Transition::WatchPassed, Some(&watch.model), watch.generation, details)
 }
 
-fn roll_back(
-    request: &Request<'_>,
-    watch: Watch,
-    reasons: Vec<String>,
-    measured: Option<Measured>,
-) -> Monitored {
+fn roll_back(request: &Request<'_>, watch: &mut Watch, reasons: Vec<String>) -> End {
     let why = reasons.join("; ");
-    let end = match rollback(request.state, request.models, &format!("monitor: {why}")) {
+    match rollback(request.state, request.models, &format!("monitor: {why}")) {
         Ok(done) => End::RolledBack(reasons, done),
         Err(error) => {
+            watch.owed.clone_from(&reasons);
+            // Where it cannot be kept either, the next monitor has what it sees itself.
+            let _ = watch.write(request.state);
             let failed = format!("ROLLBACK FAILED, the canary may still be active ({why})");
             End::RollbackFailed(reasons, error.context(failed))
         }
-    };
-    Monitored { end, watch, measured }
+    }
 }
 
 fn check(request: &Request<'_>, watch: &mut Watch, longest: Duration) -> Check {
+    if !watch.owed.is_empty() {
+        return Check::Violated(watch.owed.clone(), None);
+    }
     let now = match Moment::now() {
         Ok(now) => now,
         Err(error) => return Check::Violated(vec![format!("{error:#}")], None),
@@ -285,7 +304,7 @@ fn check(request: &Request<'_>, watch: &mut Watch, longest: Duration) -> Check {
         Err(error) => return Check::Failed(format!("the audit log does not hold: {error:#}")),
     };
     let (file, cutover) = match request.state.standing(&chain) {
-        Standing::Active(file, entry) if file.generation == watch.generation => {
+        Standing::Active(file, entry) if entry.hash == watch.activation => {
             match entry.detail("cutover").and_then(|text| parse_timestamp(text).ok()) {
                 Some(cutover) => (file, cutover),
                 None => {
@@ -296,7 +315,10 @@ fn check(request: &Request<'_>, watch: &mut Watch, longest: Duration) -> Check {
         Standing::Foreign(why) => return Check::Violated(vec![why], None),
         Standing::Interrupted(_) => return Check::Failed("another qsc is changing the weights".to_owned()),
         Standing::Active(..) | Standing::Idle(_) | Standing::Unrecorded(_) => {
-            return Check::Ended(format!("generation {} is no longer in force", watch.generation));
+            return Check::Ended(format!(
+                "generation {} as it was activated is no longer in force",
+                watch.generation
+            ));
         }
     };
     match judge_now(request, watch, &file, cutover) {
@@ -317,7 +339,8 @@ fn judge_now(
         requested: QUALITY_EVENTS,
         cutover: Some(cutover),
     };
-    let verdict = judge::quality(request.source, terms, request.rules, |_| {})?;
+    let verdict =
+        judge::quality_with_drift(request.source, terms, request.rules, request.drift.cloned(), |_| {})?;
     let (seen, gap) = telemetry::read(request.source, Some(cutover), &watch.model, &file.weights)?;
     // A trimmed stream is no fault as long as the newest events are all there.
     if let Some(gap) = gap
@@ -326,10 +349,10 @@ fn judge_now(
         bail!("events may be missing: {gap}");
     }
     let mut reasons = violations(&verdict, &watch.model, request.rules);
-    if let Err(reason) = watch.take(seen.last, seen.last_canary, request.interval) {
+    if let Err(reason) = watch.take(&seen) {
         reasons.push(reason);
     }
-    if request.strict {
+    if watch.strict {
         reasons.extend(seen.comparison.findings.iter().cloned());
     }
     let measured = Box::new(Measured {
@@ -343,13 +366,29 @@ fn judge_now(
 
 /// What the gate holds against the canary, and the ensemble's agreement; each says which value crossed which bound.
 fn violations(verdict: &QualityVerdict, model: &str, rules: &Rules) -> Vec<String> {
-    let corrupt =
-        |check: &&GateCheck| check.check == CheckKind::MalformedEvents && check.passed == Some(false);
-    let mut reasons: Vec<String> =
-        verdict.checks.iter().filter(corrupt).map(|check| check.detail.clone()).collect();
+    let mut reasons = Vec::new();
+    let simulated = verdict.evidence.simulated;
+    if simulated > 0 {
+        reasons.push(format!(
+            "{simulated} of {} events are simulated and say nothing about a market, none may be",
+            verdict.evidence.count
+        ));
+    }
+    reasons.extend(verdict.checks.iter().filter(|check| is_fault(check)).map(|check| check.detail.clone()));
     let failures = verdict.models.get(model).map_or(&[][..], |verdict| &verdict.failures);
     let violated = failures.iter().filter(|failure| failure.check != CheckKind::InsufficientPredictions);
     reasons.extend(violated.map(|failure| format!("{model}: {}: {}", failure.check.name(), failure.detail)));
     reasons.extend(verdict.ensemble.disagreements(rules, OnBound::Holds));
     reasons
+}
+
+/// Whether a check of the gate as a whole counts, failed or not made.
+fn is_fault(check: &GateCheck) -> bool {
+    match check.check {
+        // Too little yet; a gap that matters is a failed check of the watch.
+        CheckKind::InsufficientEvents | CheckKind::Gap => false,
+        // Without a healthy model the canary is none, and its own failures say why.
+        CheckKind::HealthyModels => check.passed.is_none(),
+        _ => check.passed != Some(true),
+    }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::audit::Transition;
 use super::evidence::Finding;
 use super::state::{Lock, Standing, State, details, last_generation, promoted_baseline};
+use super::watch::last_word;
 use super::weights::WeightsFile;
 use crate::digest::sha256;
 
@@ -52,20 +53,14 @@ pub fn promote(state: &State, weight: Option<Ppm>) -> anyhow::Result<Promotion> 
         format!("{model} is active, generation {}", file.generation),
     ));
     outcome.model = Some(model.clone());
-    let watch = chain.entries.iter().rev().find(|entry| {
-        entry.event == Transition::WatchPassed
-            && entry.generation == file.generation
-            && entry.seq > activated.seq
-    });
-    let Some(watch) = watch else {
-        outcome.findings.push(Finding::new(
-            "watch",
-            false,
-            format!(
-                "no watch of generation {} has ended clean; run `qsc canary monitor` to its end",
-                file.generation
-            ),
-        ));
+    let last = last_word(&chain, &activated);
+    let Some(watch) = last.filter(|entry| entry.event == Transition::WatchPassed) else {
+        let fault = match last {
+            Some(begun) => format!("the watch begun {} has not ended clean", begun.ts),
+            None => format!("no watch of generation {} has ended clean", file.generation),
+        };
+        let detail = format!("{fault}; run `qsc canary monitor` to its end");
+        outcome.findings.push(Finding::new("watch", false, detail));
         return Ok(outcome);
     };
     outcome.findings.push(Finding::new("watch", true, format!("ended clean {}", watch.ts)));

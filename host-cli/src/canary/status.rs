@@ -63,7 +63,13 @@ impl Status {
             status.broken.push(format!("{error:#}"));
         }
         let generation = status.file.as_ref().map(|file| file.generation);
-        status.watch = watch.filter(|watch| Some(watch.generation) == generation);
+        status.watch = watch.filter(|watch| {
+            // A watch of a state that was there before this one is none of these weights.
+            let is_recorded = chain
+                .as_ref()
+                .is_none_or(|chain| chain.entries.iter().any(|entry| entry.hash == watch.activation));
+            Some(watch.generation) == generation && is_recorded
+        });
         if let (Some(source), Some(WeightsFile { canary: Some(canary), weights, .. })) =
             (source, &status.file)
         {

@@ -39,21 +39,27 @@ pub struct Telemetry {
     sides: Sides,
     proof: WeightProof,
     sum: f64,
+    read: u64,
+    first: Option<EventId>,
     last: Option<EventId>,
     last_canary: Option<EventId>,
 }
 
 /// What was read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seen {
     /// Canary and baseline over the same events.
     pub comparison: Comparison,
     /// The canary's weight.
     pub proof: WeightProof,
+    /// Id of the oldest event, where every event of the window was read and not only the newest ones.
+    pub first: Option<EventId>,
     /// Id of the newest event.
     pub last: Option<EventId>,
     /// Id of the newest intent in which the canary was active.
     pub last_canary: Option<EventId>,
+    /// Entries that were ever added to the stream, where the source counts them.
+    pub entries_added: Option<u64>,
 }
 
 /// What the newest intents since `after` (Unix ms) say, as many as the quality gate judges, and what of them is missing.
@@ -70,7 +76,7 @@ pub fn read(
     let newest = NonZeroUsize::new(usize::try_from(QUALITY_EVENTS)?);
     let window = Window { after, newest, event_types: &[TRADE_INTENT] };
     let reading = source.read(&window, |item| telemetry.observe(&item))?;
-    Ok((telemetry.finish(), reading.gap))
+    Ok((Seen { entries_added: reading.entries_added, ..telemetry.finish() }, reading.gap))
 }
 
 impl Telemetry {
@@ -83,6 +89,8 @@ impl Telemetry {
             sides: Sides::default(),
             proof: WeightProof::default(),
             sum: 0.0,
+            read: 0,
+            first: None,
             last: None,
             last_canary: None,
         }
@@ -90,7 +98,9 @@ impl Telemetry {
 
     /// Takes the next item. What is corrupt is the gate's to judge.
     pub fn observe(&mut self, item: &Item) {
+        self.read += 1;
         let Ok(event) = item else { return };
+        self.first = self.first.or(Some(event.id));
         self.last = Some(event.id);
         let Ok(payload) = Json::parse(&event.payload) else { return };
         let Some(models) = payload.get("model_breakdown").and_then(Json::as_object) else { return };
@@ -139,8 +149,10 @@ impl Telemetry {
         Seen {
             comparison: self.sides.compare(),
             proof: self.proof,
+            first: self.first.filter(|_| self.read < QUALITY_EVENTS),
             last: self.last,
             last_canary: self.last_canary,
+            entries_added: None,
         }
     }
 }

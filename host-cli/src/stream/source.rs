@@ -39,6 +39,8 @@ pub struct Reading {
     pub other_types: u64,
     /// Why the window may have lost events before they were read.
     pub gap: Option<Gap>,
+    /// Entries that were ever added to the stream, when the reading began; only servers since Redis 7.0 count.
+    pub entries_added: Option<u64>,
 }
 
 /// Entries of the window may be missing: the stream was trimmed behind its start.

@@ -1,5 +1,6 @@
 //! `qsc canary monitor`.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{HookArgs, StateArgs};
+use crate::canary::drift;
 use crate::canary::monitor::{End, Monitored, Request, Told, monitor};
 use crate::canary::watch::Watch;
 use crate::commands::source::{SourceArgs, refuse_used_up};
@@ -23,8 +25,9 @@ use crate::stream::parse_positive_duration;
 #[command(after_help = "\
 Every check re-judges the newest 2000 intents since the cutover. It rolls back at once when the gate finds a fault in \
 the canary (too few predictions alone is none), the models agree by less than 55 or more than 80 %, more than 20 % of the \
-events hold both BUY and SELL, the canary is silent, the stream was reset, a clock jumped, or the weights are not the \
-recorded ones; and when three checks in a row could not be made. After a restart it continues the same watch.
+events hold both BUY and SELL, an event is simulated, the canary is silent, the stream was reset, a clock jumped, or the \
+weights are not the recorded ones, or not those the intents tell by the end; and when three checks in a row could not be \
+made. After a restart with the same --duration, --interval and --strict it continues the same watch.
 
 Exit codes: 0 watched to the end and clean, 2 rolled back, by this watch or by somebody meanwhile, 1 could not watch, or was stopped by a signal: never clean.
 
@@ -42,7 +45,8 @@ pub struct MonitorArgs {
     /// Roll back, too, when confidences or actions of canary and baseline differ
     #[arg(long)]
     strict: bool,
-    /// Where there is no usable baseline: a rollback puts the weights of this ensemble in force
+    /// Where there is no usable baseline: a rollback puts the weights of this ensemble in force. `max_psi` in `[rules]`
+    /// needs it, to compare the features with the rows its models were trained on
     #[arg(long, value_name = "MODELS.toml")]
     models: Option<PathBuf>,
     #[command(flatten)]
@@ -57,7 +61,19 @@ pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::
     if let Some(exit) = refuse_used_up(&source) {
         return Ok(exit);
     }
+    if rules.max_psi.is_some() && args.models.is_none() {
+        // That nobody reads it is no reason to go on.
+        let _ = writeln!(
+            io::stderr(),
+            "error: max_psi in [rules] cannot be held without the rows the models were trained on; name the ensemble with \
+             --models MODELS.toml"
+        );
+        return Ok(Exit::Usage);
+    }
     let models = args.models.as_deref().map(ModelsConfig::read).transpose()?;
+    // Only a limit needs the training rows.
+    let limited = args.models.as_deref().filter(|_| rules.max_psi.is_some());
+    let drift = limited.map(drift::of_ensemble).transpose()?;
     let state = args.state.state();
     let request = Request {
         state: &state,
@@ -66,6 +82,7 @@ pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::
         interval: args.interval,
         strict: args.strict,
         rules,
+        drift: drift.as_ref(),
         models: models.as_ref(),
     };
     let done = monitor(&request, &stop, |told| tell(args, told))?;
@@ -101,15 +118,20 @@ pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::
 fn tell(args: &MonitorArgs, told: Told<'_>) {
     let left = |watch: &Watch| format!("{:.0} s left", watch.left().as_secs_f64());
     match told {
-        Told::Anew(why) => eprintln!("warning: {why}; the watch begins anew"),
+        Told::Anew(why) => log::say(format_args!("warning: {why}; the watch begins anew")),
         Told::Begins(watch) => {
-            eprintln!("watching {} (generation {}), {}", watch.model, watch.generation, left(watch));
+            log::say(format_args!(
+                "watching {} (generation {}), {}",
+                watch.model,
+                watch.generation,
+                left(watch)
+            ));
             if watch.checks == 0 {
                 args.hook.tell_aside("watch_started", Some(&watch.model), watch.generation, &json!(watch));
             }
         }
         Told::Checked(watch, measured) => {
-            eprintln!(
+            log::say(format_args!(
                 "check {}: ok, {} intents, agreement {}, hard disagreement {}, {}; {}",
                 watch.checks,
                 measured.events,
@@ -117,13 +139,16 @@ fn tell(args: &MonitorArgs, told: Told<'_>) {
                 percent(measured.ensemble.hard_disagreement_pct),
                 measured.weight.text(),
                 left(watch)
-            );
+            ));
             for finding in &measured.comparison.findings {
-                eprintln!("check {}: warning: {finding} (--strict rolls back)", watch.checks);
+                log::say(format_args!("check {}: warning: {finding} (--strict rolls back)", watch.checks));
             }
         }
         Told::Failed(watch, reason) => {
-            eprintln!("check {}: FAILED ({} in a row): {reason}", watch.checks, watch.failed_in_row);
+            log::say(format_args!(
+                "check {}: FAILED ({} in a row): {reason}",
+                watch.checks, watch.failed_in_row
+            ));
         }
     }
 }
@@ -174,6 +199,7 @@ fn document(done: &Monitored, exit: Exit) -> Value {
         "reasons": reasons,
         "error": match &done.end { End::RollbackFailed(_, error) => Some(format!("{error:#}")), _ => None },
         "watch": done.watch,
+        "anew": done.anew,
         "measured": done.measured,
         "weights": rollback.and_then(|rollback| rollback.restored.as_ref()),
         "broken": rollback.map(|rollback| &rollback.broken),

@@ -183,7 +183,7 @@ impl RedisStream {
             Some(after) => self.gap(after)?,
             None => None,
         };
-        Ok(Reading { other_types, gap })
+        Ok(Reading { other_types, gap, entries_added: info.entries_added })
     }
 
     /// Entries in the stream.
