@@ -29,6 +29,8 @@
 //! | [`report`] | one verdict as text, JSON, Markdown and HTML |
 
 #![deny(unsafe_code)]
+// What is printed so panics where it cannot be written: `log::say` and `report::print` do not.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
 pub mod args;
 pub mod attest;

@@ -494,6 +494,23 @@ fn strict_makes_the_comparison_block() {
     );
 }
 
+/// The disk that its log goes to is full, or whoever read it has died.
+#[test]
+fn a_watch_that_nobody_hears_goes_on_and_rolls_back() {
+    let Some(watched) = Watched::start() else { return };
+    let url = watched.server.url();
+    let monitor = ["canary", "monitor", "--format", "json", "--source", &url, "--interval", "300ms"];
+    let mut command = watched.scene.command(&monitor);
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(full).spawn().unwrap();
+    let mut stdout = String::new();
+    // No new intent comes: the canary is silent.
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(2), "{stdout}");
+    assert!(stdout.contains("\"rolled_back\""), "{stdout}");
+    assert_eq!(watched.scene.weights()["canary"], Value::Null);
+}
+
 /// What a demo or a test made up says nothing about the canary, good or bad.
 #[test]
 fn one_simulated_event_rolls_back() {
