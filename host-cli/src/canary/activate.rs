@@ -173,7 +173,7 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
     ]);
     let report = report::write_quality(&judged.quality, &request.source.header(None)?, request.report_dir)?;
     if let Some(key) = request.sign_key {
-        attest::sign(&report.files.json, key)?;
+        attest::sign_written(&report.files.json, report.files.sha256.json.as_deref(), key)?;
     }
     let expected = Expected {
         model: Some(model),
