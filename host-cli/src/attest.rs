@@ -166,12 +166,18 @@ fn statement(json: &Path, written: Option<&str>) -> anyhow::Result<Value> {
     );
     let mut subject = Vec::new();
     let digests = &report["report"]["sha256"];
-    for (path, text, named) in [
-        (json.to_owned(), Some(text), written),
-        beside(json, "md", digests["markdown"].as_str())?,
-        beside(json, "html", digests["html"].as_str())?,
+    for (path, named) in [
+        (json.to_owned(), written),
+        (json.with_extension("md"), digests["markdown"].as_str()),
+        (json.with_extension("html"), digests["html"].as_str()),
     ] {
-        let digest = text.map(sha256);
+        let digest = if path == json {
+            Some(sha256(&text))
+        } else if path.exists() {
+            Some(sha256(read(&path)?))
+        } else {
+            None
+        };
         ensure!(
             written.is_none() || digest.as_deref() == named,
             "{} is not the file that was written: nothing is signed; judge again, and find out who writes there",
@@ -203,17 +209,6 @@ fn statement(json: &Path, written: Option<&str>) -> anyhow::Result<Value> {
             "failedTests": tests(false),
         },
     }))
-}
-
-/// A file of the report beside its twin, if it is there, and the digest the twin names.
-fn beside<'a>(
-    json: &Path,
-    extension: &str,
-    named: Option<&'a str>,
-) -> anyhow::Result<(PathBuf, Option<Vec<u8>>, Option<&'a str>)> {
-    let path = json.with_extension(extension);
-    let text = if path.exists() { Some(read(&path)?) } else { None };
-    Ok((path, text, named))
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -153,6 +153,14 @@ fn a_log_that_is_gone_is_missed() {
         assert_eq!(run.code, Some(2), "{run:?}");
         let _ = fs::remove_file(scene.path("state/weights.json"));
     }
+    // Without weights an engine has those of `MODELS.toml`, but not where there were others.
+    let engine = ["run", "--source", "-", "--sink", "-", "--models", "MODELS.toml", "--state-dir", "state"];
+    let run = scene.qsc(&engine);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{run:?}");
+    assert!(
+        run.stderr.contains("QSC FAIL-CLOSED: there is no log, but state/baseline.json is there"),
+        "{run:?}"
+    );
     let run = scene.rollback(&[]);
     assert_eq!((run.code, &run.json()["rolled_back"]), (Some(1), &json!(true)), "{run:?}");
     assert_promotion_stands(&scene, "what it said to do");
