@@ -91,7 +91,20 @@ pub fn envelope_path(json: &Path) -> PathBuf {
 /// # Errors
 /// The report cannot be read, is no report, or the envelope cannot be written.
 pub fn sign(json: &Path, key: &SigningKey) -> anyhow::Result<PathBuf> {
-    let payload = statement(json)?.to_string();
+    write_envelope(json, &statement(json, None)?, key)
+}
+
+/// Signs the report that this process has just written, and nothing that somebody has put in its place since.
+///
+/// # Errors
+/// As [`sign`], and if a file is not the one that was written: the twin by `sha256`, the others by what the twin says.
+pub fn sign_written(json: &Path, sha256: Option<&str>, key: &SigningKey) -> anyhow::Result<PathBuf> {
+    let sha256 = sha256.with_context(|| format!("{} has no digest to sign it by", json.display()))?;
+    write_envelope(json, &statement(json, Some(sha256))?, key)
+}
+
+fn write_envelope(json: &Path, statement: &Value, key: &SigningKey) -> anyhow::Result<PathBuf> {
+    let payload = statement.to_string();
     let signature = key.sign(&pre_authentication_encoding(payload.as_bytes()));
     let envelope = Envelope {
         payload: Base64::encode_string(payload.as_bytes()),
@@ -129,7 +142,7 @@ pub fn verify(json: &Path, key: &VerifyingKey) -> anyhow::Result<Value> {
     ensure!(holds, "no signature in {} is of the key {}", path.display(), key_id(key));
     let signed: Value = serde_json::from_slice(&payload).context("the signed payload is no JSON")?;
     // What was signed must be what is there now: the statement of these files, to the byte.
-    if signed != statement(json)? {
+    if signed != statement(json, None)? {
         bail!("{} signs another report than the files beside it", path.display());
     }
     Ok(signed)
@@ -141,11 +154,8 @@ fn pre_authentication_encoding(payload: &[u8]) -> Vec<u8> {
     [head.as_bytes(), payload].concat()
 }
 
-/// The in-toto statement about a report: a function of its files.
-fn statement(json: &Path) -> anyhow::Result<Value> {
-    let read = |path: &Path| {
-        bounded::read(path, bounded::GROWING).with_context(|| format!("cannot read {}", path.display()))
-    };
+/// The in-toto statement about a report: a function of its files, which must be those `written`, if that is given.
+fn statement(json: &Path, written: Option<&str>) -> anyhow::Result<Value> {
     let text = read(json)?;
     let report: Value =
         serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", json.display()))?;
@@ -154,11 +164,27 @@ fn statement(json: &Path) -> anyhow::Result<Value> {
         "{} is no report of the quality gate",
         json.display()
     );
-    let mut subject = vec![json!({"name": file_name(json), "digest": {"sha256": sha256(&text)}})];
-    for extension in ["md", "html"] {
-        let path = json.with_extension(extension);
-        if path.exists() {
-            subject.push(json!({"name": file_name(&path), "digest": {"sha256": sha256(read(&path)?)}}));
+    let mut subject = Vec::new();
+    let digests = &report["report"]["sha256"];
+    for (path, named) in [
+        (json.to_owned(), written),
+        (json.with_extension("md"), digests["markdown"].as_str()),
+        (json.with_extension("html"), digests["html"].as_str()),
+    ] {
+        let digest = if path == json {
+            Some(sha256(&text))
+        } else if path.exists() {
+            Some(sha256(read(&path)?))
+        } else {
+            None
+        };
+        ensure!(
+            written.is_none() || digest.as_deref() == named,
+            "{} is not the file that was written: nothing is signed; judge again, and find out who writes there",
+            path.display()
+        );
+        if let Some(digest) = digest {
+            subject.push(json!({"name": file_name(&path), "digest": {"sha256": digest}}));
         }
     }
     let models = report["models"].as_object().context("the report has no models")?;
@@ -183,6 +209,10 @@ fn statement(json: &Path) -> anyhow::Result<Value> {
             "failedTests": tests(false),
         },
     }))
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    bounded::read(path, bounded::GROWING).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn file_name(path: &Path) -> String {

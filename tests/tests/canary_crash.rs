@@ -11,7 +11,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use qsc_tests::canary::{Scene, baseline};
+use qsc_tests::canary::{Scene, agreeing, baseline};
 use qsc_tests::qsc;
 use serde_json::Value;
 
@@ -129,6 +129,69 @@ fn killed_at_any_step_an_activation_happened_or_did_not() {
     assert!(states.contains(&(xgb(), 1)), "after the weights: {states:?}");
 }
 
+/// Behind a promotion, the baseline is not that of `MODELS.toml`: it must outlast an activation that dies at any step.
+#[test]
+fn killed_at_any_step_an_activation_keeps_the_promoted_baseline() {
+    if !has_strace() {
+        return;
+    }
+    // The rollback makes the next activation save the promoted weights under another generation.
+    let promoted = Scene::default();
+    promoted.watched();
+    assert_eq!(promoted.qsc(&["canary", "promote"]).code, Some(0));
+    assert_eq!(promoted.activate(&["--model", "lgbm"]).code, Some(0));
+    assert_eq!(promoted.rollback(&[]).code, Some(0));
+    let kept = promoted.weights()["weights"].clone();
+    assert_eq!(kept["xgb"], 0.1);
+    let (mut points, mut states) = (0, BTreeSet::new());
+    for call in CALLS {
+        for nth in 1..MOST {
+            let scene = Scene::new(&agreeing(340));
+            copy_state(&promoted, &scene);
+            if !killed(&scene, &scene.activation(&["--model", "nhits"]), call, nth) {
+                break;
+            }
+            let point = format!("{call} {nth}");
+            points += 1;
+            let active = scene.weights()["canary"] == "nhits";
+            assert!(active || scene.weights()["weights"] == kept, "{point}: {}", scene.weights());
+            assert_eq!(scene.verify(), Some(0), "{point}");
+            let status = scene.qsc(&["canary", "status", "--format", "json"]).json();
+            assert_eq!(status["exit_code"], 0, "{point}: {status}");
+            let saved: Value = serde_json::from_str(&scene.read("state/baseline.json").unwrap()).unwrap();
+            assert_eq!(saved["weights"], kept, "{point}: the baseline is never lost");
+            let log = scene.log().len();
+            let is_pending = status["standing"] == "interrupted";
+            assert_eq!(is_pending, !active && log == 7, "{point}: {status}");
+            states.insert((active, log, saved["generation"].as_u64()));
+            // Whatever comes next goes on: another activation, or a rollback.
+            if points % 2 == 0 {
+                let run = scene.activate(&["--model", "nhits"]);
+                assert_eq!(run.code, Some(0), "{point}: {run:?}");
+                assert_eq!(scene.log().last().unwrap()["details"]["baseline_ppm"]["xgb"], 100_000, "{point}");
+            }
+            let run = scene.rollback(&[]);
+            assert_eq!(run.code, Some(0), "{point}: {run:?}");
+            assert_eq!(scene.weights()["weights"], kept, "{point}");
+            let run = scene.activate(&["--model", "nhits", "--cool-down", "0s"]);
+            assert_eq!(run.code, Some(0), "{point}: {run:?}");
+        }
+    }
+    println!("{points} points, states {states:?}");
+    // Before the record, after it, after the baseline, after the weights.
+    for state in [(false, 6, Some(2)), (false, 7, Some(2)), (false, 7, Some(4)), (true, 7, Some(4))] {
+        assert!(states.contains(&state), "{state:?} is not among {states:?}");
+    }
+}
+
+fn copy_state(from: &Scene, to: &Scene) {
+    fs::create_dir(to.path("state")).unwrap();
+    for entry in fs::read_dir(from.path("state")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.path("state").join(entry.file_name())).unwrap();
+    }
+}
+
 #[test]
 fn killed_at_any_step_a_rollback_happened_or_did_not() {
     if !has_strace() {
@@ -170,11 +233,7 @@ fn killed_at_any_step_a_promotion_happened_or_did_not() {
     for call in CALLS {
         for nth in 1..MOST {
             let scene = Scene::default();
-            fs::create_dir(scene.path("state")).unwrap();
-            for entry in fs::read_dir(watched.path("state")).unwrap() {
-                let entry = entry.unwrap();
-                fs::copy(entry.path(), scene.path("state").join(entry.file_name())).unwrap();
-            }
+            copy_state(&watched, &scene);
             if !killed(&scene, &["canary", "promote"], call, nth) {
                 break;
             }

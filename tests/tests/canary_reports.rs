@@ -4,7 +4,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use qsc_tests::bundle::{sha256, text};
 use qsc_tests::canary::{CUTOVER, Scene};
@@ -101,7 +102,7 @@ fn every_tampering_is_found() {
     for (what, tamper, more, expected) in cases {
         let (scene, markdown, json) = reported(&["--mode", "canary"]);
         // Reports bear milliseconds: with no age allowed, at least one must have passed.
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
         tamper(&markdown, &json);
         let run = verify(&scene, &json, more);
         assert_eq!(run.code, Some(2), "{what}: {run:?}");
@@ -292,7 +293,7 @@ fn a_tampered_signed_report_activates_nothing() {
         let scene = Scene::default();
         let Some((private, public)) = keys(&scene, "ops") else { return };
         let mut arguments = vec!["quality-gate", "--format", "json", "--source", "file:intents.jsonl"];
-        arguments.extend(["--mode", "canary", "--sign-key", &private]);
+        arguments.extend(["--mode", "canary"]);
         arguments.extend(if gate.contains(&"--after") { &[][..] } else { &["--after", CUTOVER] });
         arguments.extend(gate);
         let run = scene.qsc(&arguments);
@@ -300,6 +301,7 @@ fn a_tampered_signed_report_activates_nothing() {
         let report = &run.json()["report"];
         let path = |name: &str| scene.path(report[name].as_str().unwrap());
         let (markdown, json) = (path("markdown"), path("json"));
+        assert_eq!(scene.qsc(&["report", "sign", text(&json), "--key", &private]).code, Some(0), "{what}");
         tamper(&markdown, &json);
         let run = scene.activate(&["--require-signed", &public, "--signed-report", text(&json)]);
         assert_eq!((run.code, &run.json()["status"]), (Some(2), &json!("blocked")), "{what}: {run:?}");
@@ -309,6 +311,90 @@ fn a_tampered_signed_report_activates_nothing() {
         assert!(scene.read("state/baseline.json").is_none(), "{what}: nothing was begun");
         // By itself the scene would pass: only the report kept it.
         assert_eq!(scene.activate(&[]).code, Some(0), "{what}");
+    }
+}
+
+/// A gate that signs says when it judged, wherever another time comes from.
+#[test]
+fn a_signed_report_bears_the_time_it_was_made() {
+    let scene = Scene::default();
+    let Some((private, public)) = keys(&scene, "ops") else { return };
+    let gate = ["quality-gate", "--format", "json", "--source", "file:intents.jsonl", "--mode", "canary"];
+    let gate = [&gate, &["--after", CUTOVER][..]].concat();
+    let (now, key) = (["--now", "2026-01-10T06:43:15Z"], ["--sign-key", &*private]);
+    let file = |settings: &str| {
+        fs::write(scene.path("qsc.toml"), format!("[quality-gate]\n{settings}\n")).unwrap();
+        ["--settings", "qsc.toml"]
+    };
+    let (now_line, key_line) = ("now = \"2026-01-10T06:43:15Z\"", format!("sign-key = \"{private}\""));
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Vec<&str>, Variables<'_>, String); 6] = [
+        ([now, key].concat(), &[], String::new()),
+        (key.to_vec(), &[("QSC_NOW", now[1])], String::new()),
+        (now.to_vec(), &[("QSC_SIGN_KEY", &private)], String::new()),
+        (key.to_vec(), &[], now_line.to_owned()),
+        (now.to_vec(), &[], key_line.clone()),
+        (vec![], &[], format!("{now_line}\n{key_line}")),
+    ];
+    for (more, variables, settings) in cases {
+        let mut command = scene.command(&[&gate[..], &more, &file(&settings)].concat());
+        command.envs(variables.iter().copied());
+        let run = qsc_tests::qsc::finish(command, &[]);
+        assert_eq!(
+            (run.code, run.stdout.as_str()),
+            (Some(64), ""),
+            "{more:?} {variables:?} {settings}: {run:?}"
+        );
+        assert!(!scene.path("reports").exists(), "{more:?} {variables:?} {settings}");
+    }
+    // Each alone is fine, and what is signed is new.
+    assert_eq!(scene.qsc(&[&gate[..], &now].concat()).code, Some(0));
+    let run = scene.qsc(&[&gate[..], &key].concat());
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let json = scene.path(run.json()["report"]["json"].as_str().unwrap());
+    assert_eq!(verify(&scene, &json, &["--max-age", "1m", "--pubkey", &public]).code, Some(0));
+}
+
+/// Whoever may write into the report directory must not get another report signed in the moment before the signature.
+#[test]
+fn only_the_report_that_was_just_written_is_signed() {
+    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).output();
+    if !traced.is_ok_and(|output| output.status.success()) {
+        qsc_tests::skip("strace is not installed or may not trace");
+        return;
+    }
+    for replaced in ["json", "md", "html"] {
+        let scene = Scene::default();
+        let Some((private, _)) = keys(&scene, "ops") else { return };
+        // Each file appears a while before the next step.
+        let mut gate = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=linkat,renameat2"])
+            .args(["-e", "inject=linkat,renameat2:delay_exit=1500000"])
+            .arg(qsc_tests::qsc::binary())
+            .args(["quality-gate", "--source", "file:intents.jsonl", "--mode", "canary", "--after", CUTOVER])
+            .args(["--sign-key", &private])
+            .current_dir(scene.directory())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let file_with = |ending: &str| {
+            let files = fs::read_dir(scene.path("reports/safety")).into_iter().flatten();
+            files.map(|entry| entry.unwrap().path()).find(|path| text(path).ends_with(ending))
+        };
+        let twin = loop {
+            assert!(gate.try_wait().unwrap().is_none(), "it ended without a report");
+            if let Some(twin) = file_with(".json") {
+                break twin;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        edit(&twin.with_extension(replaced), "xgb", "gru");
+        let ended = gate.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!((ended.status.code(), ended.stdout.len()), (Some(1), 0), "{replaced}: {said}");
+        assert!(said.contains(&format!(".{replaced} is not the file that was written")), "{said}");
+        assert_eq!(file_with(".dsse.json"), None, "{replaced}");
     }
 }
 

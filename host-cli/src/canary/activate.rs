@@ -9,10 +9,11 @@ use qsc_kernel::ensemble::{Mode as MemberMode, Ppm};
 use serde_json::{Value, json};
 
 use super::audit::{Chain, Transition};
+use super::baseline::{self, next_baseline};
 use super::conditions;
 use super::drift;
 use super::evidence::{Examined, Expected, Finding, examine};
-use super::state::{Lock, Standing, State, details, last_generation, next_baseline};
+use super::state::{Lock, Standing, State, details, last_generation};
 use super::telemetry::{self, Seen};
 use super::weights::{Baseline, Weights, WeightsFile};
 use crate::attest;
@@ -116,17 +117,18 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
     let Request { state, model, .. } = *request;
     let config = ModelsConfig::read(request.models)?;
     // A dry run leaves no trace in a state that is not there yet.
-    let _alone = if request.dry_run && !state.directory().exists() {
-        None
+    let (_alone, chain) = if request.dry_run {
+        let alone = state.directory().exists().then(|| state.lock(Lock::Activate)).transpose()?;
+        let chain = state.log().read().with_context(|| {
+            let directory = state.directory().display();
+            format!("the audit log does not hold in {directory}; `qsc canary audit verify` tells more")
+        })?;
+        (alone, chain)
     } else {
         state.create()?;
-        Some(state.lock(Lock::Activate)?)
-    };
-    let chain = if request.dry_run {
-        state.log().read().context("the audit log does not hold; `qsc canary audit verify` names the line")?
-    } else {
+        // Both locks at once: a rollback that sees the second one held comes after this reading, and is seen by `commit`.
         let _writing = state.lock(Lock::Write)?;
-        state.recover()?.chain
+        (Some(state.lock(Lock::Activate)?), state.recover()?.chain)
     };
     let standing = state.standing(&chain);
     if let Standing::Active(file, entry) = &standing
@@ -171,7 +173,7 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
     ]);
     let report = report::write_quality(&judged.quality, &request.source.header(None)?, request.report_dir)?;
     if let Some(key) = request.sign_key {
-        attest::sign(&report.files.json, key)?;
+        attest::sign_written(&report.files.json, report.files.sha256.json.as_deref(), key)?;
     }
     let expected = Expected {
         model: Some(model),
@@ -216,7 +218,10 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
         };
         if activation.status == Status::Activated {
             let evidence = evidence(request, &examined, &judged, &image_sha256, &activation.findings)?;
-            commit(request, &chain, &baseline, &file, evidence)?;
+            if let Some(blocked) = commit(request, &chain, &baseline, &file, evidence)? {
+                activation.status = Status::Blocked;
+                activation.findings.push(blocked);
+            }
         }
         if matches!(activation.status, Status::Activated | Status::WouldActivate) {
             activation.weights = Some(file);
@@ -290,32 +295,36 @@ fn evidence(
     }))
 }
 
-/// Saves the baseline, records, and only then puts the weights in place.
+/// Records, saves the baseline, and only then puts the weights in place: whatever dies in between is taken back by its
+/// record. What blocks it after all, if a rollback came meanwhile.
 fn commit(
     request: &Request<'_>,
     judged_under: &Chain,
     baseline: &Baseline,
     file: &WeightsFile,
     evidence: Value,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Finding>> {
     let state = request.state;
     let _writing = state.lock(Lock::Write)?;
     let mut chain = state.recover()?.chain;
+    if let Some(blocked) = conditions::rolled_back_since(&chain, judged_under) {
+        return Ok(Some(blocked));
+    }
+    let last = |chain: &Chain| chain.entries.last().map(|entry| entry.hash.clone());
     ensure!(
-        chain.entries.len() == judged_under.entries.len()
-            && matches!(state.standing(&chain), Standing::Idle(_)),
+        last(&chain) == last(judged_under) && matches!(state.standing(&chain), Standing::Idle(_)),
         "the state changed while the evidence was judged; try again"
     );
-    state.write_baseline(baseline)?;
-    let details = details([
+    let mut details = details([
         ("cutover", format_rfc3339(request.cutover).into()),
         ("weights_ppm", json!(file.weights.ppm())),
         ("weights_sha256", sha256(file.text()).into()),
-        ("baseline_ppm", json!(baseline.weights.ppm())),
-        ("baseline_sha256", sha256(baseline.text()).into()),
         ("evidence", evidence),
         ("force", request.force.map_or(Value::Null, Into::into)),
     ]);
+    details.extend(baseline::record(baseline));
     state.log().append(&mut chain, Transition::Activated, Some(request.model), file.generation, details)?;
-    state.write_weights(file)
+    state.write_baseline(baseline)?;
+    state.write_weights(file)?;
+    Ok(None)
 }

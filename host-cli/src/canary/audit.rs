@@ -33,6 +33,8 @@ pub enum Transition {
     Voided,
     /// The baseline is in force again.
     RolledBack,
+    /// A rollback came while an activation was judged, which then changes nothing.
+    Withdrawn,
     /// A canary's weights became the baseline.
     Promoted,
     /// A monitor began to watch.
@@ -140,6 +142,24 @@ impl AuditLog {
             }
             .into()),
         }
+    }
+
+    /// Whether all that is wrong is what a crash leaves at the end: [`recover`](Self::recover) mends it.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.read_whole_lines().is_ok_and(|(chain, torn)| torn.is_some() && !chain.beyond_head)
+    }
+
+    /// Whether none of its files is there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        !self.lines.exists() && !self.head.exists()
+    }
+
+    /// The largest generation that the lines tell, whether they hold or not.
+    #[must_use]
+    pub fn generation_told(&self) -> u64 {
+        read_optional(&self.lines).ok().flatten().map_or(0, |lines| generation_told(&lines))
     }
 
     /// Takes in what a crash left: a whole line beyond the head, or the beginning of a line that was never finished.
@@ -264,6 +284,19 @@ fn read_optional(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(anyhow!(error).context(format!("cannot read {}", path.display()))),
     }
+}
+
+/// The largest generation that bytes tell which may be torn or edited: what no count has reached is not believed.
+#[must_use]
+pub fn generation_told(bytes: &[u8]) -> u64 {
+    const NAME: &str = "\"generation\":";
+    let text = String::from_utf8_lossy(bytes);
+    let number = |rest: &str| {
+        let rest = rest.trim_start();
+        let end = rest.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(rest.len());
+        rest[..end].parse().ok().filter(|&generation: &u64| generation <= u64::from(u32::MAX))
+    };
+    text.split(NAME).skip(1).filter_map(number).max().unwrap_or(0)
 }
 
 fn parse_head(text: &[u8]) -> Result<Head, Broken> {

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use ed25519_dalek::VerifyingKey;
 
 use super::activate::Request;
-use super::audit::{Chain, Transition};
+use super::audit::{Chain, Entry, Transition};
 use super::evidence::{Examined, Expected, Finding, LEAST_EVENTS, examine};
 use super::state::Standing;
 use crate::attest;
@@ -73,6 +73,22 @@ pub(super) fn standing(standing: &Standing) -> Finding {
             Finding::new("standing", false, format!("{why}; `qsc canary rollback` restores the baseline"))
         }
     }
+}
+
+/// A rollback that came while the evidence was judged: whoever wanted it does not want this canary.
+pub(super) fn rolled_back_since(chain: &Chain, judged_under: &Chain) -> Option<Finding> {
+    let meanwhile = chain.entries.get(judged_under.entries.len()..)?;
+    let ends = |entry: &&Entry| matches!(entry.event, Transition::RolledBack | Transition::Withdrawn);
+    let entry = meanwhile.iter().find(ends)?;
+    let reason = entry.detail("reason").unwrap_or("no reason given");
+    Some(Finding::new(
+        "rollback",
+        false,
+        format!(
+            "rolled back {} while the evidence was judged ({reason}); activate again if the model is wanted all the same",
+            entry.ts
+        ),
+    ))
 }
 
 pub(super) fn cool_down(chain: &Chain, request: &Request<'_>, now: u64) -> Finding {

@@ -6,6 +6,7 @@
 //! | [`status`] | the same at a glance, and what is broken |
 //! | [`weights`] | weights that always sum to one; `weights.json` and `baseline.json` |
 //! | [`audit`] | the hash-chained log |
+//! | [`baseline`] | what the log says a rollback restores, and the next canary starts from |
 //! | [`drift`] | the training rows of an ensemble, for gates to compare features with |
 //! | [`evidence`] | is a report on disk what it claims to be? |
 //! | [`activate`], `conditions` | judges everything here and now, and any doubt blocks; what must be shown |
@@ -20,6 +21,7 @@
 pub mod activate;
 pub mod actor;
 pub mod audit;
+pub mod baseline;
 pub mod clock;
 pub mod compare;
 mod conditions;

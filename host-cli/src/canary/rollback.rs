@@ -4,9 +4,11 @@
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::audit::{Chain, Transition};
+use super::audit::{Chain, Transition, generation_told};
+use super::baseline;
 use super::state::{Lock, Recovered, Standing, State, details, last_generation};
 use super::weights::{Baseline, Weights, WeightsFile};
+use crate::bounded;
 use crate::digest::sha256;
 use crate::engine::config::ModelsConfig;
 
@@ -17,6 +19,10 @@ pub struct Rollback {
     pub restored: Option<WeightsFile>,
     /// The model that was active, if that is known.
     pub model: Option<String>,
+    /// An activation was being judged, and changes nothing any more.
+    pub withdrawn: bool,
+    /// `baseline.json` was not the recorded one although nothing was active, and was written again from the log.
+    pub baseline_rewritten: bool,
     /// What is broken besides, in words: then not everything was done.
     pub broken: Vec<String>,
 }
@@ -28,7 +34,13 @@ pub struct Rollback {
 /// # Errors
 /// The baseline could not be put in force: there is none, or the disk refuses. Everything is then as it was.
 pub fn rollback(state: &State, models: Option<&ModelsConfig>, reason: &str) -> anyhow::Result<Rollback> {
-    let mut outcome = Rollback { restored: None, model: None, broken: Vec::new() };
+    let mut outcome = Rollback {
+        restored: None,
+        model: None,
+        withdrawn: false,
+        baseline_rewritten: false,
+        broken: Vec::new(),
+    };
     if !state.directory().exists() {
         return Ok(outcome);
     }
@@ -46,9 +58,14 @@ pub fn rollback(state: &State, models: Option<&ModelsConfig>, reason: &str) -> a
         }
     };
     let current = state.weights();
-    match (&chain, &current) {
+    match (&mut chain, &current) {
         (Some(chain), _) => match state.standing(chain) {
             Standing::Idle(file) => {
+                outcome.withdrawn = withdraw(state, chain, reason)?;
+                match state.rewrite_baseline(chain) {
+                    Ok(is_written) => outcome.baseline_rewritten = is_written,
+                    Err(error) => outcome.broken.push(format!("{error:#}")),
+                }
                 // What the last process died of doing was this very rollback.
                 if completed {
                     (outcome.restored, outcome.model) = (file, last_activated(chain));
@@ -71,15 +88,22 @@ pub fn rollback(state: &State, models: Option<&ModelsConfig>, reason: &str) -> a
     let baseline = usable_baseline(state, chain.as_ref(), models)?;
     let known = [
         chain.as_ref().map_or(0, last_generation),
-        current.ok().flatten().map_or(0, |file| file.generation),
+        state.log().generation_told(),
+        bounded::read(&state.weights_path(), bounded::SMALL).map_or(0, |bytes| generation_told(&bytes)),
         // The activation after it made the next generation.
-        baseline.generation + 1,
+        baseline.generation.saturating_add(1),
     ];
-    let generation = known.into_iter().max().unwrap_or(0) + 1;
-    let file = WeightsFile { generation, canary: None, weights: baseline.weights };
+    let generation = known.into_iter().max().unwrap_or(0).saturating_add(1);
+    let file = WeightsFile { generation, canary: None, weights: baseline.weights.clone() };
     state.write_weights(&file)?;
+    if chain.is_none() {
+        outcome.broken.push(format!(
+            "no log proves which generation engines have; where one does not log EFFECTIVE_WEIGHTS generation={generation}, \
+             restart it"
+        ));
+    }
     if let Some(chain) = &mut chain
-        && let Err(error) = record(state, chain, &outcome, &file, reason)
+        && let Err(error) = record(state, chain, &outcome, &file, &baseline, reason)
     {
         // The line may be there although its head is not.
         let is_recorded = chain.entries.last().is_some_and(|last| last.generation == generation);
@@ -99,15 +123,29 @@ fn record(
     chain: &mut Chain,
     outcome: &Rollback,
     file: &WeightsFile,
+    baseline: &Baseline,
     reason: &str,
 ) -> anyhow::Result<()> {
-    let details = details([
+    let mut details = details([
         ("reason", reason.into()),
         ("weights_ppm", json!(file.weights.ppm())),
         ("weights_sha256", sha256(file.text()).into()),
         ("found_broken", json!(outcome.broken)),
     ]);
+    details.extend(baseline::record(baseline));
     state.log().append(chain, Transition::RolledBack, outcome.model.as_deref(), file.generation, details)
+}
+
+/// Ends an activation that is being judged: it finds this line where it would have put its own.
+fn withdraw(state: &State, chain: &mut Chain, reason: &str) -> anyhow::Result<bool> {
+    const CANNOT: &str =
+        "no canary is active, but an activation that is being judged cannot be withdrawn; end its process";
+    if !state.is_held(Lock::Activate).context(CANNOT)? {
+        return Ok(false);
+    }
+    let (generation, details) = (last_generation(chain), details([("reason", reason.into())]));
+    state.log().append(chain, Transition::Withdrawn, None, generation, details).context(CANNOT)?;
+    Ok(true)
 }
 
 /// The model of the last activation, whatever became of it.

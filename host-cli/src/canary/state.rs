@@ -8,9 +8,9 @@
 //! | `watch.json` | how far the monitor is |
 //! | `lock` | held while files change; `activate.lock` and `monitor.lock` keep a second actor out |
 //!
-//! What raises risk is recorded before it takes effect; what lowers it takes effect before it is recorded. A process that
-//! dies between the two leaves a state that [`State::recover`] completes: a recorded change without its weights is voided,
-//! a rollback without its record is recorded.
+//! What raises risk is recorded before anything else changes; what lowers it takes effect before it is recorded. A process
+//! that dies between the two leaves a state that [`State::recover`] completes: a recorded change without its weights is
+//! voided, a rollback without its record is recorded.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -22,6 +22,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::audit::{AuditLog, Broken, Chain, Entry, Transition};
+use super::baseline;
 use super::weights::{Baseline, Origin, Weights, WeightsFile};
 use crate::bounded;
 use crate::digest::sha256;
@@ -48,6 +49,16 @@ pub enum Lock {
     Activate,
     /// One monitor at a time.
     Monitor,
+}
+
+impl Lock {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Write => "lock",
+            Self::Activate => "activate.lock",
+            Self::Monitor => "monitor.lock",
+        }
+    }
 }
 
 /// A lock that is held until this is dropped, or the process dies.
@@ -99,18 +110,24 @@ impl State {
         AuditLog::new(&self.directory)
     }
 
-    /// The log, or where it does not hold. None at all does not hold where weights are in force.
+    /// The log, or where it does not hold. None at all does not hold beside files that no command writes before it.
     ///
     /// # Errors
     /// A file cannot be read: that is no verdict.
     pub fn verify_log(&self) -> anyhow::Result<Result<Chain, Broken>> {
         Ok(match self.log().read() {
-            Ok(chain) if chain.entries.is_empty() && self.weights_path().exists() => {
-                Err(Broken { line: Some(1), reason: "there is no log, but weights are in force".to_owned() })
-            }
-            Ok(chain) => Ok(chain),
+            Ok(chain) => match self.lost_log(&chain) {
+                Some(reason) => Err(Broken { line: Some(1), reason }),
+                None => Ok(chain),
+            },
             Err(error) => Err(error.downcast::<Broken>()?),
         })
+    }
+
+    /// What is there although the log has no line: then there was one.
+    fn lost_log(&self, chain: &Chain) -> Option<String> {
+        let left = [self.weights_path(), self.baseline_path()].into_iter().find(|path| path.exists())?;
+        chain.entries.is_empty().then(|| format!("there is no log, but {} is there", left.display()))
     }
 
     /// `weights.json`.
@@ -146,12 +163,8 @@ impl State {
     /// # Errors
     /// Another process holds it, or the lock file cannot be made.
     pub fn lock(&self, lock: Lock) -> anyhow::Result<Held> {
-        let (name, patience) = match lock {
-            Lock::Write => ("lock", LOCK_PATIENCE),
-            Lock::Activate => ("activate.lock", Duration::ZERO),
-            Lock::Monitor => ("monitor.lock", Duration::ZERO),
-        };
-        let path = self.directory.join(name);
+        let patience = if matches!(lock, Lock::Write) { LOCK_PATIENCE } else { Duration::ZERO };
+        let path = self.directory.join(lock.name());
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -225,6 +238,25 @@ impl State {
         write(&self.baseline_path(), &baseline.text())
     }
 
+    /// Whether another process holds a lock. The caller holds the write lock, and not this one.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened or asked.
+    pub fn is_held(&self, lock: Lock) -> anyhow::Result<bool> {
+        let path = self.directory.join(lock.name());
+        let cannot = || format!("cannot ask who holds {}", path.display());
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error).with_context(cannot),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(fs::TryLockError::WouldBlock) => Ok(true),
+            Err(fs::TryLockError::Error(error)) => Err(error).with_context(cannot),
+        }
+    }
+
     /// What weights file and log say together.
     #[must_use]
     pub fn standing(&self, chain: &Chain) -> Standing {
@@ -232,6 +264,11 @@ impl State {
             Ok(file) => file,
             Err(error) => return Standing::Foreign(format!("{error:#}")),
         };
+        if file.is_none()
+            && let Some(lost) = self.lost_log(chain)
+        {
+            return Standing::Foreign(lost);
+        }
         let in_force = in_force(&chain.entries);
         let recorded = in_force.last().copied();
         if matches(file.as_ref(), recorded) {
@@ -244,7 +281,7 @@ impl State {
         }
         if let Some((last, before)) = ahead_of_weights(chain, &in_force)
             && matches(file.as_ref(), before)
-            && (last.event == Transition::Promoted || self.saved_baseline_of(last))
+            && baseline::set_by(last).is_some()
         {
             return Standing::Interrupted(Box::new(last.clone()));
         }
@@ -280,18 +317,36 @@ impl State {
     /// It is missing, torn, or another one.
     pub fn saved_baseline(&self, chain: &Chain) -> anyhow::Result<Baseline> {
         let path = self.baseline_path();
-        let baseline = self.baseline()?.with_context(|| format!("{} is missing", path.display()))?;
-        // A change that was voided has set nothing.
-        let recorded = in_force(&chain.entries).into_iter().rev().find_map(|entry| {
-            let sets = matches!(entry.event, Transition::Activated | Transition::Promoted);
-            sets.then(|| entry.detail("baseline_sha256").unwrap_or_default())
-        });
+        let saved = self.baseline()?.with_context(|| format!("{} is missing", path.display()))?;
         ensure!(
-            recorded.is_none_or(|recorded| recorded == sha256(baseline.text())),
+            baseline::last_set(chain).is_none_or(|entry| baseline::is_set_by(entry, &saved)),
             "{} is not the baseline that was saved: it was edited",
             path.display()
         );
-        Ok(baseline)
+        Ok(saved)
+    }
+
+    /// Writes the baseline as the log recorded it, if the file is not that one. Whether it was written.
+    ///
+    /// # Errors
+    /// The log does not hold all of it, or it cannot be written.
+    pub fn rewrite_baseline(&self, chain: &Chain) -> anyhow::Result<bool> {
+        match baseline::last_set(chain) {
+            Some(entry) if self.saved_baseline(chain).is_err() => self.write_baseline_of(entry).map(|_| true),
+            _ => Ok(false),
+        }
+    }
+
+    fn write_baseline_of(&self, entry: &Entry) -> anyhow::Result<Baseline> {
+        let recorded = baseline::set_by(entry).with_context(|| {
+            format!(
+                "line {} of the audit log does not say what {} was",
+                entry.seq,
+                self.baseline_path().display()
+            )
+        })?;
+        self.write_baseline(&recorded)?;
+        Ok(recorded)
     }
 
     /// Whether `file`, read from `weights.json`, may come in force in an engine: the log recorded it, or it is what a
@@ -308,6 +363,9 @@ impl State {
             // An engine keeps what was in force until the file follows.
             let before = ahead_of_weights(chain, &changes).is_some_and(|(_, before)| matches(file, before));
             if before || matches(file, changes.last().copied()) {
+                // No weights at all are those of `MODELS.toml` where there never were others.
+                let lost = file.is_none().then(|| self.lost_log(chain)).flatten();
+                ensure!(lost.is_none(), "{}; `qsc canary rollback` restores it", lost.unwrap_or_default());
                 return Ok(());
             }
         }
@@ -330,12 +388,6 @@ impl State {
         )
     }
 
-    /// Whether `baseline.json` is the one that was saved for this activation.
-    fn saved_baseline_of(&self, activation: &Entry) -> bool {
-        let saved = self.baseline().ok().flatten().map(|baseline| sha256(baseline.text()));
-        saved.is_some() && saved.as_deref() == activation.detail("baseline_sha256")
-    }
-
     /// Completes what a process that died left undone. The caller holds the write lock.
     ///
     /// # Errors
@@ -343,7 +395,10 @@ impl State {
     pub fn recover(&self) -> anyhow::Result<Recovered> {
         self.remove_leftovers()?;
         let mut completed = false;
-        let mut chain = self.log().recover().context("the audit log does not hold")?;
+        let mut chain = self
+            .log()
+            .recover()
+            .with_context(|| format!("the audit log does not hold in {}", self.directory.display()))?;
         match self.standing(&chain) {
             Standing::Interrupted(entry) => {
                 completed = entry.event == Transition::Activated;
@@ -379,7 +434,8 @@ impl State {
         ]);
         let mut generation = entry.generation;
         if entry.event == Transition::Activated {
-            let baseline = self.baseline()?.context("baseline.json is missing")?;
+            // It may have died before it saved the baseline, too.
+            let baseline = self.write_baseline_of(entry)?;
             generation = last_generation(chain) + 1;
             let file = WeightsFile { generation, canary: None, weights: baseline.weights };
             self.write_weights(&file)?;
@@ -443,7 +499,7 @@ pub fn in_force(entries: &[Entry]) -> Vec<&Entry> {
             // A voided activation has weights of its own, a voided promotion leaves those before it.
             Transition::Voided if entry.detail("weights_sha256").is_some() => changes.push(entry),
             Transition::Voided => drop(changes.pop()),
-            Transition::WatchStarted | Transition::WatchPassed => {}
+            Transition::Withdrawn | Transition::WatchStarted | Transition::WatchPassed => {}
         }
         changes
     })
@@ -455,33 +511,6 @@ fn matches(file: Option<&WeightsFile>, entry: Option<&Entry>) -> bool {
         (Some(file), Some(entry)) => entry.detail("weights_sha256") == Some(&sha256(file.text())),
         _ => false,
     }
-}
-
-/// The weights the next canary starts from: those of a promotion, else those of `MODELS.toml`.
-///
-/// # Errors
-/// The promoted weights are for other models, or not those that the log saw saved.
-pub fn next_baseline(
-    state: &State,
-    chain: &Chain,
-    standing: &Standing,
-    config: &crate::engine::config::ModelsConfig,
-) -> anyhow::Result<Baseline> {
-    let generation = match standing {
-        Standing::Idle(file) => file.as_ref().map_or(0, |file| file.generation),
-        _ => 0,
-    };
-    if generation > 0
-        && let Some(baseline) = state.baseline()?
-        && baseline.origin == Origin::Promotion
-    {
-        state.saved_baseline(chain)?;
-        baseline.weights.ensure_for(config).with_context(|| {
-            format!("the promoted weights in {} do not fit", state.baseline_path().display())
-        })?;
-        return Ok(Baseline { generation, ..baseline });
-    }
-    Ok(Baseline { generation, origin: Origin::Models, weights: Weights::of_ensemble(config)? })
 }
 
 /// What raises risk is recorded first: its record may be ahead of the weights. That record, and the one of `changes` that was

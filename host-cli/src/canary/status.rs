@@ -16,6 +16,8 @@ pub struct Status {
     pub file: Option<WeightsFile>,
     /// What is broken, one sentence each; nothing if the state is whole.
     pub broken: Vec<String>,
+    /// What the next command that changes the state does first, as a process died before it had.
+    pub pending: Option<String>,
     /// When what stands began, as the audit log has it.
     pub since: Option<String>,
     /// The canary's cutover.
@@ -38,13 +40,17 @@ impl Status {
         let chain = state
             .log()
             .read()
-            .map_err(|error| broken.push(format!("the audit log does not hold: {error:#}")))
+            .map_err(|error| {
+                let directory = state.directory().display();
+                broken.push(format!("the audit log does not hold in {directory}: {error:#}"));
+            })
             .ok();
         let watch = Watch::read(state).map_err(|error| broken.push(format!("{error:#}"))).ok().flatten();
         let mut status = Self {
             standing: "unknown",
             file: None,
             broken,
+            pending: None,
             since: None,
             cutover: None,
             lines: chain.as_ref().map(|chain| chain.entries.len()),
@@ -97,8 +103,20 @@ impl Status {
                 self.standing = "interrupted";
                 self.file = state.weights().ok().flatten();
                 self.since = Some(entry.ts.clone());
+                self.pending = Some(format!(
+                    "line {} of the audit log was recorded and never took effect; the next activate, rollback, promote or \
+                     monitor voids it",
+                    entry.seq
+                ));
             }
-            Standing::Unrecorded(file) => (self.standing, self.file) = ("unrecorded_rollback", Some(file)),
+            Standing::Unrecorded(file) => {
+                self.pending = Some(format!(
+                    "the rollback to generation {} is in force and not in the audit log; the next activate, rollback, promote \
+                     or monitor records it",
+                    file.generation
+                ));
+                (self.standing, self.file) = ("unrecorded_rollback", Some(file));
+            }
             Standing::Foreign(why) => {
                 self.standing = "foreign";
                 self.broken.push(why);

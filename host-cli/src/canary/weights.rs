@@ -69,6 +69,16 @@ impl Weights {
         self.iter().map(|(name, weight)| (name, weight.get())).collect()
     }
 
+    /// The weights that [`ppm`](Self::ppm) gave; `None` if they are none.
+    #[must_use]
+    pub fn of_ppm(ppm: BTreeMap<String, u32>) -> Option<Self> {
+        let weights: Option<BTreeMap<String, Ppm>> =
+            ppm.into_iter().map(|(name, ppm)| Some((name, Ppm::new(ppm)?))).collect();
+        let weights = weights?;
+        let sum: u64 = weights.values().map(|weight| u64::from(weight.get())).sum();
+        (sum == u64::from(ONE)).then_some(Self(weights))
+    }
+
     /// One line for the log: `lgbm=0.9 xgb=0.1`.
     #[must_use]
     pub fn log_line(&self) -> String {

@@ -54,8 +54,9 @@ pub struct QualityGateArgs {
     /// The time the report bears, for reproducible reports: RFC 3339 or Unix milliseconds [default: now]
     #[arg(long, value_name = "TS", value_parser = parse_timestamp)]
     now: Option<u64>,
-    /// Sign the report with this Ed25519 key: a PEM file, or credential:NAME in $CREDENTIALS_DIRECTORY
-    #[arg(long, value_name = "KEY")]
+    /// Sign the report with this Ed25519 key: a PEM file, or credential:NAME in $CREDENTIALS_DIRECTORY. What is signed bears
+    /// the time it was made: not with --now
+    #[arg(long, value_name = "KEY", conflicts_with = "now")]
     sign_key: Option<String>,
 }
 
@@ -64,6 +65,9 @@ pub struct QualityGateArgs {
 /// # Errors
 /// The events could not be read, or report or result could not be written.
 pub fn run(args: &QualityGateArgs, rules: &Rules, format: Format) -> anyhow::Result<Exit> {
+    if args.now.is_some() && args.sign_key.is_some() {
+        return Ok(super::misfit("now and sign-key exclude one another"));
+    }
     let sign_key = args.sign_key.as_deref().map(attest::read_signing_key).transpose()?;
     let mut rules = rules.clone();
     if let Some(events) = args.min_events {
@@ -79,7 +83,7 @@ pub fn run(args: &QualityGateArgs, rules: &Rules, format: Format) -> anyhow::Res
     source::warn_of_malformed(verdict.events.malformed, verdict.first_malformed.as_deref());
     let report = report::write_quality(&verdict, &source.header(args.now)?, &args.report_dir)?;
     if let Some(key) = &sign_key {
-        attest::sign(&report.files.json, key)?;
+        attest::sign_written(&report.files.json, report.files.sha256.json.as_deref(), key)?;
     }
     report::print(&match format {
         Format::Text => report.text,

@@ -16,7 +16,8 @@ use crate::report::{self, Format};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Puts the baseline in force first and records it afterwards. Works with a torn weights.json and without a usable audit \
-log; what is broken is said, and makes the exit code 1 although the baseline is in force.
+log; what is broken is said, and makes the exit code 1 although the baseline is in force. An activation that is just being \
+judged will change nothing.
 
 Exit codes: 0 the baseline is in force (also when nothing was active), 1 something is broken: read what.
 
@@ -65,6 +66,8 @@ pub(super) fn run(args: &RollbackArgs, format: Format) -> anyhow::Result<Exit> {
                 "verdict": if exit == Exit::Pass { "pass" } else { "error" },
                 "exit_code": exit.code(),
                 "rolled_back": done.restored.is_some(),
+                "withdrawn": done.withdrawn,
+                "baseline_rewritten": done.baseline_rewritten,
                 "model": done.model,
                 "weights": done.restored,
                 "broken": done.broken,
@@ -81,6 +84,12 @@ pub(super) fn run(args: &RollbackArgs, format: Format) -> anyhow::Result<Exit> {
                 ),
                 None => "no canary is active: nothing to roll back\n".to_owned(),
             };
+            if done.withdrawn {
+                text += "an activation was being judged: it will change nothing\n";
+            }
+            if done.baseline_rewritten {
+                text += "the saved baseline was missing or edited: it was written again from the audit log\n";
+            }
             for broken in &done.broken {
                 text += &format!("BROKEN: {broken}\n");
             }

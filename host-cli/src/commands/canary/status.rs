@@ -18,7 +18,8 @@ use crate::stream::{INTENT_STREAM, SourceSpec};
 #[command(after_help = "\
 Only reads. With --source it shows from telemetry whether the canary really has its weight.
 
-Exit codes: 0 the state is whole, 1 something in it is broken or cannot be read: it says what.
+Exit codes: 0 the state is whole, or what a process that died left undone is PENDING, 1 something in it is broken or \
+cannot be read: it says what.
 
 Example:
   qsc canary status --source redis://127.0.0.1:6379")]
@@ -80,6 +81,9 @@ fn text(status: &Status) -> String {
     if let Some(lines) = status.lines {
         text += &format!("audit log: {lines} lines, all hold\n");
     }
+    if let Some(pending) = &status.pending {
+        text += &format!("PENDING: {pending}\n");
+    }
     for broken in &status.broken {
         text += &format!("BROKEN: {broken}\n");
     }
@@ -102,6 +106,7 @@ fn document(status: &Status, exit: Exit) -> Value {
         "audit_lines": status.lines,
         "watch": status.watch,
         "telemetry": status.seen.as_ref().map(|seen| json!({"weight": seen.proof, "comparison": seen.comparison})),
+        "pending": status.pending,
         "broken": status.broken,
     })
 }
