@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::audit::{Chain, Transition};
 use super::baseline::{self, next_baseline};
 use super::conditions;
-use super::drift;
 use super::evidence::{Examined, Expected, Finding, examine};
 use super::state::{Lock, Standing, State, details, last_generation};
 use super::telemetry::{self, Seen};
@@ -23,7 +22,7 @@ use crate::gate::{
     Mode, QualityVerdict, Require, Rules, SanityVerdict, Scoreboard, Standing as ModelStanding, Terms,
 };
 use crate::identity;
-use crate::judge::{self, EventSource, QUALITY_EVENTS, SANITY_EVENTS};
+use crate::judge::{self, EventSource, QUALITY_EVENTS, SANITY_EVENTS, drift};
 use crate::report::{self, QualityReport};
 use crate::stream::{format_rfc3339, now_ms};
 

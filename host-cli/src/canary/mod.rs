@@ -7,7 +7,6 @@
 //! | [`weights`] | weights that always sum to one; `weights.json` and `baseline.json` |
 //! | [`audit`] | the hash-chained log |
 //! | [`baseline`] | what the log says a rollback restores, and the next canary starts from |
-//! | [`drift`] | the training rows of an ensemble, for gates to compare features with |
 //! | [`evidence`] | is a report on disk what it claims to be? |
 //! | [`activate`], `conditions` | judges everything here and now, and any doubt blocks; what must be shown |
 //! | [`monitor`], [`watch`] | re-judges at every interval, and rolls back on the first violation |
@@ -25,7 +24,6 @@ pub mod baseline;
 pub mod clock;
 pub mod compare;
 mod conditions;
-pub mod drift;
 pub mod evidence;
 pub mod hooks;
 pub mod live;

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::canary::drift;
 use crate::exit::Exit;
 use crate::gate::{Mode, QualityVerdict, Require, Rules, SanityVerdict, Terms};
+use crate::judge::drift;
 use crate::judge::{self, EventSource, Origin, QUALITY_EVENTS, SANITY_EVENTS};
 use crate::report::{self, Format, QualityReport};
 use crate::stream::{LinkOptions, SourceSpec};

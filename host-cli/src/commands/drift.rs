@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::canary::drift;
 use crate::gate::{Drift, Rules};
+use crate::judge::drift;
 
 /// Whether to compare.
 #[derive(Debug, Args)]

@@ -8,13 +8,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{HookArgs, StateArgs};
-use crate::canary::drift;
 use crate::canary::monitor::{End, Monitored, Request, Told, monitor};
 use crate::canary::watch::Watch;
 use crate::commands::source::{SourceArgs, refuse_used_up};
 use crate::engine::config::ModelsConfig;
 use crate::exit::Exit;
 use crate::gate::Rules;
+use crate::judge::drift;
 use crate::log;
 use crate::report::{self, Format, percent};
 use crate::signals::Stop;

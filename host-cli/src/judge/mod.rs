@@ -1,5 +1,7 @@
 //! From a source to a verdict: reads a window of events and lets a gate judge it. Commands and the canary judge here,
-//! so that they cannot differ.
+//! so that they cannot differ. [`drift`] reads the training rows that gates compare features with.
+
+pub mod drift;
 
 use std::num::NonZeroUsize;
 
