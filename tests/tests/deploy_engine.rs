@@ -211,7 +211,8 @@ fn the_chain_of_gates_goes_on_where_it_was_interrupted() {
             "old events do not count: {blocked:?}"
         );
         let before = systemd.read("/run/intents.jsonl").lines().count();
-        feed(&systemd, &mut fifo, before, 60);
+        // As many as would pass every gate.
+        feed(&systemd, &mut fifo, before, 210);
         let blocked = deploy(&["--resume"]);
         assert_eq!(blocked.code, Some(2), "{blocked:?}");
         let failure = &blocked.json()["failure"];
