@@ -215,6 +215,20 @@ fn what_is_pending_again_is_decided_only_if_it_never_was() {
     assert_eq!(server.length(INTENTS), 51);
 }
 
+/// Somebody else created it there: what was in the stream by then counts as settled, what comes does not.
+#[test]
+fn a_group_created_beyond_the_stream_still_gets_what_comes() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(100, 1, 46);
+    events.add(&mut server.connection(), 0..50).unwrap();
+    server.ask::<String>(&["XGROUP", "CREATE", FEATURES, "qsc", &id(1000)]);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    worker.wait_for(&format!("was set to {}, beyond {}", id(1000), id(49)));
+    events.add(&mut server.connection(), 50..100).unwrap();
+    wait_for_intents(&server, 50);
+    drop(worker.end());
+}
+
 /// Pending again right after it was looked through what the pending ones became.
 #[test]
 fn an_entry_that_becomes_pending_while_a_shift_begins_is_not_doubled() {
