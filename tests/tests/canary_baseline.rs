@@ -264,6 +264,8 @@ fn a_rollback_voids_the_activation_that_is_judging() {
             assert!(Instant::now() < deadline, "it never took the lock");
             std::thread::sleep(Duration::from_millis(5));
         }
+        // It has read the state as soon as it lets go of the other one.
+        fs::File::open(scene.path("state/lock")).unwrap().lock().unwrap();
         if is_begun_anew {
             begin_anew(&scene);
         } else {
