@@ -239,22 +239,15 @@ fn an_entry_that_becomes_pending_while_a_shift_begins_is_not_doubled() {
     let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
     wait_for_intents(&server, 100);
     drop(worker.end());
-    let claim = |index| {
-        let claim = ["XCLAIM", FEATURES, "qsc", "z", "0", &id(index), "FORCE", "JUSTID"];
-        assert_eq!(server.ask::<Vec<String>>(&claim), [id(index)]);
-    };
-    claim(30);
+    take_by_z(&server, 30);
     let proxy = Proxy::start(server.port);
     // The last stream that is looked through.
     proxy.hold_at(&format!("XRANGE\r\n${}\r\n{DEAD}\r\n", DEAD.len()));
     let worker = Worker::start(&proxy.url(), &all_models(), "a", &[]);
-    wait_for("the worker has looked", || proxy.holds().then_some(()));
-    claim(60);
+    wait_until_held(&proxy);
+    take_by_z(&server, 60);
     proxy.release();
-    wait_for("nothing is pending", || {
-        let pending: redis::Value = server.ask(&["XPENDING", FEATURES, "qsc"]);
-        matches!(pending, redis::Value::Array(summary) if summary[0] == redis::Value::Int(0)).then_some(())
-    });
+    wait_until_nothing_is_pending(&server);
     let logged = worker.logged();
     drop(worker.end());
     assert_undisturbed(&server, &expected);
@@ -318,6 +311,19 @@ fn read_by_z(server: &Server, count: usize) {
     let count = count.to_string();
     let read = ["XREADGROUP", "GROUP", "qsc", "z", "COUNT", &count, "STREAMS", FEATURES, ">"];
     server.ask::<redis::Value>(&read);
+}
+
+/// An entry that was delivered before becomes pending again, for `z`.
+fn take_by_z(server: &Server, index: usize) {
+    let claim = ["XCLAIM", FEATURES, "qsc", "z", "0", &id(index), "FORCE", "JUSTID"];
+    assert_eq!(server.ask::<Vec<String>>(&claim), [id(index)]);
+}
+
+fn wait_until_nothing_is_pending(server: &Server) {
+    wait_for("nothing is pending", || {
+        let pending: redis::Value = server.ask(&["XPENDING", FEATURES, "qsc"]);
+        matches!(pending, redis::Value::Array(summary) if summary[0] == redis::Value::Int(0)).then_some(())
+    });
 }
 
 /// Waits until a worker behind `proxy` is stopped at its next call with these words.
@@ -437,23 +443,16 @@ fn a_settled_entry_that_is_pending_again_and_removed_has_no_dead_letter() {
     let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
     wait_for_intents(&server, 50);
     drop(worker.end());
-    let claim = |index| {
-        let claim = ["XCLAIM", FEATURES, "qsc", "z", "0", &id(index), "FORCE", "JUSTID"];
-        assert_eq!(server.ask::<Vec<String>>(&claim), [id(index)]);
-    };
-    claim(30);
+    take_by_z(&server, 30);
     let proxy = Proxy::start(server.port);
     proxy.hold_at(&format!("XRANGE\r\n${}\r\n{DEAD}\r\n", DEAD.len()));
     let worker = Worker::start(&proxy.url(), &all_models(), "a", &[]);
     wait_until_held(&proxy);
-    claim(40);
+    take_by_z(&server, 40);
     server.ask::<i64>(&["XDEL", FEATURES, &id(40)]);
     proxy.release();
     worker.wait_for(&format!("the entry {} is settled and became pending again", id(40)));
-    wait_for("nothing is pending", || {
-        let pending: redis::Value = server.ask(&["XPENDING", FEATURES, "qsc"]);
-        matches!(pending, redis::Value::Array(summary) if summary[0] == redis::Value::Int(0)).then_some(())
-    });
+    wait_until_nothing_is_pending(&server);
     drop(worker.end());
     assert_eq!((server.length(INTENTS), server.length(DEAD)), (50, 0));
 }

@@ -1,6 +1,5 @@
 //! `qsc canary monitor`.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,11 +61,9 @@ pub(super) fn run(args: &MonitorArgs, rules: &Rules, format: Format) -> anyhow::
         return Ok(exit);
     }
     if rules.max_psi.is_some() && args.models.is_none() {
-        // That nobody reads it is no reason to go on.
-        let _ = writeln!(
-            io::stderr(),
+        log::say(
             "error: max_psi in [rules] cannot be held without the rows the models were trained on; name the ensemble with \
-             --models MODELS.toml"
+             --models MODELS.toml",
         );
         return Ok(Exit::Usage);
     }
