@@ -89,7 +89,7 @@ pub fn envelope_path(json: &Path) -> PathBuf {
 /// Signs the report whose JSON twin is `json`, and writes the envelope beside it.
 ///
 /// # Errors
-/// The report cannot be read, is no report, or the envelope cannot be written.
+/// The report cannot be read, is no report, has not the files that its twin names, or the envelope cannot be written.
 pub fn sign(json: &Path, key: &SigningKey) -> anyhow::Result<PathBuf> {
     write_envelope(json, &statement(json, None)?, key)
 }
@@ -97,7 +97,7 @@ pub fn sign(json: &Path, key: &SigningKey) -> anyhow::Result<PathBuf> {
 /// Signs the report that this process has just written, and nothing that somebody has put in its place since.
 ///
 /// # Errors
-/// As [`sign`], and if a file is not the one that was written: the twin by `sha256`, the others by what the twin says.
+/// As [`sign`], and the twin is not the one of `sha256`.
 pub fn sign_written(json: &Path, sha256: Option<&str>, key: &SigningKey) -> anyhow::Result<PathBuf> {
     let sha256 = sha256.with_context(|| format!("{} has no digest to sign it by", json.display()))?;
     write_envelope(json, &statement(json, Some(sha256))?, key)
@@ -154,7 +154,8 @@ fn pre_authentication_encoding(payload: &[u8]) -> Vec<u8> {
     [head.as_bytes(), payload].concat()
 }
 
-/// The in-toto statement about a report: a function of its files, which must be those `written`, if that is given.
+/// The in-toto statement about a report: a function of its files. The twin must be the one `written`, if that is given, and the
+/// others must be those that the twin names.
 fn statement(json: &Path, written: Option<&str>) -> anyhow::Result<Value> {
     let text = read(json)?;
     let report: Value =
@@ -178,9 +179,10 @@ fn statement(json: &Path, written: Option<&str>) -> anyhow::Result<Value> {
         } else {
             None
         };
+        let is_free = path == json && written.is_none();
         ensure!(
-            written.is_none() || digest.as_deref() == named,
-            "{} is not the file that was written: nothing is signed; judge again, and find out who writes there",
+            is_free || digest.as_deref() == named,
+            "{} is not the file that was written: judge again, and find out who writes there",
             path.display()
         );
         if let Some(digest) = digest {

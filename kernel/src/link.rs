@@ -52,6 +52,11 @@ impl Link {
         matches!(self.function, Function::Sigmoid | Function::Softmax)
     }
 
+    /// Whether an output means that without others beside it: a softmax of one is always 1.
+    pub(crate) const fn gives_one_probability(self) -> bool {
+        matches!(self.function, Function::Sigmoid)
+    }
+
     /// Fills `outputs` from `margins`, both `[groups]`.
     pub(crate) fn apply(self, margins: &[f64], outputs: &mut [f32]) {
         let largest = margins.iter().copied().fold(f64::NEG_INFINITY, f64::max);

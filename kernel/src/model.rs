@@ -444,15 +444,16 @@ impl<'image> Model<'image> {
         }
     }
 
-    /// Classes are there exactly where the decision needs them, one action per output; a vote by probabilities has some.
+    /// Classes are there exactly where the decision needs them, one action per output; a vote by probabilities has some, and the
+    /// one that a softmax gives is none.
     fn classes_hold(&self) -> Result<(), ImageError> {
         let expected = if self.decision == DecisionRule::Classes { self.n_outputs() } else { 0 };
         let known = self.classes.iter().all(|&code| Action::from_code(code).is_some());
         let outputs_fit = match self.decision {
-            DecisionRule::DeadZone { .. } => self.n_outputs() == 1 && self.link().gives_probabilities(),
+            DecisionRule::DeadZone { .. } => self.n_outputs() == 1 && self.link().gives_one_probability(),
             // The return is taken from the row's last value.
             DecisionRule::HorizonReturn { .. } => self.n_features() == 1,
-            DecisionRule::Classes => self.link().gives_probabilities(),
+            DecisionRule::Classes => self.n_outputs() > 1 && self.link().gives_probabilities(),
             DecisionRule::None => true,
         };
         if self.classes.len() == expected && known && outputs_fit {

@@ -227,6 +227,15 @@ fn a_signature_binds_every_file_and_openssl_agrees() {
     assert_eq!(statement["subject"][0]["digest"]["sha256"], sha256(&fs::read(&json).unwrap()));
     assert_eq!(statement["subject"][1]["digest"]["sha256"], sha256(&fs::read(&markdown).unwrap()));
 
+    // A report of which something is changed or missing is not signed.
+    let intact = fs::read(&markdown).unwrap();
+    edit(&markdown, "PASS", "FAIL");
+    let words = ["is not the file that was written"];
+    scene.qsc(&["report", "sign", text(&json), "--key", &private]).assert_refused(&words);
+    fs::remove_file(&markdown).unwrap();
+    scene.qsc(&["report", "sign", text(&json), "--key", &private]).assert_refused(&words);
+    fs::write(&markdown, intact).unwrap();
+
     let (_, other) = keys(&scene, "other").unwrap();
     assert_eq!(failed(&verify(&scene, &json, &["--pubkey", &other])), ["signature"], "another key");
     edit(&json, "\"contract\": 1", "\"contract\":  1");

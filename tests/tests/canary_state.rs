@@ -223,6 +223,26 @@ fn the_first_bad_line_of_the_log_is_named() {
     assert_eq!(scene.verify(), Some(0));
 }
 
+/// Whoever looks in the wrong place hears where; where nobody can look, nothing is said to be idle.
+#[test]
+fn a_state_that_is_not_seen_is_not_idle() {
+    let scene = Scene::default();
+    scene.activated();
+    for command in ["rollback", "status"] {
+        let elsewhere = scene.qsc(&["canary", command, "--state-dir", "stat"]);
+        let words = format!("{}, which does not exist", scene.path("stat").display());
+        assert!(elsewhere.code == Some(0) && elsewhere.stdout.contains(&words), "{elsewhere:?}");
+        // A file on the way keeps even root from looking.
+        let unseen = scene.qsc(&["canary", command, "--state-dir", "MODELS.toml/state"]);
+        assert_eq!(unseen.code, Some(1), "{unseen:?}");
+    }
+    let json = scene.qsc(&["canary", "rollback", "--state-dir", "stat", "--format", "json"]).json();
+    assert_eq!((&json["state_exists"], &json["rolled_back"]), (&json!(false), &json!(false)));
+    let unseen = ["canary", "promote", "--state-dir", "MODELS.toml/state"];
+    scene.qsc(&unseen).assert_refused(&["MODELS.toml/state"]);
+    assert_eq!(scene.weights()["canary"], "xgb", "still active");
+}
+
 #[test]
 fn promotion_needs_a_watch_that_ended_clean() {
     let scene = Scene::default();

@@ -182,6 +182,17 @@ fn classes_must_fit() {
     refused(&xgb, &["--classes", "BUY,SELL"], &["2 classes", "the model has 3"]);
     refused(&small("binary.txt"), &["--classes", "BUY,SELL"], &["--classes", "binary", "1 output"]);
     refused(&small("regression.txt"), &["--classes", "BUY"], &["--classes", "regression"]);
+    refused(&small("one_class.json"), &["--classes", "BUY"], &["--classes", "multi:softprob", "1 output"]);
+}
+
+#[test]
+fn what_is_no_class_and_no_chance_does_not_vote() {
+    for model in ["one_class.json", "three_labels.json"] {
+        let silent = compiled(&small(model), &[]);
+        assert_eq!((&silent["decision"], &silent["classes"]), (&Value::Null, &json!([])), "{model}");
+    }
+    let said = compiled(&small("three_labels.json"), &["--classes", "SELL,HOLD,BUY"]);
+    assert_eq!(said["classes"], json!(["SELL", "HOLD", "BUY"]), "who says what they are is believed");
 }
 
 #[test]

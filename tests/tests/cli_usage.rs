@@ -55,6 +55,13 @@ fn wrong_arguments_are_64_and_never_a_verdict() {
         &["run", "--source", "file:x", "--sink", "redis://h/db", "--models", "M.toml"],
         &["run", "--source", "file:x", "--sink", "-", "--models", "M.toml", "--lease", "10ms"],
         &["run", "--source", "file:x", "--sink", "-", "--models", "M.toml", "--batch", "0"],
+        &["run", "--source", "redis://h", "--sink", "redis://h", "--models", "M.toml", "--group", ""],
+        &["run", "--source", "redis://h", "--sink", "redis://h", "--models", "M.toml", "--consumer", ""],
+        &["run", "--source", "redis://h", "--sink", "redis://h", "--models", "M.toml", "--stream", ""],
+        &["run", "--source", "redis://h", "--sink", "redis://h", "--models", "M.toml", "--sink-stream", ""],
+        &["quality-gate", "--source", "redis://h", "--mode", "canary", "--stream", ""],
+        &["quality-gate", "--source", "file:x", "--mode", "canary", "--after", "20260110"],
+        &["stream", "verify", "--source", "redis://h", "--group", ""],
         &["stream", "verify", "--stream", "x"],
         &["run", "--source", "file:x", "--sink", "-", "--models", "M.toml", "--format", "json"],
     ] {

@@ -5,12 +5,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use qsc_cli::compile::ir::{LibraryRules, Link, Missing};
+use qsc_cli::compile::ir::{LibraryRules, Link, Missing, Node};
 use qsc_cli::image::ImageBytes;
 use qsc_kernel::ensemble::ConfidenceRule;
 use qsc_kernel::image::SectionKind;
+use qsc_kernel::trees::TreeLayout;
 use qsc_kernel::{GoldenError, ImageError, Model, Scratch};
-use qsc_tests::models::{image, ladder, model, one_of_each};
+use qsc_tests::models::{image, image_as, ladder, model, one_of_each, tree};
 use qsc_tests::surgery::{Anatomy, HEADER, reseal};
 
 /// What a reader might take for a count, a size, an index or a sign.
@@ -18,10 +19,10 @@ const EXTREMES: [u32; 14] = [0, 1, 2, 3, 7, 16, 63, 64, 255, 256, 0xffff, 0x7fff
 /// What one hostile image of at most a megabyte may cost in a debug build on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Rows `[n_features] f32` around everything the small images ask about.
 /// One change of an image.
 type Damage = fn(&mut Anatomy);
 
+/// Rows `[n_features] f32` around everything the small images ask about.
 fn probe_rows(n_features: usize) -> Vec<Vec<f32>> {
     let values =
         [0.0, -0.0, 0.5, 1.5, 2.0, 33.0, 300.0, -1.0, 1e-36, f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
@@ -536,6 +537,36 @@ fn overlapping_tables_cost_no_more_than_their_size() {
         anatomy.set(SectionKind::Model, 8, groups);
         anatomy.set(SectionKind::Model, 12, groups);
         assert!(!is_quick(&format!("shared {sharing}"), &anatomy.assemble()));
+    }
+}
+
+/// Groups of one tree each, which seven fill up: each is looked at where it is, not from the start.
+#[test]
+fn many_small_groups_cost_no_more_than_their_size() {
+    let mut idle = model(LibraryRules::XgBoost, &["a"], 1, Link::Identity);
+    idle.trees = vec![tree(0, vec![Node::Leaf(0.0)])];
+    let groups = 100_000_u32;
+    for layout in [TreeLayout::Masks { leaves: 32 }, TreeLayout::Blocks { levels: 4 }] {
+        let image = image_as(&idle, false, None, Some(layout));
+        let mut anatomy = Anatomy::of(image.as_bytes());
+        let group = |at: u32| [0, 0, at, 1];
+        let records = (0..groups).flat_map(group).flat_map(u32::to_le_bytes).collect();
+        *anatomy.section(SectionKind::Groups) = records;
+        let trees =
+            [SectionKind::MaskTrees, SectionKind::TopBlocks, SectionKind::LeafBlocks, SectionKind::Leaves];
+        for kind in trees {
+            let section = anatomy.section(kind);
+            *section = section.repeat(groups as usize);
+        }
+        for kind in [SectionKind::GoldenRows, SectionKind::GoldenRaw, SectionKind::GoldenOutputs] {
+            anatomy.section(kind).clear();
+        }
+        let padded = |bytes: u32| bytes.next_multiple_of(64);
+        let scratch = padded(8 * groups) + padded(4 * groups) + 256;
+        for (at, value) in [(8, groups), (12, groups), (16, 0), (20, scratch)] {
+            anatomy.set(SectionKind::Model, at, value);
+        }
+        assert!(is_quick(&format!("{groups} groups as {layout}"), &anatomy.assemble()));
     }
 }
 

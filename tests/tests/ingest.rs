@@ -362,6 +362,8 @@ fn the_proof_needs_something_to_prove() {
         assert!(run.stderr.contains(part), "{part:?} is not in {run:?}");
     };
     assert_eq!(verify(&server).0, Some(0));
+    server.ask::<i64>(&["XTRIM", FEATURES, "MAXLEN", "0"]);
+    refused(&["--stream", FEATURES], "no settled event is left");
     refused(&["--stream", "typo"], "there is no stream typo");
     refused(&["--stream", FEATURES, "--group", "other"], "nothing says what the group other has settled");
     server.ask::<i64>(&["HSET", OWNER, "last", "never"]);

@@ -224,8 +224,15 @@ fn describes_itself(
     prop_assert_eq!(trees.quantization().step.is_some(), !options.exact);
 
     let probabilities = matches!(model.link, Link::Sigmoid { .. } | Link::Softmax);
+    let labels = model.rules == LibraryRules::XgBoost && model.link != Link::Softmax;
     let classes: Vec<Action> = image.classes().collect();
-    match (probabilities, model.groups()) {
+    // A softmax of one is always 1, and labels of XGBoost do not exclude each other.
+    let says_nothing = match model.groups() {
+        1 => model.link == Link::Softmax,
+        3 => labels && options.classes.is_none(),
+        _ => false,
+    };
+    match (probabilities && !says_nothing, model.groups()) {
         (false, _) => prop_assert!(image.decision() == DecisionRule::None && classes.is_empty()),
         (true, 1) => {
             prop_assert_eq!(image.decision(), DecisionRule::DeadZone { low: 0.4, high: 0.6 });

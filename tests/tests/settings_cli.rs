@@ -142,6 +142,12 @@ fn config_show_names_each_value_and_its_origin() {
     );
     assert!(!text.stdout.contains("hunter2") && !text.stdout.contains("[run]"), "{text:?}");
     run(directory.path(), &["config", "show", "nonsense"], &[]).assert_refused(&["\"nonsense\""]);
+
+    // What is not valid is named with its place.
+    run(directory.path(), &show, &[("QSC_COUNT", "abc")])
+        .assert_refused(&["environment's QSC_COUNT", "'abc'"]);
+    let directory = scratch("[quality-gate]\ncount = \"abc\"\n");
+    run(directory.path(), &show, &[]).assert_refused(&["qsc.toml", "quality-gate", "'abc'"]);
 }
 
 /// By the tree itself: a flag added tomorrow is held to it too.

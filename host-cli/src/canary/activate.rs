@@ -117,7 +117,7 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
     let config = ModelsConfig::read(request.models)?;
     // A dry run leaves no trace in a state that is not there yet.
     let (_alone, chain) = if request.dry_run {
-        let alone = state.directory().exists().then(|| state.lock(Lock::Activate)).transpose()?;
+        let alone = state.is_there()?.then(|| state.lock(Lock::Activate)).transpose()?;
         let chain = state.log().read().with_context(|| {
             let directory = state.directory().display();
             format!("the audit log does not hold in {directory}; `qsc canary audit verify` tells more")

@@ -24,6 +24,9 @@ const LEAST_SANITY_EVENTS: u64 = 50;
 /// How far the newest event may be ahead of this clock: producers' clocks differ a little.
 const CLOCK_TOLERANCE_MS: u64 = 5000;
 
+/// 1971-01-01 in Unix milliseconds.
+const YEAR_1971: u64 = 365 * 24 * 3_600_000;
+
 /// What has to be shown, in this order; a check that was not made blocks.
 const CHECKS: [&str; 18] = [
     "standing",
@@ -119,8 +122,9 @@ pub(super) fn cool_down(chain: &Chain, request: &Request<'_>, now: u64) -> Findi
 }
 
 pub(super) fn cutover_time(cutover: u64, now: u64) -> Finding {
-    let passed = cutover > 0 && cutover <= now;
-    let place = if cutover == 0 { "is 1970, which is no cutover" } else { "is in the future" };
+    let is_1970 = cutover < YEAR_1971;
+    let passed = !is_1970 && cutover <= now;
+    let place = if is_1970 { "is 1970, which is no cutover" } else { "is in the future" };
     Finding::new(
         "cutover_time",
         passed,

@@ -327,6 +327,7 @@ fn failures(verdict: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use ed25519_dalek::SigningKey;
+    use serde_json::json;
 
     use super::*;
 
@@ -336,8 +337,13 @@ mod tests {
         let json = directory.path().join("report.json");
         let key = SigningKey::from_bytes(&[7; 32]);
         let put = |verdict: &str| {
-            let text = format!(r#"{{"command":"quality-gate","verdict":"{verdict}","models":{{}}}}"#);
-            std::fs::write(&json, text).unwrap();
+            let twin = json!({
+                "command": "quality-gate",
+                "verdict": verdict,
+                "models": {},
+                "report": {"sha256": {"markdown": sha256(verdict)}},
+            });
+            std::fs::write(&json, twin.to_string()).unwrap();
             std::fs::write(directory.path().join("report.md"), verdict).unwrap();
             attest::sign(&json, &key).unwrap();
         };

@@ -121,7 +121,7 @@ pub fn monitor(
     mut tell: impl FnMut(Told<'_>),
 ) -> anyhow::Result<Monitored> {
     let state = request.state;
-    if !state.directory().exists() {
+    if !state.is_there()? {
         bail!("no canary is active: {} does not exist", state.directory().display());
     }
     let _alone = state.lock(Lock::Monitor)?;

@@ -28,8 +28,9 @@ pub struct Promotion {
 /// A file cannot be read or written.
 pub fn promote(state: &State, weight: Option<Ppm>) -> anyhow::Result<Promotion> {
     let mut outcome = Promotion { promoted: None, model: None, findings: Vec::new() };
-    if !state.directory().exists() {
-        outcome.findings.push(Finding::new("standing", false, "no canary is active"));
+    if !state.is_there()? {
+        let fault = format!("no canary is active: {} does not exist", state.directory().display());
+        outcome.findings.push(Finding::new("standing", false, fault));
         return Ok(outcome);
     }
     let _alone = state.lock(Lock::Activate)?;

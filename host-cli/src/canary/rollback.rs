@@ -41,7 +41,7 @@ pub fn rollback(state: &State, models: Option<&ModelsConfig>, reason: &str) -> a
         baseline_rewritten: false,
         broken: Vec::new(),
     };
-    if !state.directory().exists() {
+    if !state.is_there()? {
         return Ok(outcome);
     }
     let _writing = state.lock(Lock::Write)?;

@@ -104,6 +104,23 @@ impl State {
         &self.directory
     }
 
+    /// The directory from the root, for whoever looks for it from elsewhere.
+    #[must_use]
+    pub fn full_path(&self) -> PathBuf {
+        std::path::absolute(&self.directory).unwrap_or_else(|_| self.directory.clone())
+    }
+
+    /// Whether there is such a directory.
+    ///
+    /// # Errors
+    /// Nobody can tell, for one above it may not be entered: that is not none.
+    pub fn is_there(&self) -> anyhow::Result<bool> {
+        let directory = self.directory.display();
+        self.directory
+            .try_exists()
+            .with_context(|| format!("cannot see {directory}: run this as a user who may enter it"))
+    }
+
     /// The audit log.
     #[must_use]
     pub fn log(&self) -> AuditLog {

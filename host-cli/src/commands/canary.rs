@@ -72,6 +72,12 @@ impl StateArgs {
     }
 }
 
+/// A state directory for whoever looks for it: from the root, and whether it is missing.
+fn shown(state: &State) -> String {
+    let missing = if matches!(state.is_there(), Ok(false)) { ", which does not exist" } else { "" };
+    format!("{}{missing}", state.full_path().display())
+}
+
 /// Who is told.
 #[derive(Debug, Args)]
 struct HookArgs {

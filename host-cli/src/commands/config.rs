@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, Args, Command, Subcommand};
 use serde_json::{Map, Value, json};
@@ -86,7 +87,8 @@ fn lines(path: &str, command: &Command, settings: &Settings) -> anyhow::Result<V
         .args(command.get_arguments().map(|arg| Arg::clone(arg).required(false).global(false)));
     let matches = alone.try_get_matches_from(std::iter::empty::<&str>()).map_err(|error| {
         let text = error.to_string();
-        anyhow::anyhow!("{}", text.lines().next().unwrap_or_default().trim_start_matches("error: "))
+        let fault = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        anyhow::anyhow!("{}: {fault}", place_of(&error, path, command, settings))
     })?;
     let mut lines = Vec::new();
     for arg in command.get_arguments() {
@@ -113,6 +115,22 @@ fn lines(path: &str, command: &Command, settings: &Settings) -> anyhow::Result<V
         lines.push(Line { key, value, origin });
     }
     Ok(lines)
+}
+
+/// Where the value stands that clap refuses: `QSC_COUNT of quality-gate`, or the settings file.
+fn place_of(error: &clap::Error, path: &str, command: &Command, settings: &Settings) -> String {
+    let refused = match error.get(ContextKind::InvalidArg) {
+        // `--count <N>`
+        Some(ContextValue::String(arg)) => arg.trim_start_matches('-').split(' ').next(),
+        _ => None,
+    };
+    let arg = command.get_arguments().find(|arg| arg.get_long().is_some() && arg.get_long() == refused);
+    let variable = arg.and_then(Arg::get_env).filter(|variable| std::env::var_os(variable).is_some());
+    let place = variable.map_or_else(
+        || settings.path().display().to_string(),
+        |variable| format!("the environment's {}", variable.to_string_lossy()),
+    );
+    if path.is_empty() { place } else { format!("{place}, for {path}") }
 }
 
 fn rules(settings: &Settings) -> Vec<Line> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::drift::DriftArgs;
@@ -64,7 +65,7 @@ pub struct DeployArgs {
     #[arg(long, hide_env_values = true, value_parser = SourceParser)]
     source: Option<SourceSpec>,
     /// Key of the stream on a Redis server
-    #[arg(long, default_value = INTENT_STREAM, value_name = "KEY")]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), default_value = INTENT_STREAM, value_name = "KEY")]
     stream: String,
     #[command(flatten)]
     redis: RedisArgs,

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, value_parser};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -71,10 +72,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
     /// Key of the stream of feature events
-    #[arg(long, default_value = FEATURE_STREAM, value_name = "KEY", help_heading = STREAMS)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), default_value = FEATURE_STREAM, value_name = "KEY", help_heading = STREAMS)]
     stream: String,
     /// Key of the stream of intents
-    #[arg(long, default_value = INTENT_STREAM, value_name = "KEY", help_heading = STREAMS)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), default_value = INTENT_STREAM, value_name = "KEY", help_heading = STREAMS)]
     sink_stream: String,
     /// Shards this worker may own: all, or a range such as 0-3. Shard 3 of a stream is KEY:{shard-3}. Workers share them
     /// evenly, and take over those of one that dies
@@ -84,10 +85,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", requires = "shards", value_parser = shard_count, help_heading = STREAMS)]
     shard_count: Option<NonZeroU16>,
     /// Consumer group; created at the beginning of the stream if there is none
-    #[arg(long, default_value = "qsc", value_name = "NAME", help_heading = STREAMS)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), default_value = "qsc", value_name = "NAME", help_heading = STREAMS)]
     group: String,
     /// Name of this consumer. A start under the same name takes over from a crashed one at once
-    #[arg(long, default_value_t = host_name(), value_name = "NAME", help_heading = STREAMS)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), default_value_t = host_name(), value_name = "NAME", help_heading = STREAMS)]
     consumer: String,
     /// Most events read, decided and written at once
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = value_parser!(u16).range(1..), help_heading = STREAMS)]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use clap::builder::TypedValueParser;
+use clap::builder::{NonEmptyStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Command};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -25,7 +25,7 @@ pub(super) struct SourceArgs {
     #[arg(long, hide_env_values = true, value_parser = SourceParser)]
     source: SourceSpec,
     /// Key of the stream on a Redis server
-    #[arg(long, default_value = INTENT_STREAM, value_name = "KEY")]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), default_value = INTENT_STREAM, value_name = "KEY")]
     stream: String,
     #[command(flatten)]
     redis: RedisArgs,

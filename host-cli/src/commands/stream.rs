@@ -1,6 +1,7 @@
 //! `qsc stream`: what streams say about each other.
 
 use anyhow::bail;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -9,6 +10,7 @@ use super::source::SourceParser;
 use crate::exit::Exit;
 use crate::ingest::Keys;
 use crate::ingest::proof::{Proof, prove};
+use crate::log;
 use crate::report::{self, Format};
 use crate::stream::{FEATURE_STREAM, INTENT_STREAM, Link, SourceSpec};
 
@@ -22,8 +24,8 @@ pub enum StreamCommand {
 /// Arguments of `qsc stream verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Only reads. Exit 0 if nothing is missing, doubled or invented, 2 if anything is, 1 if that cannot be known. Events that \
-are not settled yet are counted as waiting.
+Only reads. Exit 0 if nothing is missing, doubled or invented, 2 if anything is, 1 if that cannot be known, as where no \
+settled event is left. Events that are not settled yet are counted as waiting.
 
 Example:
   qsc stream verify --source redis://127.0.0.1:6379")]
@@ -35,13 +37,13 @@ pub struct VerifyArgs {
     #[command(flatten)]
     redis: RedisArgs,
     /// Key of the stream of feature events
-    #[arg(long, default_value = FEATURE_STREAM, value_name = "KEY")]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), default_value = FEATURE_STREAM, value_name = "KEY")]
     stream: String,
     /// Key of the stream of intents
-    #[arg(long, default_value = INTENT_STREAM, value_name = "KEY")]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), default_value = INTENT_STREAM, value_name = "KEY")]
     sink_stream: String,
     /// The consumer group that made them
-    #[arg(long, default_value = "qsc", value_name = "NAME")]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), default_value = "qsc", value_name = "NAME")]
     group: String,
 }
 
@@ -57,7 +59,14 @@ pub fn run(command: &StreamCommand, format: Format) -> anyhow::Result<Exit> {
     let keys = Keys::new(&args.stream, &args.sink_stream, &args.group).map_err(anyhow::Error::msg)?;
     let mut link = Link::connect(address, &keys.features, &args.redis.options())?;
     let proof = prove(&mut link, &keys, &args.group)?;
-    let (verdict, exit) = if proof.holds() { ("pass", Exit::Pass) } else { ("fail", Exit::Fail) };
+    let (verdict, exit) = match (proof.holds(), proof.events) {
+        (false, _) => ("fail", Exit::Fail),
+        (true, 0) => ("error", Exit::Error),
+        (true, _) => ("pass", Exit::Pass),
+    };
+    if exit == Exit::Error {
+        log::say("QSC FAIL-CLOSED: no settled event is left to compare: try again when some are settled");
+    }
     report::print(&match format {
         Format::Json => report::json(
             &json!({"contract": report::CONTRACT, "command": "stream verify", "verdict": verdict, "exit_code": exit.code(), "proof": proof}),

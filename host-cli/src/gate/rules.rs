@@ -208,6 +208,7 @@ impl Rules {
             percent("max_hold_pct", |rules| rules.max_hold_pct),
             percent("max_agreement_pct", |rules| rules.max_agreement_pct),
             percent("max_hard_disagreement_pct", |rules| rules.max_hard_disagreement_pct),
+            percent("warn_duplicate_pct", |rules| rules.warn_duplicate_pct),
             number("warn_psi", |rules| rules.warn_psi),
         ];
         looser(&at_least, &at_most)
@@ -276,5 +277,8 @@ mod tests {
             ["min_events 50 (default 200)", "max_action_pct 80 (default 70)"]
         );
         assert_eq!(rules.loosened(Mode::Collection), ["max_action_pct 80 (default 70)"]);
+        rules.warn_duplicate_pct = Percent::whole(100);
+        let silenced = ["max_action_pct 80 (default 70)", "warn_duplicate_pct 100 (default 50)"];
+        assert_eq!(rules.loosened(Mode::Collection), silenced, "no warning at all");
     }
 }

@@ -21,15 +21,21 @@ pub fn now_ms() -> anyhow::Result<u64> {
 /// A fraction of a millisecond rounds up: no event from before the point asked for may count.
 ///
 /// # Errors
-/// Why the text is neither; also a number of ten digits, which is a time in seconds.
+/// Why the text is neither; also a number of up to ten digits but 0, which is a time in seconds or a date.
 pub fn parse_timestamp(text: &str) -> Result<u64, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let ms = text.parse::<u64>().map_err(|_| "the number of milliseconds is too large".to_owned())?;
-        // In milliseconds this would be early 1970: nearly every stored event would count.
-        if (1_000_000_000..=9_999_999_999).contains(&ms) {
-            return Err(format!("this looks like seconds; Unix milliseconds are expected, so {ms}000"));
-        }
-        return Ok(ms);
+        // In milliseconds all of these would be early 1970: nearly every stored event would count.
+        return match ms {
+            1_000_000_000..=9_999_999_999 => {
+                Err(format!("this looks like seconds; Unix milliseconds are expected, so {ms}000"))
+            }
+            1..1_000_000_000 => Err(format!(
+                "as Unix milliseconds this is {}; a date is written as 2026-01-10T05:43:15Z",
+                format_rfc3339(ms)
+            )),
+            _ => Ok(ms),
+        };
     }
     let timestamp: Timestamp = text.parse().map_err(|_| {
         "neither RFC 3339 with an offset (2026-01-10T05:43:15Z) nor Unix milliseconds".to_owned()
@@ -114,9 +120,17 @@ mod tests {
 
     #[test]
     fn unclear_times_are_refused() {
-        for text in
-            ["", "yesterday", "-5", "1768023795", "2026-01-10", "2026-01-10T05:43:15", "1960-01-01T00:00:00Z"]
-        {
+        for text in [
+            "",
+            "yesterday",
+            "-5",
+            "1",
+            "20260110",
+            "1768023795",
+            "2026-01-10",
+            "2026-01-10T05:43:15",
+            "1960-01-01T00:00:00Z",
+        ] {
             assert!(parse_timestamp(text).is_err(), "{text}");
         }
     }

@@ -113,7 +113,10 @@ impl<'image> Blocks<'image> {
             (first.saturating_mul(per_tree), count.saturating_mul(per_tree))
         };
         let idle = |ranks: &[u8; 8]| *ranks == [NO_NODE; 8];
-        let tops = self.tops.iter().flat_map(|top| &top.ranks).skip(first).take(count);
+        // Whole records are skipped first: a group must not cost a look at all those before it.
+        let eighth = BLOCK_TREES.trailing_zeros();
+        let (records, within) = (first >> eighth, first.wrapping_sub(first >> eighth << eighth));
+        let tops = self.tops.iter().skip(records).flat_map(|top| &top.ranks).skip(within).take(count);
         let (start, len) = run(self.fan());
         let middles = self.middles.iter().skip(start).take(len);
         let (start, len) = run(self.bottoms_per_tree());

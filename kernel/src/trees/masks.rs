@@ -42,8 +42,11 @@ impl<'image> Masks<'image> {
 
     /// Whether `count` trees have no node.
     pub(super) fn are_idle(&self, first: usize, count: usize) -> bool {
-        let mut trees = self.trees().skip(first).take(count);
-        trees.all(|(_, ranks, _)| ranks.iter().all(|&rank| rank == NO_NODE))
+        // From the even tree that starts a record: a group must not cost a look at all those before it.
+        let odd = first & 1;
+        let idle = |(_, ranks, _): Tree<'_>| ranks.iter().all(|&rank| rank == NO_NODE);
+        let fillers = self.part(first.wrapping_sub(odd), count.saturating_add(odd));
+        fillers.is_some_and(|fillers| fillers.trees().skip(odd).all(idle))
     }
 
     /// The consecutive trees of a group.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{HookArgs, StateArgs};
+use super::{HookArgs, StateArgs, shown};
 use crate::canary::rollback::rollback;
 use crate::engine::config::ModelsConfig;
 use crate::exit::Exit;
@@ -65,6 +65,8 @@ pub(super) fn run(args: &RollbackArgs, format: Format) -> anyhow::Result<Exit> {
                 "command": "canary rollback",
                 "verdict": if exit == Exit::Pass { "pass" } else { "error" },
                 "exit_code": exit.code(),
+                "state_dir": state.full_path(),
+                "state_exists": state.is_there().ok(),
                 "rolled_back": done.restored.is_some(),
                 "withdrawn": done.withdrawn,
                 "baseline_rewritten": done.baseline_rewritten,
@@ -82,7 +84,7 @@ pub(super) fn run(args: &RollbackArgs, format: Format) -> anyhow::Result<Exit> {
                     file.generation,
                     file.weights.log_line()
                 ),
-                None => "no canary is active: nothing to roll back\n".to_owned(),
+                None => format!("no canary is active in {}: nothing to roll back\n", shown(&state)),
             };
             if done.withdrawn {
                 text += "an activation was being judged: it will change nothing\n";

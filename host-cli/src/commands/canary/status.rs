@@ -1,9 +1,11 @@
 //! `qsc canary status`.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Value, json};
 
-use super::StateArgs;
+use super::{StateArgs, shown};
+use crate::canary::state::State;
 use crate::canary::status::Status;
 use crate::canary::weights::WeightsFile;
 use crate::commands::redis::RedisArgs;
@@ -28,7 +30,7 @@ pub struct StatusArgs {
     #[arg(long, hide_env_values = true, value_parser = SourceParser)]
     source: Option<SourceSpec>,
     /// Key of the stream on a Redis server
-    #[arg(long, default_value = INTENT_STREAM, value_name = "KEY")]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), default_value = INTENT_STREAM, value_name = "KEY")]
     stream: String,
     #[command(flatten)]
     redis: RedisArgs,
@@ -41,16 +43,17 @@ pub(super) fn run(args: &StatusArgs, format: Format) -> anyhow::Result<Exit> {
         .source
         .as_ref()
         .map(|spec| EventSource::live(spec.clone(), args.stream.clone(), args.redis.options()));
-    let status = Status::read(&args.state.state(), source.as_ref())?;
+    let state = args.state.state();
+    let status = Status::read(&state, source.as_ref())?;
     let exit = if status.broken.is_empty() { Exit::Pass } else { Exit::Error };
     report::print(&match format {
-        Format::Text => text(&status),
-        Format::Json => report::json(&document(&status, exit)),
+        Format::Text => text(&status, &shown(&state)),
+        Format::Json => report::json(&document(&status, &state, exit)),
     })?;
     Ok(exit)
 }
 
-fn text(status: &Status) -> String {
+fn text(status: &Status, state: &str) -> String {
     let mut text = match &status.file {
         Some(WeightsFile { generation, canary, weights }) => format!(
             "{} ({}), generation {generation}\nweights: {}\n",
@@ -59,7 +62,7 @@ fn text(status: &Status) -> String {
             weights.log_line()
         ),
         None if status.standing == "idle" => {
-            "no weights (idle): those of MODELS.toml are in force\n".to_owned()
+            format!("no weights (idle) in {state}: those of MODELS.toml are in force\n")
         }
         None => format!("no usable weights ({}): what is in force is unknown\n", status.standing),
     };
@@ -90,13 +93,15 @@ fn text(status: &Status) -> String {
     text
 }
 
-fn document(status: &Status, exit: Exit) -> Value {
+fn document(status: &Status, state: &State, exit: Exit) -> Value {
     let file = status.file.as_ref();
     json!({
         "contract": report::CONTRACT,
         "command": "canary status",
         "verdict": if exit == Exit::Pass { "pass" } else { "error" },
         "exit_code": exit.code(),
+        "state_dir": state.full_path(),
+        "state_exists": state.is_there().ok(),
         "standing": status.standing,
         "generation": file.map_or(0, |file| file.generation),
         "canary": file.and_then(|file| file.canary.as_ref()),

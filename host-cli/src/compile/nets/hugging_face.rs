@@ -73,7 +73,6 @@ struct Config {
     activation_function: String,
     norm_type: String,
     norm_eps: f64,
-    #[serde(default)]
     scaling: Value,
     pre_norm: bool,
     channel_attention: bool,

@@ -42,7 +42,8 @@ const STORED: usize = 16;
 pub struct PackOptions {
     /// The model's name, e.g. `xgb`.
     pub name: String,
-    /// Action of each class; `None` takes HOLD, BUY, SELL for three classes and makes other counts predict-only.
+    /// Action of each class; `None` takes HOLD, BUY, SELL for three classes, a dead zone for one probability, and makes all else
+    /// predict-only.
     pub classes: Option<Vec<Action>>,
     /// Keep the library's leaves and summation order: bit parity with its margins.
     pub exact: bool,
@@ -106,7 +107,10 @@ struct Decision {
 impl Decision {
     fn new(model: &TreeModel, classes: Option<&[Action]>) -> anyhow::Result<Self> {
         let groups = model.groups();
-        let probabilities = matches!(model.link, Link::Sigmoid { .. } | Link::Softmax);
+        let softmax = matches!(model.link, Link::Softmax);
+        let probabilities = softmax || matches!(model.link, Link::Sigmoid { .. });
+        // XGBoost's sigmoids of several outputs are those of labels that do not exclude each other.
+        let exclusive = softmax || (probabilities && model.library == Library::LightGbm);
         let standard = [Action::Hold, Action::Buy, Action::Sell];
         let classes = match (groups, classes) {
             (_, Some(_)) if !probabilities || groups == 1 => {
@@ -119,8 +123,11 @@ impl Decision {
                 bail!("--classes names {} classes, but the model has {groups}", given.len())
             }
             (_, Some(given)) => given,
-            (1, None) if probabilities => return Ok(Self { kind: decision::DEAD_ZONE, classes: Vec::new() }),
-            (3, None) if probabilities => &standard,
+            // A softmax of one is always 1.
+            (1, None) if probabilities && !softmax => {
+                return Ok(Self { kind: decision::DEAD_ZONE, classes: Vec::new() });
+            }
+            (3, None) if exclusive => &standard,
             _ => return Ok(Self { kind: decision::NONE, classes: Vec::new() }),
         };
         Ok(Self { kind: decision::CLASSES, classes: classes.iter().map(|action| action.code()).collect() })
