@@ -251,12 +251,18 @@ job_fuzz-short() {
 }
 
 job_fuzz() {
-    local root=tests/fuzz seconds=${QSC_FUZZ_SECONDS:-600} binaries targets=()
+    local root=tests/fuzz seconds=${QSC_FUZZ_SECONDS:-600} binaries targets=() lock
     nightly cargo --version >/dev/null 2>&1 \
         || skip "no nightly toolchain (rustup toolchain install nightly): the targets ran over their seeds only (test fuzz_corpus)"
     need_cargo fuzz
     read -ra targets <<<"${QSC_FUZZ_TARGETS:-$(nightly cargo fuzz list --fuzz-dir "$root" | tr '\n' ' ')}"
+    # cargo fuzz has no --locked.
+    lock=$(sha256sum "$root/Cargo.lock")
     nightly cargo fuzz build --fuzz-dir "$root" --target-dir "$root/target" --sanitizer "${QSC_FUZZ_SANITIZER:-address}"
+    if [[ $lock != "$(sha256sum "$root/Cargo.lock")" ]]; then
+        echo "$root/Cargo.lock was behind the crates: it is mended now, commit it" >&2
+        exit 1
+    fi
     binaries=$root/target/$(rustc -vV | sed -n 's/^host: //p')/release
     # Scratch files of the targets need no disk.
     [[ -w /dev/shm ]] && export TMPDIR=/dev/shm
