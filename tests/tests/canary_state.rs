@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -238,6 +240,12 @@ fn a_state_that_is_not_seen_is_not_idle() {
     }
     let json = scene.qsc(&["canary", "rollback", "--state-dir", "stat", "--format", "json"]).json();
     assert_eq!((&json["state_exists"], &json["rolled_back"]), (&json!(false), &json!(false)));
+    for command in ["rollback", "status"] {
+        let mut no_utf8 = scene.command(&["canary", command, "--format", "json", "--state-dir"]);
+        no_utf8.arg(OsStr::from_bytes(b"st\xff"));
+        let named = qsc_tests::qsc::finish(no_utf8, &[]);
+        assert_eq!((named.code, &named.json()["state_exists"]), (Some(0), &json!(false)), "{named:?}");
+    }
     let unseen = ["canary", "promote", "--state-dir", "MODELS.toml/state"];
     scene.qsc(&unseen).assert_refused(&["MODELS.toml/state"]);
     assert_eq!(scene.weights()["canary"], "xgb", "still active");

@@ -540,7 +540,7 @@ fn overlapping_tables_cost_no_more_than_their_size() {
     }
 }
 
-/// Groups of one tree each, which seven fill up: each is looked at where it is, not from the start.
+/// Groups of one tree each, which three or seven fill up: each is looked at where it is, not from the start.
 #[test]
 fn many_small_groups_cost_no_more_than_their_size() {
     let mut idle = model(LibraryRules::XgBoost, &["a"], 1, Link::Identity);

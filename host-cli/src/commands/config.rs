@@ -117,7 +117,7 @@ fn lines(path: &str, command: &Command, settings: &Settings) -> anyhow::Result<V
     Ok(lines)
 }
 
-/// Where the value stands that clap refuses: `QSC_COUNT of quality-gate`, or the settings file.
+/// Where the value stands that clap refuses: `the environment's QSC_COUNT, for quality-gate`, or the settings file.
 fn place_of(error: &clap::Error, path: &str, command: &Command, settings: &Settings) -> String {
     let refused = match error.get(ContextKind::InvalidArg) {
         // `--count <N>`

@@ -88,7 +88,7 @@ fn sign(args: &SignArgs, format: Format) -> anyhow::Result<Exit> {
                 "contract": report::CONTRACT,
                 "command": "report sign",
                 "exit_code": 0,
-                "envelope": envelope,
+                "envelope": envelope.display().to_string(),
                 "key_id": key_id,
             });
             report::json(&document)

@@ -65,7 +65,7 @@ pub(super) fn run(args: &RollbackArgs, format: Format) -> anyhow::Result<Exit> {
                 "command": "canary rollback",
                 "verdict": if exit == Exit::Pass { "pass" } else { "error" },
                 "exit_code": exit.code(),
-                "state_dir": state.full_path(),
+                "state_dir": state.full_path().display().to_string(),
                 "state_exists": state.is_there().ok(),
                 "rolled_back": done.restored.is_some(),
                 "withdrawn": done.withdrawn,

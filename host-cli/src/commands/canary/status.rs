@@ -100,7 +100,7 @@ fn document(status: &Status, state: &State, exit: Exit) -> Value {
         "command": "canary status",
         "verdict": if exit == Exit::Pass { "pass" } else { "error" },
         "exit_code": exit.code(),
-        "state_dir": state.full_path(),
+        "state_dir": state.full_path().display().to_string(),
         "state_exists": state.is_there().ok(),
         "standing": status.standing,
         "generation": file.map_or(0, |file| file.generation),
