@@ -21,6 +21,18 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     read_if(path, b"", most)
 }
 
+/// The bytes of a file of the state. What is no regular file, a pipe say, could hold a rollback up without end.
+///
+/// # Errors
+/// Those of [`read`], and what is no regular file ([`io::ErrorKind::InvalidInput`]).
+pub fn read_state(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    if std::fs::metadata(path)?.is_file() {
+        read(path, most)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file; remove it"))
+    }
+}
+
 /// The bytes of a file, if it begins with `magic`; else no more than as many bytes of it.
 ///
 /// # Errors
@@ -43,8 +55,15 @@ pub fn read_if(path: &Path, magic: &[u8], most: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// Those of [`read`], and bytes that are no UTF-8 ([`io::ErrorKind::InvalidData`]).
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
-    String::from_utf8(read(path, most)?)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8 text"))
+    read(path, most).and_then(text)
+}
+
+/// These bytes as text.
+///
+/// # Errors
+/// They are no UTF-8 ([`io::ErrorKind::InvalidData`]).
+pub fn text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8 text"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fmt::Write as _;
 use std::fs;
 
 use qsc_tests::canary::{CANARY_WEIGHTS, Scene, agreeing, baseline, breakdown, ms_of, payload};
@@ -213,6 +214,27 @@ fn an_event_from_the_future_blocks() {
     let scene = Scene::default();
     fs::write(scene.path("intents.jsonl"), text.replace(&last, "4102444800000-0")).unwrap();
     assert_blocked(&scene, &scene.activate(&[]), 2, &["clock"]);
+}
+
+/// Features that are judged beside the intents have to be of this market and time, too.
+#[test]
+fn simulated_features_or_those_from_the_future_block() {
+    let intents = agreeing(300);
+    for (more, first, check) in
+        [(json!({"synthetic": true}), ms_of(300), "origin"), (json!({}), 4_102_444_800_000, "clock")]
+    {
+        let mut text = intents.text();
+        for index in 0..200_u32 {
+            let at = first + u64::from(index);
+            let mut payload = json!({"symbol": "BTCUSDT", "timestamp": at, "features": {"rsi_14": index, "macd": 500 - index}});
+            payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let fields = json!({"event_type": "market.features", "payload": payload.to_string()});
+            writeln!(text, "{}", json!({"id": format!("{at}-0"), "fields": fields})).unwrap();
+        }
+        let scene = Scene::default();
+        fs::write(scene.path("intents.jsonl"), text).unwrap();
+        assert_blocked(&scene, &scene.activate(&[]), 2, &[check]);
+    }
 }
 
 #[test]

@@ -88,6 +88,22 @@ fn a_promotion_without_its_baseline_is_completed() {
     assert_promotion_stands(&scene, "completed");
 }
 
+/// What a crash cannot have left is not replaced in silence.
+#[test]
+fn a_baseline_edited_right_after_its_promotion_blocks() {
+    let scene = promoted();
+    let path = scene.path("state/baseline.json");
+    let whole = fs::read_to_string(&path).unwrap();
+    let edited = whole.replace("\"lgbm\":0.3,", "\"lgbm\":0.1,").replace("\"xgb\":0.1", "\"xgb\":0.3");
+    assert_ne!(edited, whole);
+    fs::write(&path, &edited).unwrap();
+    assert_eq!(scene.qsc(&["canary", "status"]).code, Some(1));
+    assert_blocked(&scene, "edited");
+    assert_eq!(fs::read_to_string(&path).unwrap(), edited);
+    assert_eq!(scene.rollback(&[]).code, Some(0));
+    assert_promotion_stands(&scene, "written again");
+}
+
 #[test]
 fn a_promotion_is_given_up_by_name_only() {
     let scene = promoted();

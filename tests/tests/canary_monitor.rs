@@ -97,6 +97,13 @@ impl Watched {
     }
 }
 
+/// As [`breakdown`], but the canary says nothing but BUY.
+fn collapsed(index: usize) -> Value {
+    let mut models = breakdown(index);
+    models["xgb"]["action"] = json!("BUY");
+    models
+}
+
 fn add(connection: &mut redis::Connection, payload: &str) {
     let mut add = redis::cmd("XADD");
     add.arg(INTENTS).arg("*").arg("event_type").arg("trade.intent").arg("payload").arg(payload);
@@ -363,11 +370,6 @@ fn three_failed_checks_in_a_row_roll_back() {
 #[test]
 fn a_rollback_that_cannot_be_carried_out_is_told() {
     let Some(watched) = Watched::start() else { return };
-    let collapsed = |index: usize| {
-        let mut models = breakdown(index);
-        models["xgb"]["action"] = json!("BUY");
-        models
-    };
     watched.add(2000, collapsed);
     fs::remove_file(watched.scene.path("state/baseline.json")).unwrap();
     let (code, document) = end(watched.monitor(&["--interval", "1s", "--on-event", "cat > heard.json"]));
@@ -385,6 +387,38 @@ fn a_rollback_that_cannot_be_carried_out_is_told() {
         watched.monitor(&["--interval", "1s", "--models", "MODELS.toml"]),
         "majority_class: BUY is",
     );
+}
+
+/// Without its log a canary does not stay: what is owed is made up for, and what nobody proves is rolled back.
+#[test]
+fn a_log_that_no_longer_holds_does_not_keep_a_canary() {
+    for is_owed in [true, false] {
+        let Some(watched) = Watched::start() else { return };
+        let live = watched.live();
+        let child = watched.monitor(&["--interval", "500ms"]);
+        wait_for_checks(&watched.scene, 1);
+        if is_owed {
+            fs::remove_file(watched.scene.path("state/baseline.json")).unwrap();
+            watched.add(2000, collapsed);
+            assert_eq!(end(child).0, Some(1));
+        } else {
+            signal(&child, "TERM");
+            end(child);
+        }
+        let path = watched.scene.path("state/audit.jsonl");
+        let log = fs::read_to_string(&path).unwrap();
+        fs::write(&path, log.replacen("\"xgb\"", "\"xgB\"", 1)).unwrap();
+        let (code, document) = end(watched.monitor(&["--interval", "200ms", "--models", "MODELS.toml"]));
+        assert_eq!((code, &document["status"]), (Some(2), &json!("rolled_back")), "{document}");
+        let (weights, checks) = (watched.scene.weights(), &document["watch"]["checks"]);
+        assert_eq!((&weights["canary"], &weights["weights"]), (&Value::Null, &baseline()));
+        let words = if is_owed { "majority_class: BUY is" } else { "the audit log does not hold" };
+        assert!(document["reasons"].to_string().contains(words), "{checks}: {document}");
+        // What was rolled back is not watched.
+        let again = watched.monitor(&["--interval", "200ms", "--models", "MODELS.toml"]).wait_with_output();
+        assert_eq!(again.unwrap().status.code(), Some(1));
+        drop(live);
+    }
 }
 
 #[test]
@@ -640,9 +674,10 @@ fn a_second_watch_that_did_not_end_clean_takes_the_first_ones_word_back() {
 
 #[test]
 fn a_stream_that_was_reset_and_is_ahead_again_rolls_back() {
-    for (before, after, words) in [
-        (0, 320, "nothing is as old"),
-        (2500, 2100, "2800 entries had been added to it, and now it says 2100"),
+    for (before, after, kept, words) in [
+        (0, 320, 320, "nothing is as old"),
+        (0, 2500, 2500, "nothing is as old"),
+        (2500, 2101, 2100, "2800 entries had been added to it, and now it says 2101"),
     ] {
         let Some(watched) = Watched::start() else { return };
         watched.add(before, breakdown);
@@ -655,6 +690,7 @@ fn a_stream_that_was_reset_and_is_ahead_again_rolls_back() {
             pipe.cmd("XADD").arg(INTENTS).arg("*").arg("event_type").arg("trade.intent");
             pipe.arg("payload").arg(payload).ignore();
         }
+        pipe.cmd("XTRIM").arg(INTENTS).arg("MAXLEN").arg(kept).ignore();
         pipe.exec(&mut watched.server.connection()).unwrap();
         watched.assert_rolled_back(child, words);
     }
@@ -663,7 +699,14 @@ fn a_stream_that_was_reset_and_is_ahead_again_rolls_back() {
 /// An engine that never took the canary's weights up was not watched with them.
 #[test]
 fn weights_that_no_engine_uses_do_not_end_clean() {
-    let unaware = |index: usize| payload(index, &breakdown(index)).replace("\"xgb\":0.1", "\"xgb\":0.25");
+    let unaware = |index: usize| {
+        // Alone it has all the weight, whoever gave it: that is no sign.
+        if index % 50 == 7 {
+            let alone = json!({"xgb": breakdown(index)["xgb"]});
+            return payload(index, &alone).replace("\"xgb\":0.1", "\"xgb\":1.0");
+        }
+        payload(index, &breakdown(index)).replace("\"xgb\":0.1", "\"xgb\":0.25")
+    };
     let mut intents = Capture::new();
     (0..300).for_each(|index| intents.push("trade.intent", &unaware(index)));
     let Some(watched) = Watched::on(&intents) else { return };

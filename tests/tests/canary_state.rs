@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -183,6 +183,7 @@ fn a_missing_or_edited_baseline_is_never_guessed() {
             .unwrap(),
         }
         let before = scene.weights();
+        assert_eq!(scene.qsc(&["canary", "status"]).code, Some(1), "{broken}: no rollback would hold");
         scene.rollback(&[]).assert_refused(&["baseline.json", "--models MODELS.toml"]);
         assert_eq!(scene.weights(), before, "{broken}: never a guess");
         assert_eq!(scene.verify(), Some(0));
@@ -190,6 +191,20 @@ fn a_missing_or_edited_baseline_is_never_guessed() {
         assert_eq!(run.code, Some(0), "{broken}: {run:?}");
         assert_eq!(scene.weights()["weights"], baseline(), "{broken}");
     }
+}
+
+/// A pipe under the name of a file of the state holds nobody up.
+#[test]
+fn what_is_no_file_does_not_hold_a_rollback_up() {
+    let scene = Scene::default();
+    scene.activated();
+    let path = scene.path("state/weights.json");
+    fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert_eq!(scene.qsc(&["canary", "status"]).code, Some(1));
+    let run = scene.rollback(&[]);
+    assert!(run.json()["broken"].to_string().contains("it is no regular file"), "{run:?}");
+    assert_eq!(scene.weights()["weights"], baseline());
 }
 
 #[test]
@@ -468,14 +483,14 @@ fn a_running_engine_believes_what_the_log_recorded() {
 /// A file that could not be read once, as with too many files open, is read at the next look.
 #[test]
 fn weights_that_could_not_be_read_once_are_read_again() {
-    let traced = std::process::Command::new("strace").args(["-o", "/dev/null", "true"]).output();
+    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).output();
     if !traced.is_ok_and(|output| output.status.success()) {
         qsc_tests::skip("strace is not installed or may not trace");
         return;
     }
     let scene = Scene::default();
     scene.activated();
-    let mut child = std::process::Command::new("strace")
+    let mut child = Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "-P", "state/weights.json"])
         .args(["-e", "trace=openat", "-e", "inject=openat:error=EMFILE:when=2"])
         .arg(qsc_tests::qsc::binary())

@@ -170,6 +170,8 @@ fn the_chain_of_gates_goes_on_where_it_was_interrupted() {
     // The gates are part of it: a resume that leaves them out is none.
     let bare = ["deploy", "--unit", "engine", "--expect", SHA, "--resume"];
     systemd.qsc(&bare).assert_refused(&["feature_sanity", "--gate --source"]);
+    // So is one that asks them for less, or for more.
+    deploy(&["--resume", "--require", "all"]).assert_refused(&["--require any", "not for --require all"]);
 
     // Killed while the canary gate waits for more.
     feed(&systemd, &mut fifo, 0, 150);
@@ -219,6 +221,29 @@ fn the_chain_of_gates_goes_on_where_it_was_interrupted() {
         assert_eq!(failure["step"], "feature_sanity", "{failure:#}");
         assert!(failure["seen"].as_str().unwrap().contains(&seen), "{failure:#}");
     }
+
+    // Also where so many came since that the gates judge none of them.
+    systemd.write("/run/edit.sed", BUILD_OF_INTENTS.replace("SHA", SHA));
+    assert_eq!(deploy(&["--wait", "1s"]).code, Some(2));
+    let before = systemd.read("/run/intents.jsonl").lines().count();
+    feed(&systemd, &mut fifo, before, 210);
+    let intents = systemd.read("/run/intents.jsonl");
+    let own: Vec<&str> = intents.lines().skip(before).collect();
+    let foreign = own[..10].iter().map(|line| line.replace(SHA, &other));
+    let lines = foreign.chain(own.iter().cycle().take(2100).map(|&line| line.to_owned()));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let mut text = String::new();
+    for (index, line) in lines.enumerate() {
+        let mut event: Value = serde_json::from_str(&line).unwrap();
+        event["id"] = json!(format!("{now}-{index}"));
+        writeln!(text, "{event}").unwrap();
+    }
+    systemd.write("/run/intents.jsonl", text);
+    let blocked = deploy(&["--resume"]);
+    let failure = &blocked.json()["failure"];
+    assert_eq!((blocked.code, &failure["step"]), (Some(2), &json!("collection")), "{failure:#}");
+    let seen = format!("10 of 2110 intents were written by build {other}, not {SHA}");
+    assert!(failure["seen"].as_str().unwrap().contains(&seen), "{failure:#}");
 
     // A restart in between voids the proof: events of another start must not count for this one.
     systemd.sh("systemctl restart engine");

@@ -167,7 +167,7 @@ pub fn activate(request: &Request<'_>) -> anyhow::Result<Activation> {
     let judged = judge_now(request, &config)?;
     findings.extend([
         conditions::gate(&judged.quality),
-        conditions::clock(&judged.quality, started),
+        conditions::clock([&judged.quality.evidence, &judged.sanity.evidence], started),
         conditions::sanity(&judged.sanity),
     ]);
     let report = report::write_quality(&judged.quality, &request.source.header(None)?, request.report_dir)?;
@@ -252,6 +252,7 @@ fn judge_now(request: &Request<'_>, config: &ModelsConfig) -> anyhow::Result<Jud
     let loosened = sanity.loosened.iter().filter(|rule| !quality.loosened.contains(rule));
     let loosened: Vec<String> = loosened.cloned().collect();
     quality.loosened.extend(loosened);
+    quality.evidence.simulated = quality.evidence.simulated.max(sanity.evidence.simulated);
     let in_force = request.state.weights().ok().flatten().map(|file| file.weights);
     let weights = match in_force {
         Some(weights) => weights,

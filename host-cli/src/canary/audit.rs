@@ -279,7 +279,7 @@ impl AuditLog {
 }
 
 fn read_optional(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
-    match bounded::read(path, bounded::GROWING) {
+    match bounded::read_state(path, bounded::GROWING) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(anyhow!(error).context(format!("cannot read {}", path.display()))),

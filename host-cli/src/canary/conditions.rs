@@ -12,7 +12,7 @@ use super::state::Standing;
 use crate::attest;
 use crate::engine::config::ModelConfig;
 use crate::engine::load;
-use crate::gate::{Outcome, QualityVerdict, SanityVerdict};
+use crate::gate::{Evidence, Outcome, QualityVerdict, SanityVerdict};
 use crate::identity;
 use crate::image::ImageBytes;
 use crate::stream::{EventId, format_rfc3339, now_ms, parse_timestamp};
@@ -164,9 +164,9 @@ pub(super) fn gate(verdict: &QualityVerdict) -> Finding {
 }
 
 /// A clock that stands before the newest event cannot say how old a report is.
-pub(super) fn clock(verdict: &QualityVerdict, now: u64) -> Finding {
-    let newest = verdict.evidence.last_id.as_ref().and_then(|id| Some(id.parse::<EventId>().ok()?.ms));
-    match newest {
+pub(super) fn clock(judged: [&Evidence; 2], now: u64) -> Finding {
+    let ids = judged.into_iter().filter_map(|evidence| evidence.last_id.as_ref());
+    match ids.filter_map(|id| Some(id.parse::<EventId>().ok()?.ms)).max() {
         Some(newest) if newest > now.saturating_add(CLOCK_TOLERANCE_MS) => Finding::new(
             "clock",
             false,

@@ -213,7 +213,14 @@ fn watch_on(
 fn begin(request: &Request<'_>) -> anyhow::Result<(Watch, Option<String>)> {
     let state = request.state;
     let _writing = state.lock(Lock::Write)?;
-    let mut chain = state.recover()?.chain;
+    let mut chain = match state.recover() {
+        Ok(recovered) => recovered.chain,
+        // A canary must not stay because its log went: its checks fail, and the last one that may rolls back.
+        Err(error) => match watch_without_log(state) {
+            Some(watch) => return Ok((watch, None)),
+            None => return Err(error),
+        },
+    };
     let activation = match state.standing(&chain) {
         Standing::Active(_, entry) => *entry,
         // The first check finds it and rolls back.
@@ -246,6 +253,19 @@ fn begin(request: &Request<'_>) -> anyhow::Result<(Watch, Option<String>)> {
     ]);
     state.log().append(&mut chain, Transition::WatchStarted, Some(&new.model), new.generation, details)?;
     Ok((new, anew))
+}
+
+/// The watch on disk where no log says what is in force: of the canary that the weights name, or, where they cannot be read
+/// either, of any.
+fn watch_without_log(state: &State) -> Option<Watch> {
+    let watch = state.log().read().is_err().then(|| Watch::read(state).ok().flatten())??;
+    let may_be_active = match state.weights() {
+        Ok(file) => file.is_some_and(|file| {
+            file.canary.as_deref() == Some(&watch.model) && file.generation == watch.generation
+        }),
+        Err(_) => true,
+    };
+    may_be_active.then_some(watch)
 }
 
 fn active_entry(chain: &Chain) -> Option<Entry> {

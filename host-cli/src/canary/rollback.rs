@@ -89,7 +89,7 @@ pub fn rollback(state: &State, models: Option<&ModelsConfig>, reason: &str) -> a
     let known = [
         chain.as_ref().map_or(0, last_generation),
         state.log().generation_told(),
-        bounded::read(&state.weights_path(), bounded::SMALL).map_or(0, |bytes| generation_told(&bytes)),
+        bounded::read_state(&state.weights_path(), bounded::SMALL).map_or(0, |bytes| generation_told(&bytes)),
         // The activation after it made the next generation.
         baseline.generation.saturating_add(1),
     ];

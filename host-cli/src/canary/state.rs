@@ -461,13 +461,21 @@ impl State {
         self.log().append(chain, Transition::Voided, entry.model.as_deref(), generation, details)
     }
 
-    /// A promotion replaces the baseline last.
+    /// A promotion replaces the baseline last: one that died before has left the baseline before it, or none. Whatever else
+    /// is there was put there by somebody.
     fn complete_promotion(&self, chain: &Chain, file: &WeightsFile) -> anyhow::Result<()> {
-        let promoted =
-            in_force(&chain.entries).last().is_some_and(|entry| entry.event == Transition::Promoted);
-        let baseline = promoted_baseline(file);
-        if promoted && !self.baseline().is_ok_and(|there| there.as_ref() == Some(&baseline)) {
-            self.write_baseline(&baseline)?;
+        let changes = in_force(&chain.entries);
+        let Some((last, before)) = changes.split_last() else { return Ok(()) };
+        let unfinished = match self.baseline() {
+            Ok(None) => true,
+            Ok(Some(there)) => {
+                let sets = before.iter().rfind(|entry| entry.detail("baseline_sha256").is_some());
+                sets.is_some_and(|entry| baseline::is_set_by(entry, &there))
+            }
+            Err(_) => false,
+        };
+        if last.event == Transition::Promoted && unfinished && self.saved_baseline(chain).is_err() {
+            self.write_baseline(&promoted_baseline(file))?;
         }
         Ok(())
     }
@@ -540,7 +548,7 @@ fn ahead_of_weights<'a>(chain: &Chain, changes: &[&'a Entry]) -> Option<(&'a Ent
 }
 
 fn read_text(path: &Path) -> anyhow::Result<Option<String>> {
-    match bounded::read_text(path, bounded::SMALL) {
+    match bounded::read_state(path, bounded::SMALL).and_then(bounded::text) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),

@@ -87,16 +87,24 @@ impl Status {
 
     fn take(&mut self, state: &State, chain: &Chain) {
         match state.standing(chain) {
-            Standing::Idle(file) => (self.standing, self.file) = ("idle", file),
+            Standing::Idle(file) => {
+                (self.standing, self.file) = ("idle", file);
+                // One that is missing is none where there never was a canary, or is completed.
+                if let Ok(Some(_)) = state.baseline()
+                    && let Err(error) = state.saved_baseline(chain)
+                {
+                    self.broken.push(format!("{error:#}: `qsc canary rollback` writes it again"));
+                }
+            }
             Standing::Active(file, entry) => {
                 (self.standing, self.file) = ("active", Some(file));
                 self.since = Some(entry.ts.clone());
                 self.cutover = entry.detail("cutover").map(str::to_owned);
-                if matches!(state.baseline(), Ok(None)) {
-                    self.broken.push(format!(
-                        "{} is missing: a rollback would need --models",
-                        state.baseline_path().display()
-                    ));
+                // One that is torn is told anyway.
+                if state.baseline().is_ok()
+                    && let Err(error) = state.saved_baseline(chain)
+                {
+                    self.broken.push(format!("{error:#}: a rollback would need --models"));
                 }
             }
             Standing::Interrupted(entry) => {

@@ -9,7 +9,7 @@ use super::compare::{Comparison, Sides};
 use super::weights::{Weights, fraction};
 use crate::gate::Entry;
 use crate::judge::{EventSource, QUALITY_EVENTS};
-use crate::stream::{EventId, Gap, Item, Json, TRADE_INTENT, Window};
+use crate::stream::{EventId, Gap, Item, Json, Reading, TRADE_INTENT, Window};
 
 /// Largest distance of an effective weight from the expected one: producers round.
 const WEIGHT_TOLERANCE: f64 = 1e-6;
@@ -17,7 +17,7 @@ const WEIGHT_TOLERANCE: f64 = 1e-6;
 /// Whether the canary really has its weight, as the intents tell it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct WeightProof {
-    /// Intents in which the canary voted and weights were told.
+    /// Intents in which the canary voted beside others and weights were told.
     pub events: u64,
     /// Of these, intents with exactly the weight that the weights in force give it among the models that voted.
     pub as_expected: u64,
@@ -60,6 +60,8 @@ pub struct Seen {
     pub last_canary: Option<EventId>,
     /// Entries that were ever added to the stream, where the source counts them.
     pub entries_added: Option<u64>,
+    /// The first entry ever added to the stream, where none was removed since.
+    pub oldest: Option<EventId>,
 }
 
 /// What the newest intents since `after` (Unix ms) say, as many as the quality gate judges, and what of them is missing.
@@ -76,7 +78,8 @@ pub fn read(
     let newest = NonZeroUsize::new(usize::try_from(QUALITY_EVENTS)?);
     let window = Window { after, newest, event_types: &[TRADE_INTENT] };
     let reading = source.read(&window, |item| telemetry.observe(&item))?;
-    Ok((Seen { entries_added: reading.entries_added, ..telemetry.finish() }, reading.gap))
+    let Reading { entries_added, oldest, gap, .. } = reading;
+    Ok((Seen { entries_added, oldest, ..telemetry.finish() }, gap))
 }
 
 impl Telemetry {
@@ -124,8 +127,13 @@ impl Telemetry {
         let (Some(told), Some(own)) = (told.and_then(Json::as_number), self.weights.get(&self.canary)) else {
             return;
         };
-        let voting: f64 = active.filter_map(|name| self.weights.get(name)).map(fraction).sum();
-        let expected = fraction(own) / voting;
+        let beside = active.filter(|&name| name != self.canary).filter_map(|name| self.weights.get(name));
+        let (own, beside) = (fraction(own), beside.map(fraction).sum::<f64>());
+        // Alone it has all the weight whatever is in force.
+        if beside <= 0.0 {
+            return;
+        }
+        let expected = own / (own + beside);
         let holds = (told - expected).abs() <= WEIGHT_TOLERANCE;
         let proof = &mut self.proof;
         proof.events += 1;
@@ -153,6 +161,7 @@ impl Telemetry {
             last: self.last,
             last_canary: self.last_canary,
             entries_added: None,
+            oldest: None,
         }
     }
 }

@@ -113,7 +113,7 @@ impl Watch {
     /// It cannot be read, or is no watch that a monitor has written.
     pub fn read(state: &State) -> anyhow::Result<Option<Self>> {
         let path = state.watch_path();
-        let text = match bounded::read_text(&path, bounded::SMALL) {
+        let text = match bounded::read_state(&path, bounded::SMALL).and_then(bounded::text) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -199,14 +199,14 @@ impl Watch {
     }
 
     /// Ids only grow, and so does the number of entries that were ever added; and events that were seen are still there,
-    /// unless newer ones alone fill the window.
+    /// unless newer ones alone fill the window; in a stream that never lost an entry also then.
     fn ensure_same_stream(&self, seen: &Seen) -> Result<(), String> {
         if let Some(before) = parse(self.last_id.as_ref()) {
             let Some(last) = seen.last.filter(|&last| last >= before) else {
                 let now = seen.last.map_or_else(|| "empty".to_owned(), |last| format!("at {last}"));
                 return Err(format!("the stream was reset: it was at {before} and is {now}"));
             };
-            if let Some(first) = seen.first.filter(|&first| first > before) {
+            if let Some(first) = seen.first.or(seen.oldest).filter(|&first| first > before) {
                 return Err(format!(
                     "the stream was reset: it was at {before}, and of {first} to {last} nothing is as old"
                 ));

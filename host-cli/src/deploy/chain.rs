@@ -10,7 +10,7 @@ use super::build_id::Build;
 use super::gates::Telemetry;
 use super::restart::Seen;
 use super::state::{Executable, Place, Record};
-use super::{Finding, Halt, Notice, Plan, Step, restart, systemd};
+use super::{Finding, GatePlan, Halt, Notice, Plan, Step, restart, systemd};
 use crate::exit::Exit;
 use crate::gate::Outcome;
 use crate::stream::now_ms;
@@ -93,7 +93,9 @@ pub fn run(
 
 fn begun(plan: &Plan) -> Record {
     let expected = plan.expected.clone().unwrap_or_else(Build::own);
-    Record::new(plan.unit.clone(), expected, plan.gates.is_some())
+    let mut record = Record::new(plan.unit.clone(), expected, plan.gates.is_some());
+    record.strictness = plan.gates.as_ref().map(GatePlan::strictness);
+    record
 }
 
 fn resumed(place: &Place, plan: &Plan) -> anyhow::Result<Record> {
@@ -113,6 +115,15 @@ fn resumed(place: &Place, plan: &Plan) -> anyhow::Result<Record> {
         record.step
     );
     record.gated |= plan.gates.is_some();
+    let asked = plan.gates.as_ref().map(GatePlan::strictness);
+    if let (Some(before), Some(now)) = (&record.strictness, &asked) {
+        ensure!(
+            before == now,
+            "the deployment to go on with asks its gates for {before}, not for {now}; say the same with --resume, or deploy \
+             without --resume"
+        );
+    }
+    record.strictness = record.strictness.or(asked);
     // What only warned before is judged again where it would block now.
     let failed = record.findings.iter().find(|finding| !finding.passed).map(|finding| finding.step);
     if let Some(failed) = failed.filter(|_| !plan.warn_only) {

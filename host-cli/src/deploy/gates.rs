@@ -78,6 +78,7 @@ impl Telemetry<'_> {
         self.keep(step, report.document);
         let shown = report.files.markdown.display();
         self.ensure_own(&verdict.evidence)?;
+        self.ensure_all_own(mode)?;
         if verdict.outcome == wanted {
             let eligible = verdict.eligible.join(", ");
             let eligible = if eligible.is_empty() { "no model" } else { &eligible };
@@ -113,6 +114,13 @@ impl Telemetry<'_> {
             ),
             None => Ok(()),
         }
+    }
+
+    /// The same for every intent since the cutover: a gate judges the newest only.
+    fn ensure_all_own(&self, mode: Mode) -> Result<(), Halt> {
+        let GatePlan { source, rules, require, .. } = self.gates;
+        let terms = Terms { mode, require: *require, requested: 0, cutover: Some(self.cutover()?) };
+        self.ensure_own(&judge::quality(source, terms, rules, |_| {})?.evidence)
     }
 
     /// Judges again and again until `need` intents count, and returns the verdict on them.

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::sha256;
 use crate::gate::{Drift, Outcome, Require, Rules};
 use crate::judge::EventSource;
 use build_id::Build;
@@ -134,6 +135,19 @@ pub struct GatePlan {
     pub wait: Duration,
     /// Where reports are written.
     pub report_dir: PathBuf,
+}
+
+impl GatePlan {
+    /// How strict the gates are, in words and a digest of the rules: going on with a deployment may not change it.
+    #[must_use]
+    pub fn strictness(&self) -> String {
+        let require = match self.require {
+            Require::Any => "any",
+            Require::All => "all",
+        };
+        let rules = sha256(format!("{:?}", self.rules));
+        format!("--require {require} --events {} and rules {}", self.events, &rules[..8])
+    }
 }
 
 /// What a step found.

@@ -23,6 +23,9 @@ pub(super) struct Record {
     /// The gates are part of it: only with them it may end.
     #[serde(default)]
     pub(super) gated: bool,
+    /// How strict they were asked to be.
+    #[serde(default)]
+    pub(super) strictness: Option<String>,
     /// The step that was begun last.
     pub(super) step: Step,
     /// The main process before the restart.
@@ -55,6 +58,7 @@ impl Record {
             unit,
             expected,
             gated,
+            strictness: None,
             step: Step::Unit,
             old_process: None,
             old_invocation: None,

@@ -164,7 +164,7 @@ impl Selection<'_> {
     fn finish(mut self) -> anyhow::Result<Reading> {
         self.release_pending()?;
         self.newest.into_iter().try_for_each(self.on_item)?;
-        Ok(Reading { other_types: self.other_types, gap: None, entries_added: None })
+        Ok(Reading { other_types: self.other_types, gap: None, entries_added: None, oldest: None })
     }
 }
 

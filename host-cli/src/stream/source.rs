@@ -41,6 +41,8 @@ pub struct Reading {
     pub gap: Option<Gap>,
     /// Entries that were ever added to the stream, when the reading began; only servers since Redis 7.0 count.
     pub entries_added: Option<u64>,
+    /// The first entry ever added: known where none was removed since.
+    pub oldest: Option<EventId>,
 }
 
 /// Entries of the window may be missing: the stream was trimmed behind its start.

@@ -183,7 +183,8 @@ impl RedisStream {
             Some(after) => self.gap(after)?,
             None => None,
         };
-        Ok(Reading { other_types, gap, entries_added: info.entries_added })
+        let oldest = info.first_id.filter(|_| info.entries_added == Some(info.length));
+        Ok(Reading { other_types, gap, entries_added: info.entries_added, oldest })
     }
 
     /// Entries in the stream.
