@@ -362,6 +362,10 @@ fn the_proof_needs_something_to_prove() {
         assert!(run.stderr.contains(part), "{part:?} is not in {run:?}");
     };
     assert_eq!(verify(&server).0, Some(0));
+    // An event without intent would count as waiting.
+    server.ask::<i64>(&["HDEL", OWNER, "last"]);
+    refused(&["--stream", FEATURES], "has no field last");
+    server.ask::<i64>(&["HSET", OWNER, "last", &id(9)]);
     server.ask::<i64>(&["XTRIM", FEATURES, "MAXLEN", "0"]);
     refused(&["--stream", FEATURES], "no settled event is left");
     refused(&["--stream", "typo"], "there is no stream typo");
@@ -482,6 +486,40 @@ fn poison_is_given_up_alone() {
     without.payloads.push(events.payloads[0].clone());
     assert_undisturbed(&server, &without.undisturbed(&all_models()));
     assert_eq!(verify(&server).0, Some(0));
+}
+
+/// Nobody dies of an event that the server refuses to settle, however often that is tried.
+#[test]
+fn what_is_refused_is_no_poison() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(20, 1, 47);
+    let expected = events.undisturbed(&all_models());
+    events.add_all(&server);
+    server.ask::<String>(&["XGROUP", "CREATE", FEATURES, "qsc", "0"]);
+    let read = ["XREADGROUP", "GROUP", "qsc", "dead", "COUNT", "20", "STREAMS", FEATURES, ">"];
+    server.ask::<redis::Value>(&read);
+    // One that came back already, and so comes alone.
+    let claim = ["XCLAIM", FEATURES, "qsc", "dead", "0", &id(7), "RETRYCOUNT", "2", "JUSTID"];
+    server.ask::<redis::Value>(&claim);
+    server.ask::<String>(&["ACL", "SETUSER", "weak", "on", ">pw", "~*", "+@all", "-xadd"]);
+    let weak = server.url().replace("redis://", "redis://weak:pw@");
+    let streams = ["--stream", FEATURES, "--sink-stream", INTENTS, "--deliveries", "3"];
+    let arguments: Vec<&str> = ["--source", &weak, "--sink", &weak].into_iter().chain(streams).collect();
+    let deliveries = || {
+        let pending: Vec<(String, String, u64, u64)> =
+            server.ask(&["XPENDING", FEATURES, "qsc", "-", "+", "20"]);
+        pending.into_iter().map(|(_, _, _, deliveries)| deliveries).collect::<Vec<_>>()
+    };
+    let before = deliveries();
+    for _ in 0..4 {
+        refused(&all_models(), &arguments, &["can't run this command"]);
+        assert_eq!(deliveries(), before);
+    }
+    let worker = Worker::start(&server.url(), &all_models(), "a", &["--deliveries", "3"]);
+    wait_for_intents(&server, 20);
+    drop(worker.end());
+    assert_undisturbed(&server, &expected);
+    assert_eq!(server.length(DEAD), 0);
 }
 
 #[test]
@@ -675,6 +713,7 @@ fn the_proof_holds_while_a_worker_works() {
                 thread::sleep(Duration::from_millis(5));
             }
         });
+        wait_for_intents(&server, 1);
         while !feeder.is_finished() {
             let (code, proof) = verify(&server);
             assert_eq!(code, Some(0), "{proof}");

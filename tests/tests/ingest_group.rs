@@ -202,6 +202,7 @@ fn what_is_pending_again_is_decided_only_if_it_never_was() {
     drop(worker.end());
     let (code, proof) = verify(&server);
     assert_eq!((code, &proof["intents"], &proof["disordered"]), (Some(0), &100.into(), &2.into()), "{proof}");
+    assert_eq!(server.ask::<String>(&["HGET", OWNER, "seen"]), "100", "none is accounted for twice");
     // The oldest intents are gone: a second one of 10 would be a second position, so it gets none.
     server.ask::<i64>(&["XTRIM", INTENTS, "MAXLEN", "50"]);
     [10, 80].into_iter().for_each(claim);
@@ -227,6 +228,8 @@ fn a_group_created_beyond_the_stream_still_gets_what_comes() {
     events.add(&mut server.connection(), 50..100).unwrap();
     wait_for_intents(&server, 50);
     drop(worker.end());
+    let last: String = server.ask(&["HGET", OWNER, "last"]);
+    assert_eq!((server.length(INTENTS), last), (50, id(99)), "it goes on where it was set back to");
 }
 
 /// Pending again right after it was looked through what the pending ones became.
@@ -477,6 +480,56 @@ fn intents_that_were_moved_away_are_not_made_again() {
     assert_eq!((server.length(INTENTS), server.length(DEAD)), (0, 5));
 }
 
+/// There is no intent to doubt of what is no event.
+#[test]
+fn an_entry_of_another_type_that_comes_again_has_no_dead_letter() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(50, 1, 48);
+    events.add(&mut server.connection(), 0..20).unwrap();
+    server.ask::<String>(&["XADD", FEATURES, &id(20), "event_type", "market.ticks", "payload", "x"]);
+    events.add(&mut server.connection(), 21..50).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 49);
+    drop(worker.end());
+    server.ask::<i64>(&["XTRIM", INTENTS, "MAXLEN", "10"]);
+    server.ask::<String>(&["XGROUP", "SETID", FEATURES, "qsc", &id(18)]);
+    read_by_z(&server, 3);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    worker.wait_for(&format!("DOUBTFUL: the entry {}", id(19)));
+    wait_until_nothing_is_pending(&server);
+    let result = worker.end();
+    assert_eq!(result["other_types"], 1, "{result}");
+    let letters = server.entries(DEAD);
+    let of: Vec<&str> = letters.iter().map(|(_, letter)| letter["source_id"].as_str()).collect();
+    assert_eq!(of, [id(19), id(21)], "{letters:?}");
+}
+
+/// Removed and begun again with higher ids while nobody looked: what was trimmed of it was never read.
+#[test]
+fn what_is_trimmed_of_another_stream_is_told() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(220, 1, 49);
+    events.add(&mut server.connection(), 0..100).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 100);
+    drop(worker.end());
+    server.ask::<i64>(&["DEL", FEATURES]);
+    // More than the old one had.
+    events.add(&mut server.connection(), 100..210).unwrap();
+    server.ask::<i64>(&["XTRIM", FEATURES, "MINID", &id(160)]);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    worker.wait_for("it is another stream under the same name");
+    worker.wait_for(&format!("GAP: 60 entries of {FEATURES} were removed"));
+    wait_for_intents(&server, 150);
+    assert_eq!(worker.end()["stream"]["lost"], 60);
+    // It is accounted for as any other from then on.
+    events.add(&mut server.connection(), 210..220).unwrap();
+    server.ask::<i64>(&["XTRIM", FEATURES, "MINID", &id(215)]);
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 155);
+    assert_eq!(worker.end()["stream"]["lost"], 5);
+}
+
 /// Removed and begun again with lower ids, with a group that somebody else created.
 #[test]
 fn another_stream_under_the_same_name_is_read_from_its_beginning() {
@@ -493,6 +546,41 @@ fn another_stream_under_the_same_name_is_read_from_its_beginning() {
     worker.wait_for("it is another stream under the same name");
     wait_for_intents(&server, 150);
     drop(worker.end());
+}
+
+/// Moved away and put back, after a worker has met an empty one in its place.
+#[test]
+fn a_stream_that_was_away_is_not_decided_twice() {
+    let Some(server) = Server::start() else { return };
+    let events = Events::new(160, 1, 50);
+    events.add(&mut server.connection(), 100..150).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for_intents(&server, 50);
+    drop(worker.end());
+    server.ask::<String>(&["RENAME", FEATURES, "away"]);
+    server.ask::<i64>(&["XTRIM", INTENTS, "MAXLEN", "10"]);
+    for _ in 0..2 {
+        let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+        wait_for("the group", || (server.ask::<i64>(&["EXISTS", FEATURES]) == 1).then_some(()));
+        // It looks around once a second.
+        thread::sleep(Duration::from_millis(1500));
+        drop(worker.end());
+    }
+    server.ask::<String>(&["RENAME", "away", FEATURES]);
+    events.add(&mut server.connection(), 150..160).unwrap();
+    let worker = Worker::start(&server.url(), &all_models(), "a", &[]);
+    wait_for("the last event is settled", || {
+        let last: Option<String> = server.ask(&["HGET", OWNER, "last"]);
+        (last == Some(id(159))).then_some(())
+    });
+    assert_eq!((server.length(INTENTS), server.length(DEAD)), (20, 0));
+    // One that stays empty until lower ids come.
+    server.ask::<i64>(&["DEL", FEATURES]);
+    worker.wait_for("created again");
+    events.add(&mut server.connection(), 0..10).unwrap();
+    worker.wait_for("it is another stream under the same name");
+    wait_for_intents(&server, 30);
+    assert_eq!(worker.end()["stream"]["lost"], 0);
 }
 
 /// A consumer's name is any bytes.

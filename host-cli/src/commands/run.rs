@@ -103,7 +103,8 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u64).range(3..), help_heading = STREAMS)]
     deliveries: u64,
     /// Trim the stream of intents to about so many; 0: never
-    #[arg(long, default_value_t = 0, value_name = "N", help_heading = STREAMS)]
+    // Redis counts in signed numbers, and refuses each intent with a greater one.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = value_parser!(u64).range(..=i64::MAX.cast_unsigned()), help_heading = STREAMS)]
     intents_maxlen: u64,
     /// Keep a core for each stream: wait for events without sleeping, with code and weights in its caches. For the lowest
     /// latency, where there are cores to spare

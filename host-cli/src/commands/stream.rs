@@ -25,7 +25,7 @@ pub enum StreamCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Only reads. Exit 0 if nothing is missing, doubled or invented, 2 if anything is, 1 if that cannot be known, as where no \
-settled event is left. Events that are not settled yet are counted as waiting.
+settled event is left or nothing says what is settled. Events that are not settled yet are counted as waiting.
 
 Example:
   qsc stream verify --source redis://127.0.0.1:6379")]
@@ -59,13 +59,27 @@ pub fn run(command: &StreamCommand, format: Format) -> anyhow::Result<Exit> {
     let keys = Keys::new(&args.stream, &args.sink_stream, &args.group).map_err(anyhow::Error::msg)?;
     let mut link = Link::connect(address, &keys.features, &args.redis.options())?;
     let proof = prove(&mut link, &keys, &args.group)?;
-    let (verdict, exit) = match (proof.holds(), proof.events) {
-        (false, _) => ("fail", Exit::Fail),
-        (true, 0) => ("error", Exit::Error),
-        (true, _) => ("pass", Exit::Pass),
+    let unknown = if proof.settled.is_none() {
+        // An event without intent may be settled as well as waiting.
+        Some(format!(
+            "nothing says what the group {} has settled, for {} has no field last: try again when its first event \
+             is settled; if one was, put the field back before a worker starts",
+            args.group, keys.owner
+        ))
+    } else if proof.events == 0 {
+        Some("no settled event is left to compare: try again when some are settled".to_owned())
+    } else {
+        None
     };
-    if exit == Exit::Error {
-        log::say("QSC FAIL-CLOSED: no settled event is left to compare: try again when some are settled");
+    let (verdict, exit) = match (proof.holds(), &unknown) {
+        (false, _) => ("fail", Exit::Fail),
+        (true, Some(_)) => ("error", Exit::Error),
+        (true, None) => ("pass", Exit::Pass),
+    };
+    if exit == Exit::Error
+        && let Some(why) = unknown
+    {
+        log::say(format_args!("QSC FAIL-CLOSED: {why}"));
     }
     report::print(&match format {
         Format::Json => report::json(

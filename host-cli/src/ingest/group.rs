@@ -28,9 +28,11 @@ impl<P: Predict + Clone> Consumer<'_, P> {
             self.create_group(around)?;
         }
         let newest = self.features_info()?.newest;
-        if newest < self.settled {
+        if newest < self.settled && newest != EventId::default() {
             self.begin_anew(newest, around)?;
         }
+        // In a stream that never had an entry the group waits for what comes after the last one settled.
+        let newest = newest.max(self.settled);
         let delivered = match found {
             Some(delivered) if delivered > newest => {
                 // Nothing that comes before it gets there would be handed out.
@@ -105,7 +107,8 @@ impl<P: Predict + Clone> Consumer<'_, P> {
         Ok(())
     }
 
-    /// A stream that ends before what is settled is another one.
+    /// A stream that ends before what is settled is another one. One that never had an entry may just stand in for the one
+    /// that was moved away, and comes back.
     fn begin_anew(&mut self, newest: EventId, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
         around.log(&format!(
             "{} ends at {newest}, before {} which is settled: it is another stream under the same name, read from its \
@@ -157,21 +160,44 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     /// Compares what was ever added with what was accounted for, where both are known exactly. Nothing may be in hand.
     pub(super) fn look_for_gaps(&mut self, around: &mut impl Surroundings<P>) -> Result<(), Halt> {
         let info = self.look()?;
+        if info.newest < self.settled {
+            return match info.newest == EventId::default() {
+                true => Ok(()),
+                false => Err(Halt::Astray(format!("{} begins anew", self.keys.features))),
+            };
+        }
         self.ensure_nothing_passed_over(&info)?;
+        if self.tally.pending > 0 {
+            // Somebody else's: if they are removed they get dead letters, and are accounted for then.
+            return Ok(());
+        }
         let Some(unread) = self.unread(&info) else { return Ok(()) };
         let gone = info.added.saturating_sub(unread);
         let Some(seen) = self.seen else {
             // The group is older than this account of it.
             return self.account(gone);
         };
-        if info.added < seen {
-            // Another stream under the same name.
-            return self.account(gone);
-        }
-        if gone <= seen {
+        if gone == seen {
             return Ok(());
         }
-        let lost = gone - seen;
+        let accounted = if gone > seen {
+            seen
+        } else if info.newest > self.settled {
+            // Of one stream no entry is accounted for before it is settled or gone.
+            around.log(&format!(
+                "{} has had {gone} entries that need no reading any more, and {seen} are accounted for: it is another \
+                 stream under the same name, all of it after {}, the last entry settled",
+                self.keys.features, self.settled
+            ));
+            0
+        } else {
+            // Everything in it is settled.
+            gone
+        };
+        let lost = gone - accounted;
+        if lost == 0 {
+            return self.account(gone);
+        }
         self.tally.lost += lost;
         let left = info
             .first

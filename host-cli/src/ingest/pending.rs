@@ -10,7 +10,7 @@ use super::consumer::{Consumer, Halt};
 use super::rebuild::{PAGE, ask};
 use super::script::{self, Batch};
 use super::{Surroundings, reply};
-use crate::stream::{EventId, MARKET_FEATURES, entry_item};
+use crate::stream::{EventId, MARKET_FEATURES, Trouble, entry_item};
 
 /// An entry of the group's pending list.
 #[derive(Clone, Debug)]
@@ -94,8 +94,13 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                 self.ensure_not_settled(*id)?;
                 if self.doubtful.contains(id) {
                     if let (Some(doubtful), Some((id, fields))) = (due.next(), page.next()) {
-                        self.leave_undecided(doubtful, around)?;
-                        self.pass(id, fields, &mut predictions);
+                        if entry_item(id, fields.clone(), &[MARKET_FEATURES]).is_some() {
+                            self.leave_undecided(doubtful, around)?;
+                            self.pass(id, fields, &mut predictions);
+                        } else {
+                            // No event, so there never was an intent to doubt.
+                            self.decide_and_settle(vec![(id, fields)], around)?;
+                        }
                     }
                     continue;
                 }
@@ -114,8 +119,12 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                     self.give_up(one, around)?;
                     continue;
                 }
+                let met = self.met;
                 self.claim(&batch)?;
-                self.decide_and_settle(entries, around)?;
+                if let Err(halt) = self.decide_and_settle(entries, around) {
+                    self.take_back(&batch, met, &halt);
+                    return Err(halt);
+                }
             }
         }
         for gone in due {
@@ -170,14 +179,30 @@ impl<P: Predict + Clone> Consumer<'_, P> {
     fn claim(&mut self, batch: &[Pending]) -> Result<(), Halt> {
         let Some(first) = batch.first() else { return Ok(()) };
         let again = first.id > self.met || !first.ours;
-        let deliveries = first.deliveries + u64::from(again);
+        // Also if no answer comes: it may be counted already.
+        self.met = batch.last().map_or(self.met, |last| last.id.max(self.met));
+        self.claim_as(batch, first.deliveries + u64::from(again))
+    }
+
+    /// Counts no delivery that ended without its consumer dying of it: `halt` is the server's refusal to settle, or the wish
+    /// to end. `met` is the last entry met before. Where that fails as well it stays counted, as if the process had died here.
+    fn take_back(&mut self, batch: &[Pending], met: EventId, halt: &Halt) {
+        if let (Some(first), Halt::Stop | Halt::Trouble(Trouble::Refused { .. })) = (batch.first(), halt)
+            && self.claim_as(batch, first.deliveries).is_ok()
+        {
+            // The next attempt counts again, even if this process makes it.
+            self.met = met;
+        }
+    }
+
+    /// Makes these entries ours, delivered so many times; those that are not pending any more stay so.
+    fn claim_as(&mut self, batch: &[Pending], deliveries: u64) -> Result<(), Halt> {
         let mut claim = redis::cmd("EVAL");
         claim.arg(script::CLAIM).arg(2).arg(&self.keys.features).arg(&self.keys.owner).arg(&self.token);
         claim.arg(&self.settings.group).arg(&self.settings.consumer).arg(deliveries);
         for pending in batch {
             claim.arg(pending.id.to_string());
         }
-        self.met = batch.last().map_or(self.met, |last| last.id.max(self.met));
         match self.ask(&claim, reply::text)?.as_str() {
             "" => Ok(()),
             removed => Err(Halt::Astray(format!("the pending entry {removed} was removed from the stream"))),
@@ -205,7 +230,7 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                       removed";
         around
             .log(&format!("DOUBTFUL: the entry {} was {reason}; it goes to {}", doubtful.id, self.keys.dead));
-        let mut batch = Batch::again();
+        let mut batch = Batch::default();
         batch.dead(doubtful.id, reason);
         self.tally.dead += self.settle(&batch, around)?.entries();
         Ok(())

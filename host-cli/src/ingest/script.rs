@@ -167,20 +167,9 @@ pub(super) struct Batch {
     entries: u64,
     first: Option<EventId>,
     last: Option<EventId>,
-    again: bool,
 }
 
 impl Batch {
-    /// Of entries that may be accounted for already.
-    pub(super) fn again() -> Self {
-        Self { again: true, ..Self::default() }
-    }
-
-    /// Whether its entries may be accounted for already.
-    pub(super) const fn is_again(&self) -> bool {
-        self.again
-    }
-
     /// Entries in it.
     pub(super) const fn len(&self) -> u64 {
         self.entries
@@ -243,8 +232,10 @@ impl Batch {
         }
         head.number(terms.intents_maxlen);
         head.optional(terms.term_ms);
-        head.optional(terms.seen.filter(|_| !self.again));
-        match self.advances_to(terms.settled) {
+        let advances = self.advances_to(terms.settled);
+        // What is settled was accounted for then.
+        head.optional(terms.seen.filter(|_| advances.is_some()));
+        match advances {
             Some(_) => head.push(format!("({}", terms.settled).as_bytes()),
             None => head.push(b""),
         }

@@ -95,10 +95,10 @@ impl<P: Predict + Clone> Consumer<'_, P> {
                     }
                     if let Settled::Entries(entries) = settled {
                         self.replay.tell(|meter| meter.settled(took));
-                        if !batch.is_again() {
+                        if let Some(settled) = batch.advances_to(self.settled) {
                             self.seen = self.seen.map(|seen| seen + entries);
+                            self.settled = settled;
                         }
-                        self.settled = batch.advances_to(self.settled).unwrap_or(self.settled);
                     }
                     return Ok(settled);
                 }

@@ -50,6 +50,12 @@ impl RedisAddress {
         let invalid = || format!("the Redis URL is not valid; {FORMS}");
         let (scheme, rest) = url.split_once("://").ok_or_else(invalid)?;
         if matches!(scheme, "redis+unix" | "unix") {
+            // The library passes over what it does not know, and with it a database that is misspelt.
+            if rest.contains('#') || !rest.split_once('?').is_none_or(|(_, query)| is_known(query)) {
+                return Err(format!(
+                    "the URL of a Redis socket takes db, user and pass in its query, each once, and no fragment; {FORMS}"
+                ));
+            }
             let info = url.into_connection_info().map_err(|_| invalid())?;
             return Ok(Self::new(Place::Server(info.addr().clone()), &info));
         }
@@ -126,6 +132,15 @@ impl RedisAddress {
     pub const fn is_cluster(&self) -> bool {
         matches!(self.place, Place::Cluster(_))
     }
+}
+
+/// Whether a query names nothing but what is read from it, and nothing twice.
+fn is_known(query: &str) -> bool {
+    let mut left = vec!["db", "user", "pass"];
+    query.split('&').all(|pair| {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        left.iter().position(|known| *known == name).map(|at| left.swap_remove(at)).is_some()
+    })
 }
 
 /// What Sentinel itself takes for a name.
@@ -206,6 +221,11 @@ mod tests {
             "redis-sentinel://u:hunter2@a:1/my master",
             "redis-sentinel://u:hunter2@a:1/m/x",
             "redis-other://u:hunter2@a",
+            "redis+unix:///run/r.sock?database=2&pass=hunter2",
+            "redis+unix:///run/r.sock?db=2&protocol=resp3&pass=hunter2",
+            "redis+unix:///run/r.sock?db=2&db=3&pass=hunter2",
+            "redis+unix:///run/r.sock?pass=hunter2#2",
+            "unix:///run/r.sock?pass=hunter2&",
             "redis://",
         ] {
             let error = RedisAddress::parse(url).expect_err(url);
