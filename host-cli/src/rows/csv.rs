@@ -83,7 +83,10 @@ fn number(cell: &str) -> Option<f64> {
 pub fn write(out: &mut dyn Write, rows: &Rows) -> anyhow::Result<()> {
     ensure!(rows.shape().seq_len.is_none(), "a line of CSV holds no sequence: use .npy");
     if let Some(names) = rows.names() {
-        let mut writer = ::csv::Writer::from_writer(&mut *out);
+        // Bare at the very beginning it would be read as the file's byte order mark.
+        let marked = names.iter().any(|name| name.starts_with('\u{feff}'));
+        let style = if marked { ::csv::QuoteStyle::Always } else { ::csv::QuoteStyle::Necessary };
+        let mut writer = ::csv::WriterBuilder::new().quote_style(style).from_writer(&mut *out);
         writer.write_record(names)?;
         writer.flush()?;
     }
@@ -117,6 +120,14 @@ mod tests {
         let rows = parse("\u{feff}a ,\"b, c\"\r\n1,\"2\"\r\n\r\n 3 ,4e0\r\n").unwrap();
         assert_eq!(rows.names().unwrap(), ["a", "b, c"]);
         assert_eq!(rows.data(), [1.0, 2.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn a_name_that_begins_like_a_file_stays_as_it_is() {
+        let rows = parse("\"\u{feff}a\",b\n1,2\n").unwrap();
+        let mut written = Vec::new();
+        write(&mut written, &rows).unwrap();
+        assert_eq!(read(&written[..]).unwrap().names().unwrap(), ["\u{feff}a", "b"]);
     }
 
     #[test]
